@@ -1,0 +1,107 @@
+"""What the configs share: every setting, with its plain default."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from deblur_jax import models
+
+# Blur as hands, lenses and motion make it; used wherever only sharp pictures come.
+MIXED_BLUR = 'shake(5..15) or motion(3..11) or disk(1..3) or gaussian(0.6..2) | noise(0..0.01)'
+
+
+def base() -> ConfigDict:
+  """Every setting there is; a config changes what its paper changes."""
+  config = ConfigDict()
+  config.seed = 0
+  config.trainer = 'supervised'
+  config.steps = 1000
+  config.batch_size = 16  # over all devices
+  config.dtype = 'float32'  # of the computation; parameters, norms and losses stay float32
+  config.data = {
+    'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
+    'directory': '',  # of pairs and sharp; of the prepared data sets where it is not the default
+    'ops': 'crop(64) | dihedral',
+  }
+  config.blur = MIXED_BLUR
+  config.loss = {'l1': 0.0, 'mse': 0.0, 'charbonnier': 0.0, 'edge': 0.0, 'psnr': 0.0}
+  config.optim = {
+    'name': 'adam',
+    'b1': 0.9,
+    'b2': 0.999,
+    'weight_decay': 0.0,
+    'clip': 0.0,  # of the global norm; 0 for none
+    'learning_rate': 1e-3,
+    'schedule': 'cosine',  # cosine, step or constant
+    'warmup': 0,
+    'final': 1e-6,
+    'boundaries': (),
+    'factor': 0.5,
+    'stair': 1,
+  }
+  config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
+  config.evaluate = {'builtin': evaluation('builtin')}
+  config.log_every = 10
+  config.evaluate_every = 1000
+  config.save_every = 100
+  return config
+
+
+def network(name: str, variant: str = 'default') -> dict[str, Any]:
+  """`config.model`: every argument of the network, so that each can be changed."""
+  model = models.make(name, variant)
+  hidden = ('parent', 'name', 'dtype')
+  fields = [field.name for field in dataclasses.fields(model) if field.name not in hidden]
+  return {'name': name, **{field: getattr(model, field) for field in fields}}
+
+
+def evaluation(source: str, *, directory: str = '', blur: str = MIXED_BLUR, limit: int = 0) -> dict:
+  """One set of `config.evaluate`: its held-out pictures, `limit` of them (0 for all)."""
+  return {
+    'source': source,
+    'split': 'test',
+    'directory': directory,
+    'blur': blur,
+    'limit': limit,
+  }
+
+
+def on(config: ConfigDict, source: str, **settings: Any) -> ConfigDict:
+  """`config` with other data, for training and for evaluation."""
+  config.data.source = source
+  directory = config.data.get_ref('directory')
+  config.evaluate = {source.partition('/')[0]: evaluation(source, directory=directory, **settings)}
+  return config
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+  """`config` cut down to seconds, for tests."""
+  config.steps = 4
+  config.batch_size = 4
+  config.data.ops = 'crop(32)'
+  config.evaluate = {'builtin': evaluation('builtin', limit=1)}
+  config.log_every = 2
+  config.evaluate_every = 4
+  config.save_every = 2
+  return config
+
+
+def pick(recipe: str | None, recipes: dict[str, Callable[[], ConfigDict]]) -> ConfigDict:
+  """The recipe of that name, 'builtin' where none is named.
+
+  Beside a config's own recipes there are 'pairs', 'sharp' and 'laptop_gopro': the network and the
+  steps of 'builtin' on a folder (--config.data.directory=DIR) or on the prepared GoPro data.
+  """
+  builtin = recipes['builtin']
+  recipes = {
+    **recipes,
+    'pairs': lambda: on(builtin(), 'pairs'),
+    'sharp': lambda: on(builtin(), 'sharp'),
+    'laptop_gopro': lambda: on(builtin(), 'gopro/blur'),
+  }
+  recipe = recipe or 'builtin'
+  if recipe not in recipes:
+    raise ValueError(f'no recipe {recipe!r} in this config (known: {", ".join(recipes)})')
+  return recipes[recipe]()

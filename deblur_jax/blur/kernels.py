@@ -1,0 +1,85 @@
+"""Point spread functions: `[size size]`, non-negative, sum 1, centered on the middle pixel.
+
+`size` is odd and static; every other argument may be traced, so that kernels can be drawn per image
+under `vmap`. Lengths are in pixels. Angles are in degrees, counter-clockwise as the picture is
+seen, 0 along a row. What a kernel has outside its canvas is cut off and the rest made to sum to 1.
+"""
+
+import jax
+import jax.numpy as jnp
+
+_SAMPLES = 8  # points per pixel that a line is averaged over
+_SUBPIXELS = 5  # per pixel and axis, odd so that one lies at the center
+
+
+def motion(length: jax.Array | float, angle: jax.Array | float, size: int) -> jax.Array:
+  """Kernel of a uniform straight motion: an anti-aliased line, each point of it with equal weight.
+
+  Along the axis that it is nearer to, the line covers pixels by the length that lies within them;
+  across it is interpolated linearly. At 0 degrees an odd whole length is thus exactly a box.
+  """
+  x, y = _grid(size)
+  cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
+  flat = jnp.abs(cos) >= jnp.abs(sin)
+  along, across = jnp.where(flat, x, y), jnp.where(flat, y, x)
+  speed, drift = jnp.where(flat, cos, sin), jnp.where(flat, sin, cos)
+  drift, speed = drift * jnp.sign(speed), jnp.abs(speed)
+  half = jnp.maximum(length, 1e-3) / 2
+  start = jnp.clip((along - 0.5) / speed, -half, half)  # where the line enters the pixel's column
+  stop = jnp.clip((along + 0.5) / speed, -half, half)
+  share = (jnp.arange(_SAMPLES)[None, None] + 0.5) / _SAMPLES
+  points = start[..., None] + (stop - start)[..., None] * share  # [size size samples]
+  cover = _tent(points * drift - across[..., None]).mean(axis=-1)
+  return _normalize((stop - start) * cover)
+
+
+def gaussian(
+  sigma: jax.Array | float,
+  size: int,
+  *,
+  ratio: jax.Array | float = 1.0,
+  angle: jax.Array | float = 0.0,
+) -> jax.Array:
+  """Gaussian kernel of standard deviation `sigma` along `angle` and `ratio * sigma` across it.
+
+  Sampled at the pixels' centers, as scipy.ndimage does.
+  """
+  x, y = _grid(size)
+  cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
+  long = jnp.maximum(sigma, 1e-3)
+  wide = jnp.maximum(sigma * ratio, 1e-3)
+  square = ((cos * x + sin * y) / long) ** 2 + ((cos * y - sin * x) / wide) ** 2
+  return _normalize(jnp.exp(-square / 2))
+
+
+def disk(radius: jax.Array | float, size: int) -> jax.Array:
+  """Defocus kernel: a disk, every pixel weighted by the part of it that the disk covers."""
+  x, y = _grid(size)
+  sub = (jnp.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
+  distance = jnp.hypot(
+    x[..., None, None] + sub[None, None, :, None], y[..., None, None] + sub[None, None, None, :]
+  )  # [size size sub sub]
+  cover = jnp.clip((radius - distance) * _SUBPIXELS + 0.5, 0.0, 1.0)
+  return _normalize(cover.mean(axis=(-2, -1)))
+
+
+def delta(size: int) -> jax.Array:
+  """Kernel that changes nothing."""
+  return jnp.zeros((size, size)).at[size // 2, size // 2].set(1.0)
+
+
+def _grid(size: int) -> tuple[jax.Array, jax.Array]:
+  """Coordinates x (to the right) and y (up) of the pixels, each `[size size]`, 0 in the middle."""
+  if size % 2 == 0:
+    raise ValueError(f'a kernel has a middle pixel, so its size is odd, not {size}')
+  step = jnp.arange(size, dtype=jnp.float32) - size // 2
+  x, down = jnp.meshgrid(step, step)
+  return x, -down
+
+
+def _tent(distance: jax.Array) -> jax.Array:
+  return jnp.maximum(1 - jnp.abs(distance), 0)
+
+
+def _normalize(kernel: jax.Array) -> jax.Array:
+  return kernel / kernel.sum()

@@ -1,0 +1,138 @@
+"""Linear blurs: `apply`, its exact `adjoint`, and a transfer function where there is one.
+
+They act on images `[... h w c]` and do not clip. Solvers and synthesis take the operator, not the
+kernel, and so work for any of them.
+"""
+
+from collections.abc import Sequence
+import functools
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+BOUNDARIES = ('reflect', 'wrap', 'edge', 'zero')
+# Kernels up to this many taps go by multiply-adds, larger ones by FFT (where they cross on a CPU).
+_DIRECT_TAPS = 49
+
+
+@struct.dataclass
+class Convolution:
+  """Blur by a PSF, the same all over an image.
+
+  psf: `[kh kw]` for all images or `[... kh kw]`, one for each; its middle, `[kh // 2, kw // 2]`,
+    stays in place.
+  boundary: what is taken to lie beyond the image: 'reflect' (mirrored about the centers of the
+    outermost pixels), 'wrap' (periodic), 'edge' (the outermost pixel again) or 'zero'.
+  """
+
+  psf: jax.Array
+  boundary: str = struct.field(pytree_node=False, default='reflect')
+
+  def apply(self, image: jax.Array) -> jax.Array:
+    """Blurred `image`, of the same shape `[... h w c]`."""
+    self._check(image)
+    # Fused into the sums that read it, the extension would be made anew for each of their terms.
+    return _valid(jax.lax.optimization_barrier(self._extend(image)), self.psf)
+
+  def adjoint(self, image: jax.Array) -> jax.Array:
+    """The adjoint, so that <apply(x), y> = <x, adjoint(y)> for all x and y, borders included."""
+    kh, kw = self.psf.shape[-2:]
+    self._check(image)
+    spread = _pad(image, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
+    spread = _valid(jax.lax.optimization_barrier(spread), self.psf[..., ::-1, ::-1])
+    # What lies in a margin goes back to the pixels that the margin was made of.
+    (folded,) = jax.linear_transpose(self._extend, image)(spread)
+    return folded
+
+  def transfer(self, height: int, width: int) -> jax.Array:
+    """Factors `[... h w // 2 + 1]` that `rfft2` of an image is multiplied by; 'wrap' alone has any.
+
+    Raises ValueError for another boundary or an image smaller than the PSF.
+    """
+    kh, kw = self.psf.shape[-2:]
+    if self.boundary != 'wrap':
+      raise ValueError(f"only boundary 'wrap' has a transfer function, not {self.boundary!r}")
+    if kh > height or kw > width:
+      raise ValueError(f'a PSF of {kh}x{kw} does not fit an image of {height}x{width}')
+    rest = [(0, 0)] * (self.psf.ndim - 2)
+    psf = jnp.pad(self.psf, [*rest, (0, height - kh), (0, width - kw)])
+    psf = jnp.roll(psf, (-(kh // 2), -(kw // 2)), axis=(-2, -1))
+    return _rfft2(psf, (height, width))
+
+  def _extend(self, image: jax.Array) -> jax.Array:
+    """`image` with as much around it as the PSF looks at."""
+    kh, kw = self.psf.shape[-2:]
+    rows, columns = ((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2)
+    return _pad(image, rows, columns, self.boundary)
+
+  def _check(self, image: jax.Array) -> None:
+    if self.boundary not in BOUNDARIES:
+      raise ValueError(f'no boundary {self.boundary!r} (known: {", ".join(BOUNDARIES)})')
+    if self.psf.ndim > 2 and self.psf.shape[:-2] != image.shape[:-3]:
+      raise ValueError(
+        f'PSFs {self.psf.shape} do not match images {image.shape}: give one, or one for each image'
+      )
+
+
+def _pad(
+  image: jax.Array, rows: tuple[int, int], columns: tuple[int, int], boundary: str
+) -> jax.Array:
+  rest = [(0, 0)] * (image.ndim - 3)
+  mode = 'constant' if boundary == 'zero' else boundary
+  return jnp.pad(image, [*rest, rows, columns, (0, 0)], mode=mode)
+
+
+def _valid(image: jax.Array, psf: jax.Array) -> jax.Array:
+  """Convolution where `psf` lies wholly on `image`: `[... h-kh+1 w-kw+1 c]`."""
+  kh, kw = psf.shape[-2:]
+  return (_valid_direct if kh * kw <= _DIRECT_TAPS else _valid_fft)(image, psf)
+
+
+def _valid_direct(image: jax.Array, psf: jax.Array) -> jax.Array:
+  kh, kw = psf.shape[-2:]
+  height, width = image.shape[-3] - kh + 1, image.shape[-2] - kw + 1
+  lead = psf.shape[:-2] or (1,) * (image.ndim - 3)
+  total = jnp.zeros((), image.dtype)
+  for i in range(kh):
+    for j in range(kw):
+      window = image[..., kh - 1 - i : kh - 1 - i + height, kw - 1 - j : kw - 1 - j + width, :]
+      total = psf[..., i, j].reshape(*lead, 1, 1, 1) * window + total
+  return total
+
+
+def _valid_fft(image: jax.Array, psf: jax.Array) -> jax.Array:
+  kh, kw = psf.shape[-2:]
+  height, width = image.shape[-3:-1]
+  # The circular wrap of the FFT only spoils what is cut off.
+  size = fast_length(height), fast_length(width)
+  spectrum = _rfft2(jnp.moveaxis(image, -1, -3), size)  # [... c h w]
+  factors = _rfft2(psf, size)
+  factors = factors.reshape(*(psf.shape[:-2] or (1,) * (image.ndim - 3)), 1, *factors.shape[-2:])
+  blurred = _irfft2(spectrum * factors, size)
+  return jnp.moveaxis(blurred[..., kh - 1 : height, kw - 1 : width], -3, -1)
+
+
+def _rfft2(image: jax.Array, size: Sequence[int]) -> jax.Array:
+  """`rfft2` over the last two axes, as a plain stack of planes.
+
+  XLA's FFT on CPU refuses operands whose layout is not row-major, which a moved axis can leave
+  behind on several devices; a reshape settles the layout.
+  """
+  spectrum = jnp.fft.rfft2(image.reshape(-1, *image.shape[-2:]), s=size)
+  return spectrum.reshape(*image.shape[:-2], *spectrum.shape[-2:])
+
+
+def _irfft2(spectrum: jax.Array, size: Sequence[int]) -> jax.Array:
+  image = jnp.fft.irfft2(spectrum.reshape(-1, *spectrum.shape[-2:]), s=size)
+  return image.reshape(*spectrum.shape[:-2], *size)
+
+
+@functools.cache
+def fast_length(length: int) -> int:
+  """The smallest FFT length from `length` up that has no prime factor above 7."""
+  rest = length
+  for prime in (2, 3, 5, 7):
+    while rest % prime == 0:
+      rest //= prime
+  return length if rest == 1 else fast_length(length + 1)

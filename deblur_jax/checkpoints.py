@@ -1,0 +1,112 @@
+"""Training states on disk: the newest and the best, written in the background, atomic.
+
+A state is restored on any number of devices: the target's shardings decide.
+"""
+
+import errno
+import pathlib
+from typing import Any
+
+from etils import epath
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from deblur_jax import fit
+
+
+class DiskFull(OSError):
+  """A checkpoint could not be written for lack of space; the one before is still good."""
+
+
+class Checkpoints:
+  """The checkpoints of a run; close it (or leave its `with` block) to finish the last write.
+
+  Args:
+    folder: where they lie, one folder a step.
+    best: the metric by which the best is kept, higher is better.
+  """
+
+  def __init__(self, folder: pathlib.Path, *, best: str = 'psnr'):
+    self.folder = pathlib.Path(folder).absolute()
+    keep = (
+      policies.LatestN(1),
+      policies.BestN(
+        get_metric_fn=lambda metrics: metrics[best], n=1, keep_checkpoints_without_metrics=False
+      ),
+    )
+    self._manager = ocp.CheckpointManager(
+      epath.Path(self.folder),
+      item_handlers=ocp.StandardCheckpointHandler(),
+      options=ocp.CheckpointManagerOptions(
+        save_decision_policy=policies.FixedIntervalPolicy(1),
+        preservation_policy=policies.AnyPreservationPolicy(keep),
+        cleanup_tmp_directories=True,
+      ),
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
+
+  def latest(self) -> int | None:
+    """The newest step on disk, or None."""
+    return self._manager.latest_step()
+
+  def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
+    """Starts writing `state`; returns as soon as its arrays are copied.
+
+    Raises DiskFull when this write, or the one before, found no space.
+    """
+    with _NamedErrors(self.folder):
+      self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+  def wait(self) -> None:
+    """Returns when everything is on disk; raises DiskFull when there was no space."""
+    with _NamedErrors(self.folder):
+      self._manager.wait_until_finished()
+
+  def restore(self, target: Any, step: int | None = None) -> Any:
+    """The state of `step` (default: the newest), laid out as `target`.
+
+    Args:
+      target: a state, or one of ShapeDtypeStruct with shardings.
+      step: which; must exist.
+
+    Raises fit.DoesNotFit, listing every name, where the checkpoint is of another network.
+    """
+    step = self.latest() if step is None else step
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+    found = self._manager.item_metadata(step)
+    found = getattr(found, 'tree', found)
+    fit.check(_params(found), _params(abstract), what=f'checkpoint {self.folder / str(step)}')
+    return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+  def close(self) -> None:
+    """Finishes the last write."""
+    with _NamedErrors(self.folder):
+      self._manager.close()
+
+
+def _params(state: Any) -> Any:
+  return state['params'] if isinstance(state, dict) else state.params
+
+
+class _NamedErrors:
+  """Turns what the writing threads report on a full disk into one clear error."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._folder = folder
+
+  def __enter__(self) -> None:
+    pass
+
+  def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    text = str(error)
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or 'No space left' in text:
+      raise DiskFull(
+        f'no space left for a checkpoint in {self._folder}: make room and run the same command '
+        'again, it goes on from the last good checkpoint'
+      ) from error

@@ -1,0 +1,170 @@
+"""The command `deblur-jax`: for people with photographs.
+
+Exit codes: 0 all done, 1 a file failed, 2 wrong use, 130 interrupted.
+"""
+
+import argparse
+from collections.abc import Sequence
+import contextlib
+import os
+import pathlib
+import sys
+import time
+
+WRONG_USE = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The exit code of the command line `argv`."""
+  parser = argparse.ArgumentParser(prog='deblur-jax', description='Restores blurred photographs.')
+  commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+  add_restore(commands)
+  arguments = parser.parse_args(argv)
+  try:
+    return arguments.run(arguments)
+  except (OSError, ValueError) as error:
+    # Weights that do not fit list every name below; the first line will do here.
+    first = str(error).partition('\n')[0]
+    print(f'deblur-jax: {first}', file=sys.stderr)
+    return WRONG_USE
+  except KeyboardInterrupt:
+    print('deblur-jax: interrupted; the same command again does the rest', file=sys.stderr)
+    return INTERRUPTED
+
+
+def add_restore(commands: argparse._SubParsersAction) -> None:
+  """Adds `deblur-jax restore`."""
+  parser = commands.add_parser(
+    'restore',
+    help='restore photographs',
+    description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF. '
+    'What is in OUT already is skipped, so that the same command again finishes the job.',
+  )
+  parser.add_argument('inputs', nargs='+', metavar='FILE_OR_FOLDER', help='pictures, or folders')
+  parser.add_argument(
+    '-o', '--output', required=True, metavar='OUT', help='folder for the results, same names'
+  )
+  parser.add_argument(
+    '--weights', required=True, metavar='W', help="a run's folder or a .safetensors file"
+  )
+  parser.add_argument(
+    '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
+  )
+  parser.add_argument(
+    '--tile', type=_positive, metavar='N', help='side of the tiles; smaller takes less memory'
+  )
+  parser.add_argument(
+    '--self-ensemble', action='store_true', help='average over 8 turned copies: slower, smoother'
+  )
+  parser.add_argument('--overwrite', action='store_true', help='restore again what is in OUT')
+  parser.set_defaults(run=_restore)
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+  from deblur_jax import restore
+
+  output = pathlib.Path(arguments.output)
+  if output.exists() and not output.is_dir():
+    raise ValueError(f'{output}: -o takes a folder, and this is a file')
+  if not restore.plan(arguments.inputs, output, recursive=arguments.recursive):
+    hint = '' if arguments.recursive else '; -r looks in folders inside'
+    raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
+  _cache_compiled()
+  restorer = restore.load(
+    arguments.weights, tile=arguments.tile, self_ensemble=arguments.self_ensemble
+  )
+  begin = time.monotonic()
+  with _watch() as watch:
+    report = restore.restore_files(
+      arguments.inputs,
+      output,
+      restorer,
+      recursive=arguments.recursive,
+      overwrite=arguments.overwrite,
+      watch=watch,
+    )
+  counts = [f'{report.restored} restored']
+  counts += [f'{report.skipped} skipped (there already)'] if report.skipped else []
+  counts += [f'{report.failed} failed'] if report.failed else []
+  print(f'{", ".join(counts)} in {time.monotonic() - begin:.1f} s -> {output}')
+  return 1 if report.failed else 0
+
+
+class Lines:
+  """Tells how it goes in plain lines: results to standard output, failures to standard error."""
+
+  def start(self, pixels: int) -> None:
+    pass
+
+  def advance(self, pixels: int) -> None:
+    pass
+
+  def finish(self, outcome) -> None:
+    if outcome.status == 'restored':
+      print(f'{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)', flush=True)
+    elif outcome.status == 'failed':
+      print(f'{outcome.source}: {outcome.message}', file=sys.stderr, flush=True)
+
+
+class Bar:
+  """Tells how it goes by a progress bar with the time left, and failures in lines above it."""
+
+  def __init__(self, progress):
+    self.progress = progress
+    self.task = None
+
+  def start(self, pixels: int) -> None:
+    self.task = self.progress.add_task('restoring', total=pixels)
+
+  def advance(self, pixels: int) -> None:
+    self.progress.advance(self.task, pixels)
+
+  def finish(self, outcome) -> None:
+    if outcome.status == 'failed':
+      line = f'{outcome.source}: {outcome.message}'
+      self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+    elif self.task is not None:
+      self.progress.update(self.task, description=outcome.source.name)
+
+
+@contextlib.contextmanager
+def _watch():
+  """A progress bar on a terminal, plain lines elsewhere."""
+  if not sys.stderr.isatty():
+    yield Lines()
+    return
+  from rich.console import Console
+  from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+  columns = (
+    TextColumn('{task.description}', markup=False),
+    BarColumn(),
+    TaskProgressColumn(),
+    TimeRemainingColumn(),
+  )
+  with Progress(*columns, console=Console(stderr=True)) as progress:
+    yield Bar(progress)
+
+
+def _cache_compiled() -> None:
+  """Keeps compiled functions from one run to the next, in the user's cache folder.
+
+  `JAX_COMPILATION_CACHE_DIR` names another folder.
+  """
+  import jax
+
+  if jax.config.jax_compilation_cache_dir is None:
+    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home, 'deblur_jax')))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels')
+  return int(text)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

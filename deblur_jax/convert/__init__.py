@@ -1,0 +1,145 @@
+"""Published PyTorch weights as parameters of our networks: name maps only.
+
+A file here for each network holds `SIGNATURE`, names that tell its state dict from all others;
+`RULES`, pairs (pattern, replacement) for the few names that are not ours but for their dots;
+`TRANSPOSED`, a pattern for its transposed convolutions, if any; and `arguments(shapes)`, the
+constructor arguments read off the shapes of the tensors.
+"""
+
+from collections.abc import Mapping
+import importlib
+import os
+import pkgutil
+import re
+from typing import Any
+
+from flax import traverse_util
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deblur_jax import fit, models
+
+# Where training programs put the state dict in what they save; averaged weights before raw ones.
+_CONTAINERS = ('params_ema', 'params', 'state_dict', 'model', 'G')
+
+
+def from_torch(
+  name: str, state_dict: Mapping[str, Any], **overrides: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+  """The network `name` that a state dict was made for, and its parameters as a nested dict.
+
+  `state_dict` holds numpy arrays or torch tensors, perhaps inside a container such as
+  {'params': ...}, perhaps with names that begin with 'module.'. `overrides` replace constructor
+  arguments that are read off the tensors, or set those that cannot be (such as dtype).
+
+  Raises:
+    fit.DoesNotFit: listing every missing, extra and mis-shaped name.
+  """
+  rules, state = _rules(name), unwrap(state_dict)
+  if absent := [key for key in rules.SIGNATURE if key not in state]:
+    raise fit.DoesNotFit(f'not the weights of {name}: no {", ".join(absent)}; see convert.detect')
+  shapes = {key: tuple(value.shape) for key, value in state.items()}
+  model = models.make(name, **{**rules.arguments(shapes), **overrides})
+  found = _convert(state, rules.RULES, getattr(rules, 'TRANSPOSED', None))
+  side = max(64, model.needs.multiple)
+  image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
+  expected = jax.eval_shape(model.init, jax.random.key(0), image)['params']
+  fit.check(found, expected, what=f'torch weights for {name}')
+  return model, found
+
+
+def detect(state_dict: Mapping[str, Any]) -> str:
+  """The name of the network that a state dict belongs to.
+
+  Raises:
+    ValueError: it is none of ours, or could be several.
+  """
+  keys = unwrap(state_dict).keys()
+  found = [name for name in names() if keys >= set(_rules(name).SIGNATURE)]
+  if len(found) != 1:
+    what = f'could be {" or ".join(found)}' if found else f'are none of {", ".join(names())}'
+    raise ValueError(f'these weights ({len(keys)} tensors) {what}; give the name of the network')
+  return found[0]
+
+
+def names() -> list[str]:
+  """The networks whose published weights can be read."""
+  return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def open_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The state dict in a torch file, as numpy arrays; runs no code from the file.
+
+  Raises:
+    ImportError: torch is not installed.
+    ValueError: the file is not a torch file, or holds more than tensors and plain values.
+  """
+  try:
+    import torch
+  except ImportError as error:
+    raise ImportError(
+      f"torch is needed to open {path}: pip install 'deblur-jax[convert]'"
+    ) from error
+  try:
+    content = torch.load(path, map_location='cpu', weights_only=True)
+  except OSError:
+    raise
+  except Exception as error:  # torch raises many kinds
+    raise ValueError(f'{path} is not a torch file of plain weights: {error}') from error
+  return unwrap(content)
+
+
+def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The state dict inside a container, without 'module.', as numpy arrays."""
+  for key in _CONTAINERS:
+    if isinstance(content.get(key), Mapping):
+      return unwrap(content[key])
+  if not all(hasattr(value, 'shape') for value in content.values()):
+    raise ValueError(f'no state dict among {", ".join(map(str, content))}; give the one to read')
+  return {key.removeprefix('module.'): _to_numpy(value) for key, value in content.items()}
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+  if hasattr(value, 'detach'):  # a torch tensor; numpy has no bfloat16, so all become float32
+    value = value.detach().cpu().float().numpy()
+  return np.asarray(value, np.float32)
+
+
+def _rules(name: str):
+  if name not in names():
+    raise ValueError(f'no conversion for {name!r}; there are: {", ".join(names())}')
+  return importlib.import_module(f'{__name__}.{name}')
+
+
+def _convert(state, rules, transposed):
+  """Parameters under our names and in our layouts, nested."""
+  found = {}
+  for key, value in state.items():
+    path, value = _entry(key, value, rules, transposed)
+    if path in found and not np.array_equal(found[path], value):
+      raise fit.DoesNotFit(f'{key} differs from another tensor that must be the same parameter')
+    found[path] = value
+  return traverse_util.unflatten_dict(found, sep='/')
+
+
+def _entry(key, value, rules, transposed):
+  """The path and the value of one of our parameters, for one of torch's."""
+  name = key
+  for pattern, replacement in rules:
+    name = re.sub(pattern, replacement, name)
+  *modules, leaf = re.sub(r'\.(?=\d)', '_', name).split('.')
+  if leaf == 'weight' and value.ndim == 4:
+    leaf = 'kernel'
+    if transposed and re.fullmatch(transposed, '.'.join(key.split('.')[:-1])):
+      value = value.transpose(2, 3, 0, 1)[::-1, ::-1]  # IOHW, and slid over the output
+    else:
+      value = value.transpose(2, 3, 1, 0)  # OIHW
+  elif leaf == 'weight':
+    leaf = 'scale'
+  elif leaf == 'negative_slope':  # [1]
+    value = value.reshape(())
+  elif value.ndim == 4:  # a scale for each channel, [1 c 1 1]
+    value = value.reshape(-1)
+  return '/'.join([*modules, leaf]), np.asarray(value, order='C')

@@ -1,0 +1,26 @@
+"""NAFNet as in github.com/megvii-research/NAFNet."""
+
+import re
+
+SIGNATURE = ('intro.weight', 'ending.weight', 'middle_blks.0.sca.1.weight', 'ups.0.0.weight')
+RULES = (
+  (r'\.sca\.1\.', '.sca.'),
+  (r'^ups\.(\d+)\.0\.', r'ups.\1.'),
+)
+
+
+def arguments(shapes):
+  """Constructor arguments from the shapes of the tensors."""
+
+  def count(pattern):
+    found = [re.match(pattern, name) for name in shapes]
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+  levels = count(r'downs\.(\d+)\.')
+  return {
+    'width': shapes['intro.weight'][0],
+    'enc_blk_nums': tuple(count(rf'encoders\.{level}\.(\d+)\.') for level in range(levels)),
+    'middle_blk_num': count(r'middle_blks\.(\d+)\.'),
+    'dec_blk_nums': tuple(count(rf'decoders\.{level}\.(\d+)\.') for level in range(levels)),
+    'channels': shapes['intro.weight'][1],
+  }

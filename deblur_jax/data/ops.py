@@ -1,0 +1,228 @@
+"""Host augmentations: `(example, rng) -> example`, frozen, over numpy.
+
+Written as a chain, `crop(256) | flip_horizontal | transpose`; see `deblur_jax.pipes`. All images of
+an example get the same draw; images are uint8 `[h w 3]`. The input is never written to.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from deblur_jax import pipes
+
+Example = dict[str, Any]
+Op = Callable[[Example, np.random.Generator], Example]
+
+IMAGES = ('sharp', 'blurred')
+
+
+def each(example: Example, function: Callable[[np.ndarray], np.ndarray]) -> Example:
+  """The example with `function` applied to each of its images."""
+  return {key: function(value) if key in IMAGES else value for key, value in example.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+  """Steps one after another, each one of several alternatives, equally likely."""
+
+  steps: tuple[tuple[Op, ...], ...]
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    for choices in self.steps:
+      op = choices[rng.integers(len(choices))] if len(choices) > 1 else choices[0]
+      example = op(example, rng)
+    return example
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+  """A random square window; a picture smaller than it is reflected at its right and bottom."""
+
+  size: int
+
+  def __post_init__(self):
+    _check_positive(size=self.size)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    example = each(example, lambda image: _reflected(image, self.size))
+    h, w = example['sharp'].shape[:2]
+    top, left = rng.integers(h - self.size + 1), rng.integers(w - self.size + 1)
+    return each(example, lambda image: _window(image, top, left, self.size))
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCrop:
+  """The square window in the middle; a picture smaller than it is reflected as for `Crop`."""
+
+  size: int
+
+  def __post_init__(self):
+    _check_positive(size=self.size)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    example = each(example, lambda image: _reflected(image, self.size))
+    h, w = example['sharp'].shape[:2]
+    top, left = (h - self.size) // 2, (w - self.size) // 2
+    return each(example, lambda image: _window(image, top, left, self.size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Subimage:
+  """A random window of a fixed grid: 0, step, ..., and the last one snapped to the border.
+
+  What training draws from that reads frames cut up beforehand (BasicSR's extract_subimages; HINet,
+  NAFNet and Restormer: 512 at a step of 256). A side shorter than `size` stays whole.
+  """
+
+  size: int = 512
+  step: int = 256
+
+  def __post_init__(self):
+    _check_positive(size=self.size, step=self.step)
+
+  def starts(self, length: int) -> list[int]:
+    """Where windows begin along a side of `length` pixels."""
+    last = max(length - self.size, 0)
+    starts = list(range(0, last + 1, self.step))
+    return starts if starts[-1] == last else [*starts, last]
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    h, w = example['sharp'].shape[:2]
+    top, left = rng.choice(self.starts(h)), rng.choice(self.starts(w))
+    return each(example, lambda image: _window(image, top, left, self.size))
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipHorizontal:
+  """Left and right change places, with probability `p`."""
+
+  p: float = 0.5
+
+  def __post_init__(self):
+    _check_probability(self.p)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    return each(example, lambda image: image[:, ::-1]) if rng.random() < self.p else example
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipVertical:
+  """Top and bottom change places, with probability `p`."""
+
+  p: float = 0.5
+
+  def __post_init__(self):
+    _check_probability(self.p)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    return each(example, lambda image: image[::-1]) if rng.random() < self.p else example
+
+
+@dataclasses.dataclass(frozen=True)
+class Transpose:
+  """Rows become columns, with probability `p`; needs square images."""
+
+  p: float = 0.5
+
+  def __post_init__(self):
+    _check_probability(self.p)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    return each(example, lambda image: image.swapaxes(0, 1)) if rng.random() < self.p else example
+
+
+# The eight symmetries of the square, in the order in which MPRNet numbers them.
+SYMMETRIES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+  lambda image: image,
+  lambda image: image[::-1],
+  lambda image: image[:, ::-1],
+  lambda image: np.rot90(image, 1),
+  lambda image: np.rot90(image, 2),
+  lambda image: np.rot90(image, 3),
+  lambda image: np.rot90(image[::-1]),
+  lambda image: np.rot90(image[:, ::-1]),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dihedral:
+  """One of the eight symmetries of the square, equally likely; needs square images."""
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    return each(example, SYMMETRIES[rng.integers(8)])
+
+
+@dataclasses.dataclass(frozen=True)
+class DihedralMPRNet:
+  """As MPRNet and its kin draw it: one of nine numbers, of which 0 and 8 leave the image alone."""
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    return each(example, SYMMETRIES[rng.integers(9) % 8])
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturation:
+  """Color stronger or weaker by a factor drawn from `factor`, with probability `p`.
+
+  Blends with the luminance as Pillow (and so torchvision on Pillow images) does.
+  """
+
+  factor: pipes.Range
+  p: float = 1.0
+
+  def __post_init__(self):
+    if not isinstance(self.factor, pipes.Range) or self.factor.low < 0:
+      raise ValueError(f'the factor is a range of values from 0 up, as 0.8..1.2; got {self.factor}')
+    _check_probability(self.p)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    if rng.random() >= self.p:
+      return example
+    factor = rng.uniform(*self.factor)
+    return each(
+      example,
+      lambda image: np.asarray(ImageEnhance.Color(Image.fromarray(image)).enhance(factor)),
+    )
+
+
+OPS: dict[str, Callable[..., Op]] = {
+  'crop': Crop,
+  'center_crop': CenterCrop,
+  'subimage': Subimage,
+  'flip_horizontal': FlipHorizontal,
+  'flip_vertical': FlipVertical,
+  'transpose': Transpose,
+  'dihedral': Dihedral,
+  'dihedral_mprnet': DihedralMPRNet,
+  'saturation': Saturation,
+}
+
+
+def parse(text: str) -> Chain:
+  """The chain written in `text`; nothing for an empty one. Raises ValueError naming the step."""
+  return Chain(pipes.build(text, OPS))
+
+
+def _window(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
+  return image[top : top + size, left : left + size]
+
+
+def _reflected(image: np.ndarray, size: int) -> np.ndarray:
+  h, w = image.shape[:2]
+  if h >= size and w >= size:
+    return image
+  return np.pad(image, ((0, max(size - h, 0)), (0, max(size - w, 0)), (0, 0)), 'reflect')
+
+
+def _check_positive(**values: int) -> None:
+  for name, value in values.items():
+    if not isinstance(value, int) or value < 1:
+      raise ValueError(f'{name} is a whole number of pixels from 1 up; got {value!r}')
+
+
+def _check_probability(p: float) -> None:
+  if not 0 <= p <= 1:
+    raise ValueError(f'p is a probability from 0 to 1; got {p!r}')

@@ -1,0 +1,113 @@
+"""Batches on the host: `batches(source, ops, ...)[t]` is the local batch of step t.
+
+A pure function of (seed, t), so that a run resumes from any step without iterator state. The order
+of the transformations is what makes it so: slice by process before shuffle (else held-back items
+leak into other processes from the second epoch on), batch last and on the MapDataset (else the
+stream depends on the number of workers). Nothing here calls jax.
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import os
+from typing import Any
+
+import grain
+import numpy as np
+
+from deblur_jax.data import ops as ops_lib
+from deblur_jax.data.sources import Source
+
+
+def batches(
+  source: Source,
+  ops: ops_lib.Op,
+  *,
+  batch_size: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.MapDataset:
+  """Endless batches: {'name': str `[b]`, 'sharp': uint8 `[b h w 3]`, 'blurred' where paired}.
+
+  Every epoch has its own order and its own draws. A batch may run over the end of an epoch, and a
+  source may be smaller than a batch.
+
+  Args:
+    source: pictures.
+    ops: what is done to an example with a random generator; see `ops.parse`.
+    batch_size: pictures per step in this process.
+    seed: of order and draws; processes draw independently of each other.
+    process_index: of this process; it sees every `process_count`-th picture, from this one on.
+    process_count: processes that share the source.
+
+  Raises:
+    ValueError: fewer pictures than processes, a batch size below 1; and on reading, pictures of
+      several sizes in a batch.
+  """
+  if batch_size < 1:
+    raise ValueError(f'batch_size is at least 1 in each process; got {batch_size}')
+  if len(source) < process_count:
+    raise ValueError(f'{len(source)} pictures do not go round {process_count} processes')
+  # Seeds of neighboring runs and processes should have nothing in common.
+  state = int(np.random.SeedSequence([seed, process_index]).generate_state(1)[0] >> 1)
+  mine = grain.MapDataset.source(source).slice(slice(process_index, None, process_count))
+  return (
+    _Shuffle(mine, state)
+    .repeat(None)
+    .seed(state)
+    .random_map(ops)
+    .batch(batch_size, drop_remainder=True, batch_fn=_stack)
+  )
+
+
+def iterate(
+  dataset: grain.MapDataset, start: int = 0, *, num_threads: int | None = None, prefetch: int = 8
+) -> Iterator[dict[str, np.ndarray]]:
+  """Batches `dataset[start]`, `dataset[start + 1]`, ..., made ahead of time by threads.
+
+  Args:
+    dataset: of `batches`.
+    start: the first step, from 0.
+    num_threads: that read and augment (decoding pictures leaves Python's lock to others); as many
+      as there are cores, from 4 to 16, where none are given.
+    prefetch: batches made ahead.
+  """
+  num_threads = num_threads or min(max(os.cpu_count() or 1, 4), 16)
+  options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
+  return iter(dataset[start:].to_iter_dataset(options))
+
+
+class _Shuffle(grain.MapDataset):
+  """Every epoch in an order of its own.
+
+  In place of `MapDataset.shuffle`, which walks a domain of 2^16 for every index: 0.5 ms an example
+  for 128 pictures, 13 ms for 4.
+  """
+
+  def __init__(self, parent: grain.MapDataset, seed: int):
+    super().__init__(parent)
+    self._count = len(parent)
+    self._order = functools.lru_cache(maxsize=8)(
+      lambda epoch: np.random.default_rng([seed, epoch]).permutation(self._count)
+    )
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return self.slice(index)
+    epoch, place = divmod(index, self._count)
+    return self._parent[epoch * self._count + int(self._order(epoch)[place])]
+
+
+def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+  first = examples[0]['sharp'].shape
+  for example in examples:
+    shape = example['sharp'].shape
+    if shape != first:
+      raise ValueError(
+        f'pictures of several sizes in a batch: {examples[0]["name"]} is {first[1]}x{first[0]},'
+        f' {example["name"]} {shape[1]}x{shape[0]}; end the ops with crop(256) or another size'
+      )
+  return {key: np.stack([example[key] for example in examples]) for key in examples[0]}

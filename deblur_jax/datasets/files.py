@@ -1,0 +1,119 @@
+"""Picture files: which there are, how large they are, and their pixels as uint8 RGB `[h w 3]`."""
+
+from collections.abc import Iterator
+import contextlib
+import io
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp', '.ppm', '.pgm')
+
+# What Pillow raises for a damaged file, depending on format and on where the damage is.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+class UnreadablePicture(ValueError):
+  """A picture file that is damaged, or in a form that is not read here; the message names it."""
+
+
+def find(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
+  """Picture files anywhere under `directory`: relative path without extension -> file, sorted.
+
+  Hidden files and folders are passed over. Files that differ in extension only keep theirs.
+  """
+  directory = pathlib.Path(directory)
+  files: dict[str, list[pathlib.Path]] = {}
+  for file in directory.rglob('*'):
+    inside = file.relative_to(directory)
+    hidden = any(part.startswith('.') for part in inside.parts)
+    if file.suffix.lower() in EXTENSIONS and not hidden and file.is_file():
+      files.setdefault(inside.with_suffix('').as_posix(), []).append(file)
+  named = {
+    name if len(same) == 1 else file.relative_to(directory).as_posix(): file
+    for name, same in files.items()
+    for file in same
+  }
+  return dict(sorted(named.items()))
+
+
+def size(file: str | os.PathLike) -> tuple[int, int]:
+  """`(height, width)` of the upright picture, from its header alone."""
+  with _named(file), Image.open(file) as image:
+    return _upright_size(image)
+
+
+def encoded_size(data: bytes, name: str) -> tuple[int, int]:
+  """As `size`, of an encoded picture; `name` is what an error calls it."""
+  with _named(name), Image.open(io.BytesIO(data)) as image:
+    return _upright_size(image)
+
+
+def read(file: str | os.PathLike) -> np.ndarray:
+  """Pixels of a file, uint8 `[h w 3]`: upright, grey as RGB, 16 bit scaled to 8, alpha dropped.
+
+  Raises UnreadablePicture naming the file.
+  """
+  with _named(file), Image.open(file) as image:
+    return _pixels(image)
+
+
+def verify(file: str | os.PathLike) -> None:
+  """Raises UnreadablePicture for a file that is cut short or changed; decodes nothing."""
+  with _named(file), Image.open(file) as image:
+    image.verify()
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+  """Pixels of an encoded picture, as `read`; `name` is what an error calls it."""
+  with _named(name), Image.open(io.BytesIO(data)) as image:
+    return _pixels(image)
+
+
+def thumbnail(file: str | os.PathLike, *, side: int = 16) -> np.ndarray:
+  """Luminance averaged down to float32 `[side side]` in [0, 1], whatever the aspect."""
+  with _named(file), Image.open(file) as image:
+    image.draft('RGB', (4 * side, 4 * side))  # JPEG decodes at a fraction of its size
+    small = Image.fromarray(_pixels(image)).convert('L')
+  return np.asarray(small.resize((side, side), Image.Resampling.BOX), np.float32) / 255
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+  # Pillow would decode a whole PNG to look for a tag behind its pixels.
+  tagged = image.format != 'PNG' or 'exif' in image.info
+  turned = tagged and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+  return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+  image = ImageOps.exif_transpose(image)
+  if image.mode.startswith('I'):
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > 65535:
+      raise ValueError('its values do not fit 16 bits')
+    grey = np.round(pixels / 257).astype(np.uint8)  # 65535 / 257 = 255
+    return np.repeat(grey[..., None], 3, axis=-1)
+  if image.mode == 'F':
+    raise ValueError('it holds floating-point values')
+  if image.mode == 'P':
+    image = image.convert('RGBA')  # a palette may hold transparency
+  return np.asarray(image if image.mode == 'RGB' else image.convert('RGB'))
+
+
+@contextlib.contextmanager
+def _named(file: str | os.PathLike) -> Iterator[None]:
+  """Turns what Pillow raises into one line with the file's name and what to do."""
+  try:
+    yield
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{os.fspath(file)}: no such file') from None
+  except (*_DAMAGE, Image.DecompressionBombError) as error:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise UnreadablePicture(
+      f'{os.fspath(file)}: cannot read this picture ({reason}); copy it anew, save it as an 8- or'
+      f' 16-bit PNG, or take it out of the folder'
+    ) from None

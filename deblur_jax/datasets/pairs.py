@@ -1,0 +1,125 @@
+"""Pairs of pictures in two folders: matched by name, and checked before anything is trained.
+
+The checks read every header, and the pixels of a sample; each error names the file.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent import futures
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from deblur_jax.datasets import files
+
+
+class Pair(NamedTuple):
+  """One scene: blurred and sharp."""
+
+  name: str
+  blurred: pathlib.Path
+  sharp: pathlib.Path
+
+
+class WrongPairs(ValueError):
+  """Pictures that do not pair up; the message names the first of them."""
+
+
+def match(blurred: str | os.PathLike, sharp: str | os.PathLike) -> list[Pair]:
+  """Pictures of two folders by relative path without extension, in order of name.
+
+  Raises FileNotFoundError where a folder is missing or empty, WrongPairs for pictures without
+  partner.
+  """
+  found = []
+  for folder in (pathlib.Path(blurred), pathlib.Path(sharp)):
+    if not folder.is_dir():
+      raise FileNotFoundError(
+        f'{folder.parent}: expected a folder {folder.name}/, {listed(folder.parent)}'
+      )
+    found.append(files.find(folder))
+    if not found[-1]:
+      raise FileNotFoundError(f'{folder}: no pictures in it ({", ".join(files.EXTENSIONS)})')
+  for these, others, here, there in ((*found, blurred, sharp), (*found[::-1], sharp, blurred)):
+    alone = [name for name in these if name not in others]
+    if alone:
+      raise WrongPairs(
+        f'{these[alone[0]]}: no picture of that name in {os.fspath(there)} ({len(alone)} of'
+        f' {len(these)} in {os.fspath(here)} have no partner); names must agree up to the extension'
+      )
+  return [Pair(name, file, found[1][name]) for name, file in found[0].items()]
+
+
+def check_sizes(pairs: Iterable[Pair]) -> None:
+  """Raises WrongPairs for the first pair of unequal sizes; reads headers only."""
+  for pair in pairs:
+    sizes = files.size(pair.blurred), files.size(pair.sharp)
+    if sizes[0] != sizes[1]:
+      raise unequal(pair, *sizes)
+
+
+def unequal(pair: Pair, blurred: tuple[int, ...], sharp: tuple[int, ...]) -> WrongPairs:
+  """The error for a pair of unequal sizes `(height, width)`."""
+  return WrongPairs(
+    f'{pair.blurred}: {blurred[1]}x{blurred[0]} pixels, but {pair.sharp} has'
+    f' {sharp[1]}x{sharp[0]}; crop both to the same view or take the pair out'
+  )
+
+
+def check_order(pairs: Sequence[Pair], *, most: int = 48) -> None:
+  """Raises WrongPairs for a blurred picture that shows another scene than its sharp partner.
+
+  Compares averaged-down luminance by correlation. Of more than `most` pairs a sample is read, in
+  runs of neighbors, so that a shift by a few names shows. A shift by a frame or two within one
+  take of a film, whose frames are alike, cannot be seen this way.
+  """
+  sample = _sample(pairs, most)
+  with futures.ThreadPoolExecutor() as pool:
+    blurred = np.stack(list(pool.map(files.thumbnail, [p.blurred for p in sample])))
+    sharp = np.stack(list(pool.map(files.thumbnail, [p.sharp for p in sample])))
+  flat = (_contrast(blurred) < 0.02) | (_contrast(sharp) < 0.02)  # nothing in them to compare
+  likeness = _standard(blurred) @ _standard(sharp).T  # [blurred sharp]
+  likeness[:, flat] = -1
+  for i, pair in enumerate(sample):
+    own, best = likeness[i, i], int(np.argmax(likeness[i]))
+    if flat[i]:
+      continue
+    # True pairs agree to 0.99 and more, unless the blur is very strong; frames of one scene may
+    # reach 0.97. So another picture must agree much better before this one is called wrong.
+    if 1 - own > max(0.03, 5 * (1 - likeness[i, best])) or likeness[i, best] > own + 0.3:
+      raise WrongPairs(
+        f'{pair.blurred}: looks like the blurred form of {sample[best].sharp.name} (correlation'
+        f' {likeness[i, best]:.2f}), not of {pair.sharp} ({own:.2f}); the files seem mis-ordered'
+      )
+    if own < 0.1:
+      raise WrongPairs(
+        f'{pair.blurred}: shows another scene than {pair.sharp} (correlation {own:.2f}); rename'
+        f' the files so that partners bear the same name'
+      )
+
+
+def listed(directory: pathlib.Path, *, most: int = 6) -> str:
+  """What is in a folder, as the end of an error: `found a/, b/, c.png`."""
+  if not directory.is_dir():
+    return 'but there is no such folder'
+  inside = sorted(f'{p.name}/' if p.is_dir() else p.name for p in directory.iterdir())
+  more = f' and {len(inside) - most} more' if len(inside) > most else ''
+  return f'found {", ".join(inside[:most]) or "nothing"}{more}'
+
+
+def _sample(pairs: Sequence[Pair], most: int, run: int = 4) -> list[Pair]:
+  if len(pairs) <= most:
+    return list(pairs)
+  starts = np.linspace(0, len(pairs) - run, most // run).astype(int)
+  return [pairs[start + i] for start in starts for i in range(run)]
+
+
+def _contrast(thumbnails: np.ndarray) -> np.ndarray:
+  return thumbnails.std(axis=(1, 2))
+
+
+def _standard(thumbnails: np.ndarray) -> np.ndarray:
+  flat = thumbnails.reshape(len(thumbnails), -1)
+  flat = flat - flat.mean(axis=1, keepdims=True)
+  return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)

@@ -1,0 +1,69 @@
+"""Losses that compare pixel with pixel, or gradient with gradient.
+
+All are `f(restored, sharp, *, option)` for images `[... h w c]` of equal shape and any float type,
+compute in float32, and return one value per image `[...]`; unequal shapes raise. Mean, mask and
+weight belong to the caller.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def l1(restored: jax.Array, sharp: jax.Array) -> jax.Array:
+  """Mean absolute error."""
+  return _mean(jnp.abs(_difference(restored, sharp)))
+
+
+def mse(restored: jax.Array, sharp: jax.Array) -> jax.Array:
+  """Mean squared error."""
+  return _mean(_difference(restored, sharp) ** 2)
+
+
+def charbonnier(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-3) -> jax.Array:
+  """Smooth L1 (Lai et al. 2017, eq. 6); `eps` at equality."""
+  return _mean(jnp.sqrt(_difference(restored, sharp) ** 2 + eps**2))
+
+
+def edge(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-3) -> jax.Array:
+  """Charbonnier loss of the Laplacians (Zamir et al. 2021, MPRNet, eq. 3); `eps` at equality.
+
+  The Laplacian is a level of Burt and Adelson's pyramid (1983): the image less its blurred, halved
+  and doubled self.
+  """
+  difference = _difference(restored, sharp)
+  # Both Laplacians are linear, so one of the difference does for the two.
+  return _mean(jnp.sqrt(_laplacian(difference) ** 2 + eps**2))
+
+
+def psnr(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-8) -> jax.Array:
+  """Negative PSNR in dB for range 1 (Chen et al. 2021, HINet, section 3.2); -80 at equality."""
+  return 10 / jnp.log(10.0) * jnp.log(mse(restored, sharp) + eps)
+
+
+def _difference(restored: jax.Array, sharp: jax.Array) -> jax.Array:
+  chex.assert_equal_shape([restored, sharp])
+  return restored.astype(jnp.float32) - sharp.astype(jnp.float32)
+
+
+def _mean(values: jax.Array) -> jax.Array:
+  return values.mean(axis=(-3, -2, -1))
+
+
+def _laplacian(image: jax.Array) -> jax.Array:
+  rows, columns = (_pyramid(image.shape[axis]) for axis in (-3, -2))
+  # As products with small matrices: shifted sums, which XLA fuses into one another, cost the CPU
+  # more than a whole small network.
+  low = jnp.einsum('Hh,...hwc->...Hwc', rows, image, precision='highest')
+  return image - jnp.einsum('Ww,...hwc->...hWc', columns, low, precision='highest')
+
+
+def _pyramid(length: int) -> np.ndarray:
+  """Blurring, dropping every other sample, filling in zeros and blurring, as a matrix `[n n]`."""
+  shift = np.arange(-2, 3)
+  source = np.clip(np.arange(length)[:, None] + shift, 0, length - 1)  # edges repeated
+  blur = np.zeros((length, length), np.float32)
+  np.add.at(blur, (np.arange(length)[:, None], source), [0.05, 0.25, 0.4, 0.25, 0.05])
+  kept = 2.0 * (np.arange(length) % 2 == 0)
+  return (blur @ (kept[:, None] * blur)).astype(np.float32)

@@ -1,0 +1,28 @@
+"""Attention over channels."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deblur_jax.nn.conv import Conv
+
+
+class ChannelAttention(nn.Module):
+  """`[b h w c]` with each channel weighed by what all their means say (Zhang et al. 2018, RCAN)."""
+
+  reduction: int
+  use_bias: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    channels = x.shape[-1]
+
+    def pointwise(features, name):
+      return Conv(features, 1, use_bias=self.use_bias, dtype=self.dtype, name=name)
+
+    weight = x.mean((1, 2), keepdims=True, dtype=jnp.float32)  # [b 1 1 c]
+    weight = nn.relu(pointwise(channels // self.reduction, 'conv_du_0')(weight))
+    return x * nn.sigmoid(pointwise(channels, 'conv_du_2')(weight))

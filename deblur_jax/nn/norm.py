@@ -1,0 +1,43 @@
+"""Normalizations; statistics in float32 whatever the input, output in the input's dtype."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class LayerNorm(nn.Module):
+  """Each pixel's channels with mean 0 and variance 1, then scale and bias (Ba et al. 2016)."""
+
+  eps: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    normal = _normalize(x, axes=(-1,), eps=self.eps)
+    return _affine(self, normal).astype(x.dtype)
+
+
+class InstanceNorm(nn.Module):
+  """Each channel of each image with mean 0 and variance 1 (Ulyanov et al. 2016), `[b h w c]`."""
+
+  affine: bool = False
+  eps: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    normal = _normalize(x, axes=(-3, -2), eps=self.eps)
+    return (_affine(self, normal) if self.affine else normal).astype(x.dtype)
+
+
+def _normalize(x, axes, eps):
+  x = x.astype(jnp.float32)
+  centered = x - x.mean(axes, keepdims=True)
+  variance = jnp.square(centered).mean(axes, keepdims=True)
+  return centered * jax.lax.rsqrt(variance + eps)
+
+
+def _affine(module, x):
+  channels = x.shape[-1]
+  scale = module.param('scale', nn.initializers.ones, (channels,))
+  bias = module.param('bias', nn.initializers.zeros, (channels,))
+  shape = (1,) * (x.ndim - 1) + (channels,)
+  return x * scale.reshape(shape) + bias.reshape(shape)

@@ -1,0 +1,72 @@
+"""Changing an image's size by whole factors: pixel shuffling, bilinear by two.
+
+All take any leading dimensions, `[... h w c]`. On the CPU, bilinear upsampling has a gradient of
+its own, which is fast but rules out forward-mode differentiation.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from deblur_jax.nn.conv import fast
+
+
+def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+  """`[... h w c*f*f]` as `[... h*f w*f c]`; channel (c, i, j) goes to row i, column j (torch)."""
+  *lead, h, w, c = x.shape
+  c //= factor * factor
+  x = x.reshape(*lead, h, w, c, factor, factor)
+  x = jnp.moveaxis(x, (-2, -1), (-4, -2))  # [... h f w f c]
+  return x.reshape(*lead, h * factor, w * factor, c)
+
+
+def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
+  """`[... h*f w*f c]` as `[... h w c*f*f]`, the inverse of `pixel_shuffle`."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h // factor, factor, w // factor, factor, c)
+  x = jnp.moveaxis(x, (-4, -2), (-2, -1))  # [... h w c f f]
+  return x.reshape(*lead, h // factor, w // factor, c * factor * factor)
+
+
+def upsample2_bilinear(x: jax.Array) -> jax.Array:
+  """`[... h w c]` as `[... 2h 2w c]`, bilinear about pixel centers (align_corners=False)."""
+  double = _double_for_cpu if fast() else _double
+  return double(double(x, x.ndim - 3), x.ndim - 2)
+
+
+def downsample2_bilinear(x: jax.Array) -> jax.Array:
+  """`[... 2h 2w c]` as `[... h w c]`: the mean of 2x2, which is bilinear without antialiasing."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h // 2, 2, w // 2, 2, c)
+  return x.mean(axis=(-4, -2))
+
+
+def _double(x, axis):
+  # Each new pixel lies a quarter from its own old one; beyond the border the border repeats.
+  first, last = _part(x, axis, 0, 1), _part(x, axis, -1, None)
+  before = jnp.concatenate([first, _part(x, axis, 0, -1)], axis)
+  after = jnp.concatenate([_part(x, axis, 1, None), last], axis)
+  return _interleave(0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after, axis)
+
+
+def _double_transposed(y, axis):
+  """What `_double` does to cotangents; XLA makes four times slower code of the derived form."""
+  even, odd = _part(y, axis, 0, None, 2), _part(y, axis, 1, None, 2)
+  before = jnp.concatenate([_part(even, axis, 0, 1), _part(odd, axis, 0, -1)], axis)
+  after = jnp.concatenate([_part(even, axis, 1, None), _part(odd, axis, -1, None)], axis)
+  return 0.75 * (even + odd) + 0.25 * (before + after)
+
+
+_double_for_cpu = jax.custom_vjp(_double, nondiff_argnums=(1,))
+_double_for_cpu.defvjp(
+  lambda x, axis: (_double(x, axis), None),
+  lambda axis, _, cotangent: (_double_transposed(cotangent, axis),),
+)
+
+
+def _part(x, axis, start, stop, step=1):
+  return x[(slice(None),) * axis + (slice(start, stop, step),)]
+
+
+def _interleave(even, odd, axis):
+  *lead, size = even.shape[: axis + 1]
+  return jnp.stack([even, odd], axis + 1).reshape(*lead, 2 * size, *even.shape[axis + 1 :])

@@ -1,0 +1,88 @@
+"""Optimizer, learning-rate schedule and moving average from plain settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def schedule(
+  kind: str,
+  learning_rate: float,
+  steps: int,
+  *,
+  warmup: int = 0,
+  final: float = 0.0,
+  boundaries: tuple[int, ...] = (),
+  factor: float = 0.5,
+  stair: int = 1,
+) -> optax.Schedule:
+  """The learning rate as a function of the step, counted from 0.
+
+  Args:
+    kind: 'cosine' (to `final` at `steps`), 'step' (times `factor` at each of `boundaries`), or
+      'constant'.
+    learning_rate: the rate after warm-up.
+    steps: length of the training, warm-up included.
+    warmup: steps of linear rise; the first step already has `learning_rate / warmup`.
+    final: the rate at the end of 'cosine'.
+    boundaries: steps at which 'step' changes the rate.
+    factor: what 'step' multiplies by.
+    stair: the rate is held for this many steps, as authors do who step their schedule per epoch;
+      `warmup`, `steps` and `boundaries` are counted in steps all the same.
+  """
+  warmup_stairs, all_stairs = warmup // stair, max(steps // stair, 1)
+  if kind == 'cosine':
+    after = optax.cosine_decay_schedule(
+      learning_rate, max(all_stairs - warmup_stairs, 1), final / learning_rate
+    )
+  elif kind == 'step':
+    after = optax.piecewise_constant_schedule(
+      learning_rate, {boundary // stair - warmup_stairs: factor for boundary in boundaries}
+    )
+  elif kind == 'constant':
+    after = optax.constant_schedule(learning_rate)
+  else:
+    raise ValueError(f'no schedule {kind!r} (known: cosine, step, constant): set optim.schedule')
+
+  def rate(count: jax.Array) -> jax.Array:
+    count = jnp.asarray(count) // stair
+    rising = learning_rate * (count + 1) / max(warmup_stairs, 1)
+    return jnp.where(count < warmup_stairs, rising, after(count - warmup_stairs))
+
+  return rate
+
+
+def make(
+  settings: Mapping[str, Any], steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The optimizer and its schedule for `config.optim`.
+
+  Args:
+    settings: name ('adam' or 'adamw'), b1, b2, weight_decay, clip (global norm; 0 for none) and
+      the arguments of `schedule`, whose kind is called `schedule`.
+    steps: length of the training.
+  """
+  settings = dict(settings)
+  name, clip = settings.pop('name'), settings.pop('clip')
+  betas = {'b1': settings.pop('b1'), 'b2': settings.pop('b2')}
+  weight_decay = settings.pop('weight_decay')
+  rate = schedule(settings.pop('schedule'), settings.pop('learning_rate'), steps, **settings)
+  if name == 'adam':
+    if weight_decay:
+      raise ValueError('adam has no weight decay: set optim.name to adamw, or weight_decay to 0')
+    optimizer = optax.adam(rate, **betas)
+  elif name == 'adamw':
+    optimizer = optax.adamw(rate, **betas, weight_decay=weight_decay)
+  else:
+    raise ValueError(f'no optimizer {name!r} (known: adam, adamw): set optim.name')
+  if clip:
+    optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
+  return optimizer, rate
+
+
+def moving_average(average: Any, params: Any, decay: float) -> Any:
+  """`decay * average + (1 - decay) * params`, leaf by leaf."""
+  return optax.incremental_update(params, average, 1 - decay)

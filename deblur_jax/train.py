@@ -1,0 +1,277 @@
+"""The only training loop: step, log, evaluate, save, leave when asked to.
+
+Everything that a run needs to go on lies in its folder, so the same command resumes it, with the
+same result as if it had never stopped.
+"""
+
+import json
+import math
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deblur_jax import models, sharding, weights, writers
+from deblur_jax.checkpoints import Checkpoints
+from deblur_jax.data import ops, pipeline, sources
+from deblur_jax.evaluators import figures, restoration
+from deblur_jax.trainers import TRAINERS
+
+
+class Diverged(ArithmeticError):
+  """The loss is no longer a number."""
+
+
+class Stopped(Exception):
+  """The run was asked to leave, and saved before it did."""
+
+
+def train(config: Any, workdir: pathlib.Path) -> None:
+  """Trains as `config` says, in `workdir`; goes on where an earlier run stopped.
+
+  Raises:
+    ValueError: the configuration does not fit the data, the devices or what lies in `workdir`.
+    FileNotFoundError: data that is not there.
+    Diverged: the loss is NaN or infinite; the last checkpoint is from before.
+    DiskFull: no room for a checkpoint; the last one stays good.
+    Stopped: SIGTERM or Ctrl-C; the state was saved.
+  """
+  first = jax.process_index() == 0
+  mesh = sharding.make_mesh()
+  model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
+  trainer = TRAINERS[config.trainer](config, model)
+  dataset = pipeline.batches(
+    sources.open(config.data.source, 'train', directory=config.data.directory or None),
+    ops.parse(config.data.ops),
+    batch_size=sharding.local_batch_size(config.batch_size, mesh),
+    seed=config.seed,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  sets = restoration.open_sets(config.evaluate)
+  claim(workdir, config)
+  with Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints:
+    start = checkpoints.latest() or 0
+    state = _first_state(config, trainer, dataset, mesh, checkpoints)
+    with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
+      _greet(writer, config, workdir, state, mesh, start)
+      evaluator = _Evaluator(config, workdir, model, trainer, sets, writer)
+      _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
+    checkpoints.wait()
+  if first:
+    evaluator.finish()
+
+
+def claim(workdir: pathlib.Path, config: Any) -> None:
+  """Writes config.json, or checks that the run in `workdir` is of the same network."""
+  path = workdir / 'config.json'
+  if path.exists():
+    known = json.loads(path.read_text())['model']
+    asked = json.loads(config.model.to_json())
+    if known != asked:
+      changed = [name for name in {**known, **asked} if known.get(name) != asked.get(name)]
+      was, now = ({name: one.get(name) for name in sorted(changed)} for one in (known, asked))
+      raise ValueError(
+        f'{workdir} holds a run of another network ({was}, now {now}): give another --workdir'
+      )
+  workdir.mkdir(parents=True, exist_ok=True)
+  writers.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
+
+
+def _ranking(sets: dict[str, Any]) -> str:
+  """The metric that says which checkpoint is best: PSNR on the first set."""
+  return f'{next(iter(sets), "")}/psnr'
+
+
+def _first_state(config, trainer, dataset, mesh, checkpoints):
+  """The newest checkpoint's state, or a fresh one, born on the devices where it will live."""
+  example = {name: value for name, value in dataset[0].items() if name != 'name'}
+  init = jax.jit(trainer.init, out_shardings=sharding.replicated(mesh))
+  if checkpoints.latest() is None:
+    return init(jax.random.key(config.seed), example)
+  abstract = jax.eval_shape(init, jax.random.key(config.seed), example)
+  target = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)),
+    abstract,
+  )
+  return checkpoints.restore(target)
+
+
+def _greet(writer, config, workdir, state, mesh, start) -> None:
+  count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  device = mesh.devices.flat[0]
+  writer.say(
+    f'{config.model.name}, {count:,} parameters, {config.steps} steps of {config.batch_size} '
+    f'pictures on {mesh.size} {device.device_kind} device{"s" * (mesh.size > 1)}, in {workdir}'
+  )
+  if start:
+    writer.say(f'going on from step {start}')
+
+
+def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
+  replicated = sharding.replicated(mesh)
+  step_fn = jax.jit(
+    trainer.step,
+    donate_argnums=0,
+    in_shardings=(replicated, sharding.batched(mesh)),
+    out_shardings=replicated,
+  )
+  batches = pipeline.iterate(dataset, start)
+  window = _Window(config.batch_size)
+  with _Leave() as leave:
+    for step in range(start + 1, config.steps + 1):
+      begin = time.monotonic()
+      batch = next(batches)
+      window.waited += time.monotonic() - begin
+      batch.pop('name')
+      state, metrics = step_fn(state, sharding.put(batch, mesh))
+      window.add(metrics)
+      writer.step(step)
+      last = step == config.steps
+      evaluate = last or step % config.evaluate_every == 0
+      save = evaluate or leave.asked or step % config.save_every == 0
+      if last or save or step % config.log_every == 0:
+        writer.scalars(step, window.close(step, dataset))
+      scores = evaluator(step, state) if evaluate else None
+      if save:
+        checkpoints.save(step, state, scores)
+      if leave.asked and not last:
+        checkpoints.wait()
+        raise Stopped(f'stopped at step {step} and saved: the same command goes on from there')
+      if evaluate or save:
+        window.restart()
+
+
+class _Window:
+  """The steps since the last log line: their metrics, and where the time went."""
+
+  def __init__(self, batch_size: int):
+    self._batch_size, self._compiled = batch_size, False
+    self.restart()
+
+  def restart(self) -> None:
+    self._metrics = []
+    self._start_clock()
+
+  def add(self, metrics: dict[str, jax.Array]) -> None:
+    # One step in flight: enough to keep the device busy, and the times stay honest.
+    if self._metrics:
+      self._metrics[-1]['loss'].block_until_ready()
+    self._metrics.append(metrics)
+    self._timed += 1
+    if not self._compiled:
+      # The first step compiles; it tells nothing about speed.
+      metrics['loss'].block_until_ready()
+      self._compiled = True
+      self._start_clock()
+
+  def close(self, step: int, dataset: Any) -> dict[str, float]:
+    """Means over the window, pictures per second, share of the time spent waiting for data."""
+    metrics = jax.device_get(self._metrics)
+    for offset, one in enumerate(metrics, start=step - len(metrics) + 1):
+      if not math.isfinite(one['loss']):
+        names = ', '.join(map(str, dataset[offset - 1]['name']))
+        raise Diverged(
+          f'the loss is {one["loss"]} at step {offset}, learning rate {one["learning_rate"]:.3g}, '
+          f'batch of {names}: the last checkpoint is from before; lower optim.learning_rate, or '
+          'set optim.clip'
+        )
+    means = {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
+    if self._timed:
+      seconds = time.monotonic() - self._begin
+      means['pictures_per_second'] = self._timed * self._batch_size / seconds
+      means['data_wait'] = self.waited / seconds
+    self.restart()
+    return means
+
+  def _start_clock(self) -> None:
+    self.waited, self._timed, self._begin = 0.0, 0, time.monotonic()
+
+
+class _Evaluator:
+  """Scores a state on every set; keeps the weights, figures and files of the best so far."""
+
+  def __init__(self, config, workdir, model, trainer, sets, writer):
+    self._config, self._workdir, self._model, self._trainer = config, workdir, model, trainer
+    self._sets, self._writer = sets, writer
+    self._predict = jax.jit(trainer.predict)
+    self._best = self._known_best()
+
+  def __call__(self, step: int, state: Any) -> dict[str, float] | None:
+    results = {
+      name: list(
+        restoration.restore_set(
+          lambda blurred: self._predict(state, blurred),
+          pictures,
+          self._config.model.name,
+          self._model.needs,
+          set_name=name,
+        )
+      )
+      for name, pictures in self._sets.items()
+    }
+    scores = {
+      f'{name}/{metric}': value
+      for name, pictures in results.items()
+      for metric, value in restoration.mean(pictures)[self._config.model.name].items()
+    }
+    if scores:
+      self._writer.scalars(step, scores)
+      told = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
+      self._writer.say(f'evaluated at step {step}: {told}')
+    score = scores.get(_ranking(self._sets), -math.inf)
+    if score >= self._best and jax.process_index() == 0:
+      self._best = score
+      self._keep(step, state, results, scores)
+    return scores or None
+
+  def finish(self) -> None:
+    """Draws the training curves and shows the table of the best weights."""
+    figures.save(self._workdir / 'loss.png', figures.curves(writers.read_metrics(self._workdir)))
+    manifest = weights.read(self._workdir / 'weights.safetensors')[1]
+    restoration.show(self._writer.say, self._workdir, title=f' at step {manifest["step"]}')
+    self._writer.say(f'weights, table and pictures are in {self._workdir}')
+
+  def _known_best(self) -> float:
+    path = self._workdir / 'weights.safetensors'
+    if not path.exists():
+      return -math.inf
+    return weights.read(path)[1]['scores'].get(_ranking(self._sets), -math.inf)
+
+  def _keep(self, step, state, results, scores) -> None:
+    params = state.params if state.ema is None else state.ema
+    manifest = {
+      'network': self._config.model.name,
+      'arguments': {name: value for name, value in self._config.model.items() if name != 'name'},
+      'step': step,
+      'scores': scores,
+    }
+    weights.write(self._workdir / 'weights.safetensors', jax.device_get(params), manifest)
+    restoration.write(self._workdir, results)
+    shown = [picture for pictures in results.values() for picture in pictures][:4]
+    if shown:
+      sheet = figures.gallery(shown)
+      figures.save(self._workdir / 'gallery.png', sheet)
+      self._writer.pictures(step, 'gallery', sheet)
+
+
+class _Leave:
+  """Notes SIGTERM and Ctrl-C, so that the loop can save and leave; a second Ctrl-C is not caught."""
+
+  asked = False
+
+  def __enter__(self) -> '_Leave':
+    self._before = {one: signal.signal(one, self._note) for one in (signal.SIGTERM, signal.SIGINT)}
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    for one, handler in self._before.items():
+      signal.signal(one, handler)
+
+  def _note(self, number: int, frame: object) -> None:
+    self.asked = True
+    signal.signal(number, self._before[number])

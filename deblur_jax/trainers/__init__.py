@@ -1,0 +1,5 @@
+"""(state, batch) -> state: ways to train, each made by `make(config, model)`."""
+
+from deblur_jax.trainers import supervised
+
+TRAINERS = {'supervised': supervised.make}

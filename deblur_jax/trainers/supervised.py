@@ -1,0 +1,77 @@
+"""Training on pairs: the blurred picture in, losses against the sharp one."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from deblur_jax import optim
+from deblur_jax.blur import synthesis
+from deblur_jax.losses import LOSSES
+from deblur_jax.metrics import METRICS
+from deblur_jax.types import Batch, Trainer, TrainState, as_float
+
+
+def make(config: Any, model: nn.Module) -> Trainer:
+  """The trainer of `config` for `model`.
+
+  Reads config.seed, steps, optim, ema (decay, 0 for none), loss (name -> weight, summed over the
+  stages of networks that have several) and blur (the mix that makes the blurred half where a batch
+  holds sharp pictures only).
+  """
+  optimizer, rate = optim.make(config.optim, config.steps)
+  degrade = synthesis.parse(config.blur)
+  weights = {name: weight for name, weight in config.loss.items() if weight}
+  unknown = set(weights) - set(LOSSES)
+  if unknown:
+    raise ValueError(f'no loss {", ".join(sorted(unknown))} (known: {", ".join(LOSSES)})')
+
+  def pair(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    sharp = as_float(batch['sharp'])
+    if 'blurred' in batch:
+      return as_float(batch['blurred']), sharp
+    return degrade(key, sharp), sharp
+
+  def init(key: jax.Array, batch: Batch) -> TrainState:
+    params = model.init(key, as_float(batch['sharp'][:1]))['params']
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt_state=optimizer.init(params),
+      # A copy: step donates the state, and one buffer cannot be given away twice.
+      ema=jax.tree.map(jnp.copy, params) if config.ema else None,
+    )
+
+  def objective(params, blurred, sharp, key):
+    output = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
+    stages = output.get('stages', (output['restored'],))
+    terms = {name: sum(LOSSES[name](stage, sharp).mean() for stage in stages) for name in weights}
+    loss = sum(weight * terms[name] for name, weight in weights.items())
+    return loss, (terms, output['restored'])
+
+  def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    blur_key, dropout_key = jax.random.split(key)
+    blurred, sharp = pair(batch, blur_key)
+    (loss, (terms, restored)), gradient = jax.value_and_grad(objective, has_aux=True)(
+      state.params, blurred, sharp, dropout_key
+    )
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+      'loss': loss,
+      **({f'loss/{name}': term for name, term in terms.items()} if len(terms) > 1 else {}),
+      'psnr': METRICS['psnr'](jnp.clip(restored, 0, 1), sharp).mean(),
+      'gradient_norm': optax.tree.norm(gradient),
+      'learning_rate': rate(state.step),
+    }
+    ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
+    return TrainState(state.step + 1, params, opt_state, ema), metrics
+
+  def predict(state: TrainState, blurred: jax.Array) -> jax.Array:
+    params = state.params if state.ema is None else state.ema
+    return model.apply({'params': params}, blurred)['restored']
+
+  return Trainer(init, step, predict)

@@ -1,0 +1,62 @@
+"""What the parts of the package hand to each other.
+
+Images are float32 in [0, 1], RGB, channels last, `[b h w c]`; on the host and on the way to the
+device they are uint8. Functions on images do not clip.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+# {'sharp': [b h w 3], 'blurred': [b h w 3]}; 'blurred' is absent where blur is made on the device.
+Batch = Mapping[str, jax.Array]
+
+
+class Restore(Protocol):
+  """Whatever turns blurred images into sharper ones: a network, a solver, an ensemble."""
+
+  def __call__(self, blurred: jax.Array, **known: Any) -> jax.Array:
+    """Restored images `[b h w 3]` for `blurred` of the same shape; `known` may hold a PSF or noise."""
+
+
+class Needs(NamedTuple):
+  """What a method needs of an image; `tiling.py` sees to it."""
+
+  multiple: int = 1
+  """Both sides are padded to a multiple of this."""
+  tiling: str = 'exact'
+  """'exact': a pixel depends only on its `halo`, tiles give the same result as the whole;
+  'approximate': whole-image statistics enter, tiles change the result slightly;
+  'none': tiles make no sense."""
+  halo: int = 0
+  """Pixels of context that a tile needs on every side."""
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that training changes; arrays only, so that it can be saved, sharded and donated."""
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+  ema: Any = None
+
+
+class Trainer(NamedTuple):
+  """A way to train: three pure functions."""
+
+  init: Callable[[jax.Array, Batch], TrainState]
+  """(key, batch) -> state"""
+  step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+  """(state, batch) -> (state, metrics)"""
+  predict: Callable[[TrainState, jax.Array], jax.Array]
+  """(state, blurred [b h w 3]) -> restored [b h w 3]"""
+
+
+def as_float(images: jax.Array) -> jax.Array:
+  """float32 in [0, 1] from uint8; float images come back as float32."""
+  scale = 255 if images.dtype == jnp.uint8 else 1
+  return images.astype(jnp.float32) / scale

@@ -1,0 +1,162 @@
+"""Weights as one `.safetensors` file with a manifest: write, read, verify.
+
+The manifest is JSON in the file's metadata: what the weights are for ('network', 'arguments') and
+anything else worth knowing ('steps', 'psnr', ...). It carries a SHA-256 over itself and every
+tensor, so that a file is either whole or refused. Parameters are nested dicts of arrays, stored
+under their joined names ('encoder/conv/kernel'). A file format: it knows no network.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+import uuid
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+Path = str | os.PathLike[str]
+
+METADATA = 'deblur_jax'
+"""The key of the file's metadata that holds the manifest."""
+
+STORED = {
+  'float32': np.dtype(np.float32),
+  'float16': np.dtype(np.float16),
+  'bfloat16': np.dtype(ml_dtypes.bfloat16),
+}
+
+
+READ = {'F32': STORED['float32'], 'F16': STORED['float16'], 'BF16': STORED['bfloat16']} | {
+  kind: np.dtype(name)
+  for kind, name in {'F64': 'f8', 'I64': 'i8', 'I32': 'i4', 'U32': 'u4', 'U8': 'u1'}.items()
+}
+"""What safetensors calls the types; its own numpy reader does not know bfloat16."""
+
+
+class WeightsError(ValueError):
+  """A file that does not hold sound weights; the message says which and why, in one line."""
+
+
+def write(
+  path: Path, params: Mapping[str, Any], manifest: Mapping[str, Any], *, dtype: str | None = None
+) -> None:
+  """Writes `params` and `manifest` to `path`, at once or not at all.
+
+  `dtype` ('float32', 'float16' or 'bfloat16') is what floating-point tensors are stored as; by
+  default they stay as they are. The manifest holds JSON values or numpy scalars; its 'sha256' is
+  set here.
+  """
+  if dtype is not None and dtype not in STORED:
+    raise ValueError(f'dtype {dtype!r} is none of {", ".join(STORED)}')
+  tensors = {name: _stored(value, dtype) for name, value in _flat(params).items()}
+  manifest = {key: value for key, value in manifest.items() if key != 'sha256'}
+  manifest = json.loads(json.dumps(manifest, default=np.generic.item))
+  manifest['sha256'] = _digest(tensors, manifest)
+  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(manifest)})
+  with replacing(path) as partial:
+    partial.write_bytes(data)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+  """(params, manifest) of the file at `path`, verified.
+
+  float16 and bfloat16 only save space: tensors stored so come back as float32, which parameters
+  always are. Raises WeightsError where the file is no safetensors file, has no manifest or is
+  damaged, FileNotFoundError where there is none.
+  """
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{path}: no such weights file') from None
+  metadata = _metadata(path, data)
+  if METADATA not in metadata:
+    raise WeightsError(f'{path}: no deblur_jax manifest inside: weights of another program?')
+  try:
+    manifest = json.loads(metadata[METADATA])
+    tensors = {name: _array(tensor) for name, tensor in safetensors.deserialize(data)}
+    sound = manifest['sha256'] == _digest(tensors, manifest)
+  except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
+    sound = False
+  if not sound:
+    raise WeightsError(f'{path}: damaged: contents and SHA-256 disagree; fetch or write it again')
+  half = (STORED['float16'], STORED['bfloat16'])
+  return _nested(
+    {
+      name: value.astype(np.float32) if value.dtype in half else value
+      for name, value in tensors.items()
+    }
+  ), manifest
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[pathlib.Path]:
+  """A temporary path in the same folder that becomes `path` once all is written to it.
+
+  Where anything fails, `path` stays as it was and nothing is left behind.
+  """
+  path = pathlib.Path(path)
+  partial = path.parent / f'.{uuid.uuid4().hex}.part'
+  try:
+    yield partial
+    with open(partial, 'rb+') as file:
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _metadata(path: Path, data: bytes) -> dict[str, str]:
+  """The metadata in the header: a length in eight bytes, then as much JSON."""
+  try:
+    length = int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8 : 8 + length])
+    return header.get('__metadata__', {})
+  except (ValueError, AttributeError):
+    raise WeightsError(f'{path}: not a safetensors file') from None
+
+
+def _stored(value: Any, dtype: str | None) -> np.ndarray:
+  value = np.asarray(value, order='C')
+  floating = value.dtype.kind == 'f' or value.dtype == STORED['bfloat16']
+  return value.astype(STORED[dtype]) if dtype and floating else value
+
+
+def _array(tensor: Mapping[str, Any]) -> np.ndarray:
+  return np.frombuffer(tensor['data'], READ[tensor['dtype']]).reshape(tensor['shape'])
+
+
+def _digest(tensors: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> str:
+  manifest = {key: value for key, value in manifest.items() if key != 'sha256'}
+  digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+  for name in sorted(tensors):
+    value = tensors[name]
+    digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+    digest.update(value.tobytes())
+  return digest.hexdigest()
+
+
+def _flat(params: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  flat = {}
+  for name, value in params.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f'{prefix}{name}/')
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+  nested: dict[str, Any] = {}
+  for name, value in flat.items():
+    *folders, leaf = name.split('/')
+    at = nested
+    for folder in folders:
+      at = at.setdefault(folder, {})
+    at[leaf] = value
+  return nested

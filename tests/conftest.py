@@ -1,0 +1,34 @@
+"""Four CPU devices, strict JAX, the shared fixtures where they are there."""
+
+import os
+import pathlib
+import sys
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_NUM_CPU_DEVICES'] = '4'
+
+from absl import flags
+import jax
+import pytest
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / 'shared'
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+flags.FLAGS(sys.argv[:1])
+
+
+@pytest.fixture
+def key():
+  return jax.random.key(0)
+
+
+@pytest.fixture(scope='session')
+def shared():
+  """`shared(path)`: a file or folder of the fixtures beside the repository, or a skip."""
+
+  def find(path: str) -> pathlib.Path:
+    if not (SHARED / path).exists():
+      pytest.skip(f'{path} is not beside this checkout')
+    return SHARED / path
+
+  return find

@@ -1,0 +1,83 @@
+"""The house rules: imports point down only, the base install stays light, the API is documented."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import deblur_jax
+
+ROOT = pathlib.Path(deblur_jax.__file__).parent
+RANKS = (
+  {
+    'types',
+    'pipes',
+    'fit',
+    'sharding',
+    'tiling',
+    'writers',
+    'optim',
+    'weights',
+    'datasets',
+    'pictures',
+  },
+  {'nn', 'blur', 'data', 'checkpoints'},
+  {'models', 'losses', 'metrics'},
+  {'solvers', 'trainers', 'uncertainty', 'convert'},
+  {'evaluators', 'zoo'},
+  {'train', 'evaluate', 'benchmark', 'restore', 'export'},
+  {'serve', 'cli', 'main'},
+)
+RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}
+FILES = sorted(path for path in ROOT.rglob('*.py') if path != ROOT / '__init__.py')
+
+
+def imported(tree: ast.AST) -> set[str]:
+  """The parts of deblur_jax that a file imports."""
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      found |= {name.name for name in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      found |= {f'{node.module}.{name.name}' for name in node.names}
+  return {name.split('.')[1] for name in found if name.startswith('deblur_jax.')}
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+  own = path.relative_to(ROOT).parts[0].removesuffix('.py')
+  assert own in RANK, f'{own} has no rank'
+  for other in imported(ast.parse(path.read_text())) - {own}:
+    lower_rank = RANK[other] < RANK[own]
+    # types, pipes and the like may use each other; a ring among them would not import at all.
+    assert lower_rank or RANK[other] == RANK[own] == 0, f'{own} imports {other}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_public_is_documented(path):
+  tree = ast.parse(path.read_text())
+  if tree.body:
+    assert ast.get_docstring(tree), 'the file'
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith('_'):
+      top_level = node in tree.body
+      assert not top_level or ast.get_docstring(node), node.name
+
+
+def test_importing_pulls_in_neither_tensorflow_nor_torch():
+  modules = ', '.join(
+    'deblur_jax.' + str(path.relative_to(ROOT)).removesuffix('.py').replace('/', '.')
+    for path in FILES
+    if path.name != '__init__.py'
+  )
+  code = f'import sys, {modules}; print(sorted({{"tensorflow", "torch"}} & set(sys.modules)))'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == '[]'
+
+
+def test_importing_the_package_alone_does_not_start_jax():
+  code = 'import sys, deblur_jax; print("jax" in sys.modules)'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == 'False'

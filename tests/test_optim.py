@@ -1,0 +1,74 @@
+"""Schedules and optimizers against hand calculation."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deblur_jax import optim
+
+PLAIN = dict(
+  name='adam', b1=0.9, b2=0.999, weight_decay=0.0, clip=0.0, learning_rate=0.1, schedule='constant'
+)
+
+
+def test_mprnet_schedule_rises_over_three_epochs_and_falls_by_a_cosine():
+  epoch = 132
+  rate = optim.schedule('cosine', 2e-4, 3000 * epoch, warmup=3 * epoch, final=1e-6, stair=epoch)
+  by_epoch = [float(rate(one * epoch + 57)) for one in (0, 1, 2, 3)]
+  np.testing.assert_allclose(by_epoch, [2e-4 / 3, 4e-4 / 3, 2e-4, 2e-4], rtol=1e-5)
+  assert rate(5 * epoch) == rate(6 * epoch - 1) > rate(6 * epoch)  # held within an epoch
+  half = 3 + 2997 / 2
+  expected = 1e-6 + (2e-4 - 1e-6) / 2 * (1 + math.cos(math.pi * (1501 - 3) / 2997))
+  np.testing.assert_allclose(rate(int(half) * epoch), expected, rtol=1e-3)
+  np.testing.assert_allclose(rate(3000 * epoch), 1e-6, rtol=1e-3)
+
+
+def test_step_decay_halves_at_its_boundaries():
+  rate = optim.schedule('step', 1e-4, 100, boundaries=(50, 75))
+  rates = [float(rate(step)) for step in (0, 49, 51, 76)]
+  np.testing.assert_allclose(rates, [1e-4, 1e-4, 5e-5, 2.5e-5], rtol=1e-6)
+
+
+def test_step_decay_counts_boundaries_from_the_start_of_training():
+  rate = optim.schedule('step', 1e-4, 100, boundaries=(50,), warmup=10)
+  rates = [float(rate(step)) for step in (0, 9, 49, 51)]
+  np.testing.assert_allclose(rates, [1e-5, 1e-4, 1e-4, 5e-5], rtol=1e-6)
+
+
+def test_first_adam_step_is_the_learning_rate_whatever_the_gradient():
+  optimizer, _ = optim.make(PLAIN, 10)
+  params = jnp.array([1.0, -2.0])
+  updates, _ = optimizer.update(jnp.array([3e-3, -7.0]), optimizer.init(params), params)
+  np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-4)
+
+
+def test_adamw_pulls_weights_to_zero_where_there_is_no_gradient():
+  optimizer, _ = optim.make({**PLAIN, 'name': 'adamw', 'weight_decay': 0.5}, 10)
+  params = jnp.array([2.0])
+  updates, _ = optimizer.update(jnp.zeros(1), optimizer.init(params), params)
+  np.testing.assert_allclose(updates, [-0.1 * 0.5 * 2.0], rtol=1e-6)
+
+
+def test_clipping_makes_steps_blind_to_the_size_of_an_outlier():
+  # Adam alone forgets the scale of a constant gradient; after a normal one, an outlier shows.
+  def second_step(clip, outlier):
+    optimizer, _ = optim.make({**PLAIN, 'clip': clip}, 10)
+    params = jnp.ones(1)
+    _, state = optimizer.update(jnp.ones(1), optimizer.init(params), params)
+    return optimizer.update(jnp.full(1, outlier), state, params)[0]
+
+  np.testing.assert_allclose(second_step(1.0, 10.0), second_step(1.0, 1000.0), rtol=1e-6)
+  assert abs(second_step(0.0, 10.0) - second_step(0.0, 1.0)) > 1e-3
+
+
+def test_moving_average():
+  average = optim.moving_average({'w': jnp.ones(2)}, {'w': jnp.zeros(2)}, 0.9)
+  np.testing.assert_allclose(average['w'], 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize('change', [{'name': 'sgd'}, {'schedule': 'linear'}, {'weight_decay': 0.1}])
+def test_what_does_not_exist_is_named(change):
+  with pytest.raises(ValueError, match=r'optim\.'):
+    optim.make({**PLAIN, **change}, 10)

@@ -1,0 +1,229 @@
+"""The loop as its users meet it: a command that trains, resumes, evaluates and says what is wrong."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import nafnet
+from deblur_jax import models, sharding, train, weights, writers
+from deblur_jax.checkpoints import Checkpoints
+from deblur_jax.fit import DoesNotFit
+from deblur_jax.trainers import supervised
+
+CONFIGS = sorted(
+  path.stem
+  for path in pathlib.Path('configs').glob('*.py')
+  if path.stem not in ('common', '__init__')
+)
+FAST = dict(JAX_NUM_CPU_DEVICES='1')
+
+
+def command(*flags: str, **environment: str) -> subprocess.Popen:
+  """`python -m deblur_jax.main` with flags, as a process."""
+  return subprocess.Popen(
+    [sys.executable, '-m', 'deblur_jax.main', *flags],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, **FAST, **environment},
+  )
+
+
+def run(*flags: str, **environment: str) -> tuple[int, str]:
+  """Exit code and everything that was printed."""
+  process = command(*flags, **environment)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out + err
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory) -> pathlib.Path:
+  """The folder of a smoke run."""
+  workdir = tmp_path_factory.mktemp('run')
+  train.train(nafnet.get_config('smoke'), workdir)
+  return workdir
+
+
+def test_a_run_leaves_weights_scores_and_pictures(finished):
+  scores = json.loads((finished / 'results.json').read_text())
+  assert set(scores) == {'builtin'} and set(scores['builtin']) == {'blurred', 'nafnet'}
+  assert 10 < scores['builtin']['blurred']['psnr'] < 50
+  with (finished / 'results.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert {row['method'] for row in rows} == {'blurred', 'nafnet'}
+  for name in ('gallery.png', 'loss.png'):
+    assert (finished / name).stat().st_size > 10_000
+  params, manifest = weights.read(finished / 'weights.safetensors')
+  assert manifest['network'] == 'nafnet' and manifest['step'] == 4
+  model = models.make(manifest['network'], **manifest['arguments'])
+  assert np.isfinite(
+    model.apply({'params': params}, jnp.full((1, 16, 16, 3), 0.5))['restored']
+  ).all()
+
+
+def test_metrics_are_one_line_a_log_step(finished):
+  lines = writers.read_metrics(finished)
+  assert [line['step'] for line in lines if 'loss' in line] == [2, 4]
+  for line in lines:
+    if 'loss' in line:
+      assert 0 <= line['data_wait'] <= 1 and line['learning_rate'] > 0
+  assert [line['step'] for line in lines if 'builtin/psnr' in line] == [4]
+
+
+def test_running_a_finished_run_again_changes_nothing(finished):
+  before = (finished / 'weights.safetensors').read_bytes()
+  train.train(nafnet.get_config('smoke'), finished)
+  assert (finished / 'weights.safetensors').read_bytes() == before
+  assert [line['step'] for line in writers.read_metrics(finished) if 'loss' in line] == [2, 4]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_recipe_builds_and_locks(name):
+  module = __import__(f'configs.{name}', fromlist=['get_config'])
+  for recipe in (None, 'builtin', 'pairs', 'sharp', 'laptop_gopro', 'gopro', 'smoke'):
+    config = module.get_config(recipe).lock()
+    model = models.make(**config.model)
+    crop = jax.ShapeDtypeStruct(
+      (1, 2 * model.needs.multiple, 2 * model.needs.multiple, 3), jnp.float32
+    )
+    trainer = supervised.make(config, model)
+    state, _ = jax.eval_shape(
+      lambda: trainer.step(
+        trainer.init(jax.random.key(0), {'sharp': jnp.zeros(crop.shape)}),
+        {'sharp': jnp.zeros(crop.shape), 'blurred': jnp.zeros(crop.shape)},
+      )
+    )
+    assert state.step.shape == ()
+  with pytest.raises(ValueError, match='known: .*builtin'):
+    module.get_config('no_such_recipe')
+
+
+def test_one_device_and_four_agree_after_five_steps():
+  config = nafnet.get_config('smoke')
+  config.optim.schedule = 'constant'
+  config.ema = 0.9
+  model = models.make(**config.model)
+  trainer = supervised.make(config, model)
+  rng = np.random.default_rng(0)
+  batch = {'sharp': rng.integers(0, 256, (4, 32, 32, 3), np.uint8)}
+
+  def params_after_five(count):
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:count]), ('data',))
+    everywhere = sharding.replicated(mesh)
+    state = jax.jit(trainer.init, out_shardings=everywhere)(jax.random.key(0), batch)
+    step = jax.jit(
+      trainer.step, donate_argnums=0, in_shardings=(everywhere, sharding.batched(mesh))
+    )
+    for _ in range(5):
+      state, metrics = step(state, sharding.put(batch, mesh))
+    return jax.device_get((state.ema, metrics['loss']))
+
+  one, four = params_after_five(1), params_after_five(4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_a_run_ends_with_the_same_parameters(tmp_path):
+  flags = ['--config=configs/nafnet.py:smoke', '--config.steps=12', '--config.save_every=3']
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  assert run(*flags, f'--workdir={whole}')[0] == 0
+  for least in (4, 8):  # killed twice
+    process = command(*flags, '--config.log_every=1', f'--workdir={broken}')
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+      path = broken / 'metrics.jsonl'
+      if path.exists() and path.read_text().count('"loss"') >= least:
+        break
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  code, text = run(*flags, '--config.log_every=1', f'--workdir={broken}')
+  assert code == 0, text
+  assert 'going on from step' in text
+  expected, found = (weights.read(one / 'weights.safetensors')[0] for one in (whole, broken))
+  jax.tree.map(np.testing.assert_array_equal, expected, found)
+  steps = [line['step'] for line in writers.read_metrics(broken) if 'loss' in line]
+  assert steps == list(range(1, 13))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_leaves(tmp_path):
+  flags = ['--config=configs/nafnet.py:smoke', '--config.steps=100000', '--config.log_every=1']
+  flags += ['--config.save_every=100000', '--config.evaluate_every=100000', f'--workdir={tmp_path}']
+  process = command(*flags)
+  while process.poll() is None and not (
+    (tmp_path / 'metrics.jsonl').exists() and '"loss"' in (tmp_path / 'metrics.jsonl').read_text()
+  ):
+    time.sleep(0.05)
+  process.terminate()
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 143, out + err
+  assert 'the same command goes on' in out
+  with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+    assert checkpoints.latest() == writers.read_metrics(tmp_path)[-1]['step']
+
+
+def test_a_folder_of_another_network_is_refused(finished):
+  config = nafnet.get_config('smoke')
+  config.model.width = 2 * config.model.width
+  with pytest.raises(ValueError, match=r'another network .*width.*--workdir'):
+    train.train(config, finished)
+
+
+def test_a_checkpoint_that_does_not_fit_names_what_differs(finished):
+  config = nafnet.get_config('smoke')
+  config.model.width = 2 * config.model.width
+  trainer = supervised.make(config, models.make(**config.model))
+  target = jax.eval_shape(
+    trainer.init, jax.random.key(0), {'sharp': jnp.zeros((1, 16, 16, 3), jnp.float32)}
+  )
+  with (
+    Checkpoints(finished / 'checkpoints') as checkpoints,
+    pytest.raises(DoesNotFit, match='intro'),
+  ):
+    checkpoints.restore(target)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+  config = nafnet.get_config('smoke')
+  config.steps = 400
+  config.save_every = 2
+  config.evaluate_every = 400
+  config.optim.learning_rate = 1e18
+  config.optim.schedule = 'constant'
+  with pytest.raises(train.Diverged, match=r'at step \d+, learning rate 1e\+18, batch of \w+'):
+    train.train(config, tmp_path)
+  with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+    step = checkpoints.latest()
+    assert step is None or step % 2 == 0
+
+
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    (['--config=configs/nafnet.py:smoke', '--config.model.widht=4'], 'width'),
+    (['--config=configs/nafnet.py:nothing'], 'known: builtin'),
+    (['--config=configs/nafnet.py:smoke', '--config.batch_size=6'], 'multiple of 4'),
+    (['--config=configs/nafnet.py:smoke', '--config.blur=shak(3..5)'], 'did you mean shake'),
+    (['--config=configs/nafnet.py:smoke', '--config.data.source=pairs'], 'data.directory'),
+    (['--config=configs/nafnet.py:laptop_gopro'], 'tools/prepare.py gopro'),
+  ],
+)
+def test_wrong_use_gets_one_line_and_an_exit_code(tmp_path, flags, told):
+  code, text = run(
+    *flags, f'--workdir={tmp_path}/run', JAX_NUM_CPU_DEVICES='4', TFDS_DATA_DIR=str(tmp_path)
+  )
+  assert code != 0
+  assert told in text
+  assert 'Traceback' not in text
+  assert not (tmp_path / 'run').exists()

@@ -1,0 +1,98 @@
+"""Where a training step's time goes: `python tools/profile_step.py --config=configs/nafnet.py`.
+
+Prints compile time, milliseconds per step (median), pictures per second, the floating-point
+operations that XLA counts, the share of this machine's matrix peak, measured in the same run, and
+peak memory. `--trace=DIR` also writes a profile for TensorBoard or Perfetto.
+"""
+
+import contextlib
+import resource
+import statistics
+import time
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+from ml_collections import config_flags
+
+from deblur_jax import models, sharding
+from deblur_jax.data import ops, pipeline, sources
+from deblur_jax.trainers import TRAINERS
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'As for deblur_jax.main.')
+_STEPS = flags.DEFINE_integer('steps', 20, 'Steps to time, after two to warm up.')
+_TRACE = flags.DEFINE_string('trace', None, 'Folder for a profile of the timed steps.')
+
+
+def main(_):
+  config = _CONFIG.value
+  mesh = sharding.make_mesh()
+  model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
+  trainer = TRAINERS[config.trainer](config, model)
+  dataset = pipeline.batches(
+    sources.open(config.data.source, 'train', directory=config.data.directory or None),
+    ops.parse(config.data.ops),
+    batch_size=sharding.local_batch_size(config.batch_size, mesh),
+    seed=config.seed,
+  )
+  batch = {name: value for name, value in dataset[0].items() if name != 'name'}
+  state = jax.jit(trainer.init, out_shardings=sharding.replicated(mesh))(
+    jax.random.key(config.seed), batch
+  )
+  batch = sharding.put(batch, mesh)
+
+  begin = time.perf_counter()
+  step = jax.jit(trainer.step, donate_argnums=0).lower(state, batch).compile()
+  compile_time = time.perf_counter() - begin
+  for _ in range(2):
+    state, metrics = step(state, batch)
+  jax.block_until_ready(metrics)
+
+  times = []
+  trace = jax.profiler.trace(_TRACE.value) if _TRACE.value else contextlib.nullcontext()
+  with trace:
+    for _ in range(_STEPS.value):
+      begin = time.perf_counter()
+      state, metrics = step(state, batch)
+      jax.block_until_ready(metrics)
+      times.append(time.perf_counter() - begin)
+  seconds = statistics.median(times)
+  flops = step.cost_analysis().get('flops', float('nan'))
+  peak = matrix_peak(jnp.dtype(config.dtype)) * mesh.size
+  device = jax.devices()[0]
+  lines = {
+    'device': f'{mesh.size} x {device.device_kind}',
+    'compile': f'{compile_time:.1f} s',
+    'step': f'{1000 * seconds:.1f} ms (median of {len(times)}; fastest {1000 * min(times):.1f})',
+    'pictures': f'{config.batch_size / seconds:.1f} per second',
+    'operations': f'{flops / 1e9:.2f} GFLOP a step by XLA, {flops / seconds / 1e9:.1f} GFLOP/s',
+    'matrix peak': f'{peak / 1e9:.0f} GFLOP/s measured; share {flops / seconds / peak:.0%}',
+    'peak memory': f'{peak_memory(device) / 2**20:.0f} MiB',
+  }
+  for name, value in lines.items():
+    print(f'{name:12} {value}')
+
+
+def matrix_peak(dtype: jnp.dtype) -> float:
+  """Floating-point operations per second of a large matrix product on one device."""
+  side = 2048 if jax.default_backend() == 'cpu' else 8192
+  a, b = jax.random.normal(jax.random.key(0), (2, side, side)).astype(dtype)
+  product = jax.jit(jnp.matmul)
+  product(a, b).block_until_ready()
+  times = []
+  for _ in range(8):
+    begin = time.perf_counter()
+    product(a, b).block_until_ready()
+    times.append(time.perf_counter() - begin)
+  return 2 * side**3 / min(times)
+
+
+def peak_memory(device: jax.Device) -> int:
+  """Bytes: of the device where it counts them, else of this process."""
+  stats = device.memory_stats() or {}
+  return stats.get('peak_bytes_in_use') or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == '__main__':
+  flags.mark_flag_as_required('config')
+  app.run(main)
