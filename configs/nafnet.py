@@ -1,6 +1,6 @@
 """NAFNet: a network without activation functions (Chen et al., ECCV 2022, arXiv:2204.04676).
 
-  python -m deblur_jax.main --config=configs/nafnet.py              a small one, minutes on two cores
+  python -m deblur_jax.main --config=configs/nafnet.py              a small one, on two cores
   python -m deblur_jax.main --config=configs/nafnet.py:gopro        the published recipe, width 32
   python -m deblur_jax.main --config=configs/nafnet.py:gopro_w64    the published recipe, width 64
 

@@ -6,7 +6,6 @@ Exit codes: 0 all done, 1 a file failed, 2 wrong use, 130 interrupted.
 import argparse
 from collections.abc import Sequence
 import contextlib
-import os
 import pathlib
 import sys
 import time
@@ -62,7 +61,7 @@ def add_restore(commands: argparse._SubParsersAction) -> None:
 
 
 def _restore(arguments: argparse.Namespace) -> int:
-  from deblur_jax import restore
+  from deblur_jax import restore, sharding
 
   output = pathlib.Path(arguments.output)
   if output.exists() and not output.is_dir():
@@ -70,7 +69,7 @@ def _restore(arguments: argparse.Namespace) -> int:
   if not restore.plan(arguments.inputs, output, recursive=arguments.recursive):
     hint = '' if arguments.recursive else '; -r looks in folders inside'
     raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
-  _cache_compiled()
+  sharding.keep_compiled()
   restorer = restore.load(
     arguments.weights, tile=arguments.tile, self_ensemble=arguments.self_ensemble
   )
@@ -145,19 +144,6 @@ def _watch():
   )
   with Progress(*columns, console=Console(stderr=True)) as progress:
     yield Bar(progress)
-
-
-def _cache_compiled() -> None:
-  """Keeps compiled functions from one run to the next, in the user's cache folder.
-
-  `JAX_COMPILATION_CACHE_DIR` names another folder.
-  """
-  import jax
-
-  if jax.config.jax_compilation_cache_dir is None:
-    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home, 'deblur_jax')))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
 def _positive(text: str) -> int:

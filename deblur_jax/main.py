@@ -10,7 +10,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from deblur_jax import evaluate, train
+from deblur_jax import evaluate, sharding, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'What to do: configs/NAME.py or configs/NAME.py:RECIPE.', lock_config=True
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'what is {" ".join(argv[1:])}? Values are changed by --config.name=value')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
+  sharding.keep_compiled()
   try:
     if _EVALUATE.value:
       evaluate.evaluate(_CONFIG.value, _workdir(), _EVALUATE.value)
@@ -38,7 +39,24 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError, train.Diverged) as error:
     if logging.get_verbosity() >= logging.DEBUG:
       raise
-    sys.exit(f'error: {" ".join(str(error).split())} (--verbosity=1 shows where)')
+    sys.exit(f'error: {_line(error)} (--verbosity=1 shows where)')
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """The arguments left over; one line and exit code 1 for flags or settings that do not exist."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    sys.exit(f'error: {_line(error)}')
+
+
+def _line(error: Exception) -> str:
+  text = str(error)
+  if 'Traceback' in text:  # ml_collections hands on what a config file raised, with its way there
+    text = text.splitlines()[-1].partition('Error: ')[2]
+  if isinstance(error, KeyError | AttributeError):
+    text = 'no setting ' + text.strip('\'"').replace("\\'", "'").replace('\\n', ': ')
+  return ' '.join(text.split())
 
 
 def _workdir() -> pathlib.Path:
@@ -50,4 +68,4 @@ def _workdir() -> pathlib.Path:
 
 if __name__ == '__main__':
   flags.mark_flag_as_required('config')
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyvips
 
-from deblur_jax import weights
+from deblur_jax import atomic
 
 Path = str | os.PathLike[str]
 
@@ -101,7 +101,7 @@ def write(path: Path, pixels: np.ndarray, like: Picture) -> None:
     thumbnail = image.thumbnail_image(THUMBNAIL_SIDE, size='down').jpegsave_buffer(keep='none')
     image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', thumbnail)
   try:
-    with weights.replacing(path) as partial:
+    with atomic.replacing(path) as partial:
       SAVE[like.kind](image, str(partial))
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None

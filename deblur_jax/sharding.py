@@ -1,6 +1,8 @@
 """One mesh over all devices of all processes, and the two ways in which arrays lie on it."""
 
 from collections.abc import Mapping
+import os
+import pathlib
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -39,3 +41,14 @@ def put(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   return {
     name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()
   }
+
+
+def keep_compiled() -> None:
+  """Keeps compiled functions from one run to the next, in the user's cache folder.
+
+  `JAX_COMPILATION_CACHE_DIR` names another folder.
+  """
+  if jax.config.jax_compilation_cache_dir is None:
+    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home, 'deblur_jax')))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

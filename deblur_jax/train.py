@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import models, sharding, weights, writers
+from deblur_jax import atomic, models, sharding, weights, writers
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import ops, pipeline, sources
 from deblur_jax.evaluators import figures, restoration
@@ -54,7 +54,10 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   )
   sets = restoration.open_sets(config.evaluate)
   claim(workdir, config)
-  with Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints:
+  with (
+    jax.set_mesh(mesh),
+    Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints,
+  ):
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
     with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
@@ -79,7 +82,7 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
         f'{workdir} holds a run of another network ({was}, now {now}): give another --workdir'
       )
   workdir.mkdir(parents=True, exist_ok=True)
-  writers.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
+  atomic.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
 
 
 def _ranking(sets: dict[str, Any]) -> str:
@@ -90,7 +93,12 @@ def _ranking(sets: dict[str, Any]) -> str:
 def _first_state(config, trainer, dataset, mesh, checkpoints):
   """The newest checkpoint's state, or a fresh one, born on the devices where it will live."""
   example = {name: value for name, value in dataset[0].items() if name != 'name'}
-  init = jax.jit(trainer.init, out_shardings=sharding.replicated(mesh))
+  # Hundreds of small random draws, run once: what they take is compiling.
+  init = jax.jit(
+    trainer.init,
+    out_shardings=sharding.replicated(mesh),
+    compiler_options={'xla_backend_optimization_level': 0},
+  )
   if checkpoints.latest() is None:
     return init(jax.random.key(config.seed), example)
   abstract = jax.eval_shape(init, jax.random.key(config.seed), example)
@@ -260,7 +268,7 @@ class _Evaluator:
 
 
 class _Leave:
-  """Notes SIGTERM and Ctrl-C, so that the loop can save and leave; a second Ctrl-C is not caught."""
+  """Notes SIGTERM or Ctrl-C, so that the loop can save and leave; a second one is not caught."""
 
   asked = False
 

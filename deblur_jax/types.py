@@ -19,7 +19,7 @@ class Restore(Protocol):
   """Whatever turns blurred images into sharper ones: a network, a solver, an ensemble."""
 
   def __call__(self, blurred: jax.Array, **known: Any) -> jax.Array:
-    """Restored images `[b h w 3]` for `blurred` of the same shape; `known` may hold a PSF or noise."""
+    """Restored images `[b h w 3]`, as `blurred`; `known` may hold a PSF or a noise level."""
 
 
 class Needs(NamedTuple):

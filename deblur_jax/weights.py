@@ -6,19 +6,19 @@ tensor, so that a file is either whole or refused. Parameters are nested dicts o
 under their joined names ('encoder/conv/kernel'). A file format: it knows no network.
 """
 
-from collections.abc import Iterator, Mapping
-import contextlib
+from collections.abc import Mapping
 import hashlib
 import json
 import os
 import pathlib
 from typing import Any
-import uuid
 
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from deblur_jax import atomic
 
 Path = str | os.PathLike[str]
 
@@ -59,7 +59,7 @@ def write(
   manifest = json.loads(json.dumps(manifest, default=np.generic.item))
   manifest['sha256'] = _digest(tensors, manifest)
   data = safetensors.numpy.save(tensors, {METADATA: json.dumps(manifest)})
-  with replacing(path) as partial:
+  with atomic.replacing(path) as partial:
     partial.write_bytes(data)
 
 
@@ -92,23 +92,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
       for name, value in tensors.items()
     }
   ), manifest
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[pathlib.Path]:
-  """A temporary path in the same folder that becomes `path` once all is written to it.
-
-  Where anything fails, `path` stays as it was and nothing is left behind.
-  """
-  path = pathlib.Path(path)
-  partial = path.parent / f'.{uuid.uuid4().hex}.part'
-  try:
-    yield partial
-    with open(partial, 'rb+') as file:
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
 
 
 def _metadata(path: Path, data: bytes) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import json
-import os
 import pathlib
 import time
 from typing import Any, TypeVar
@@ -19,6 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from tensorboardX import SummaryWriter
+
+from deblur_jax import atomic
 
 T = TypeVar('T')
 
@@ -140,22 +141,12 @@ def truncate(path: pathlib.Path, step: int) -> None:
     with contextlib.suppress(json.JSONDecodeError):
       if json.loads(line)['step'] <= step:
         kept.append(line + '\n')
-  write_text(path, ''.join(kept))
+  atomic.write_text(path, ''.join(kept))
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
   """The lines of metrics.jsonl."""
   return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    temporary.write_text(text)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _figures(values: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(deblur_jax.__file__).parent
 RANKS = (
   {
     'types',
+    'atomic',
     'pipes',
     'fit',
     'sharding',

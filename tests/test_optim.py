@@ -8,9 +8,15 @@ import pytest
 
 from deblur_jax import optim
 
-PLAIN = dict(
-  name='adam', b1=0.9, b2=0.999, weight_decay=0.0, clip=0.0, learning_rate=0.1, schedule='constant'
-)
+PLAIN = {
+  'name': 'adam',
+  'b1': 0.9,
+  'b2': 0.999,
+  'weight_decay': 0.0,
+  'clip': 0.0,
+  'learning_rate': 0.1,
+  'schedule': 'constant',
+}
 
 
 def test_mprnet_schedule_rises_over_three_epochs_and_falls_by_a_cosine():

@@ -1,5 +1,7 @@
 """Chains of steps as text."""
 
+import re
+
 import pytest
 
 from deblur_jax import pipes
@@ -36,7 +38,6 @@ def test_calls_are_made_with_their_arguments():
   ],
 )
 def test_what_cannot_be_read_is_named(text, told):
-  with pytest.raises(ValueError, match='.') as caught:
+  with pytest.raises(ValueError, match=re.escape(told)) as caught:
     pipes.build(text, {'shake': lambda size: size})
-  assert told in str(caught.value)
   assert '\n' not in str(caught.value)

@@ -38,12 +38,6 @@ def restorer(identity):
   return restore.load(identity)
 
 
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-  """The command keeps compiled functions in the user's home: not from here."""
-  monkeypatch.setattr(cli, '_cache_compiled', lambda: None)
-
-
 def brighter(amount=0.25, needs=None):
   """A method whose result is known: adds `amount`."""
   method = zoo.Method('brighter', lambda blurred: blurred + np.float32(amount), needs or Needs())

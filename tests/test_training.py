@@ -1,4 +1,4 @@
-"""The loop as its users meet it: a command that trains, resumes, evaluates and says what is wrong."""
+"""The loop as its users meet it: trains, resumes, evaluates and says what is wrong."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ CONFIGS = sorted(
   for path in pathlib.Path('configs').glob('*.py')
   if path.stem not in ('common', '__init__')
 )
-FAST = dict(JAX_NUM_CPU_DEVICES='1')
+FAST = {'JAX_NUM_CPU_DEVICES': '1'}
 
 
 def command(*flags: str, **environment: str) -> subprocess.Popen:
@@ -104,7 +104,7 @@ def test_every_recipe_builds_and_locks(name):
       )
     )
     assert state.step.shape == ()
-  with pytest.raises(ValueError, match='known: .*builtin'):
+  with pytest.raises(ValueError, match=r'known: .*builtin'):
     module.get_config('no_such_recipe')
 
 

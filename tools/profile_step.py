@@ -6,14 +6,18 @@ peak memory. `--trace=DIR` also writes a profile for TensorBoard or Perfetto.
 """
 
 import contextlib
+import pathlib
 import resource
 import statistics
+import sys
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 import jax.numpy as jnp
 from ml_collections import config_flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where configs/ lies
 
 from deblur_jax import models, sharding
 from deblur_jax.data import ops, pipeline, sources
@@ -26,6 +30,7 @@ _TRACE = flags.DEFINE_string('trace', None, 'Folder for a profile of the timed s
 
 def main(_):
   config = _CONFIG.value
+  logging.set_verbosity(logging.WARNING)
   mesh = sharding.make_mesh()
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = TRAINERS[config.trainer](config, model)

@@ -168,7 +168,7 @@ def _in_folders(
 ) -> list[tuple[str, Any]]:
   """(name, contents) of a split: of train/ or test/ where there is either, else of a hold-out."""
   if not directory:
-    raise ValueError(f'source {name!r} needs a directory')
+    raise ValueError(f'source {name!r} needs a directory: --config.data.directory=DIR')
   if not directory.is_dir():
     raise FileNotFoundError(f'{directory}: no such folder; source {name!r} reads pictures from it')
   parts = [directory / part for part in SPLITS if (directory / part).is_dir()]

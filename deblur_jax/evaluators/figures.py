@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from deblur_jax import atomic
 from deblur_jax.evaluators.restoration import Picture
 
 _GAP, _CAPTION = 8, 22
@@ -65,9 +66,8 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
 
 def save(path: pathlib.Path, image: np.ndarray) -> None:
   """Writes a PNG whole or not at all."""
-  temporary = path.with_name(f'.{path.name}')
-  Image.fromarray(image).save(temporary, format='PNG')
-  temporary.replace(path)
+  with atomic.replacing(path) as partial:
+    Image.fromarray(image).save(partial, format='PNG')
 
 
 def _plot(axes, metrics, name, label, **style) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from deblur_jax import tiling, writers
+from deblur_jax import atomic, tiling, writers
 from deblur_jax.blur import synthesis
 from deblur_jax.data import sources
 from deblur_jax.metrics import METRICS
@@ -119,7 +119,7 @@ def write(workdir: pathlib.Path, results: Mapping[str, Sequence[Picture]]) -> No
   known = json.loads(path.read_text()) if path.exists() else {}
   for name, pictures in results.items():
     known.setdefault(name, {}).update(mean(pictures))
-  writers.write_text(path, json.dumps(known, indent=2) + '\n')
+  atomic.write_text(path, json.dumps(known, indent=2) + '\n')
   lines = io.StringIO()
   table = csv.writer(lines)
   table.writerow(['set', 'picture', 'method', *METRICS])
@@ -127,7 +127,7 @@ def write(workdir: pathlib.Path, results: Mapping[str, Sequence[Picture]]) -> No
     for picture in pictures:
       for method, scores in picture.scores.items():
         table.writerow([name, picture.name, method, *(f'{value:.4f}' for value in scores.values())])
-  writers.write_text(workdir / 'results.csv', lines.getvalue())
+  atomic.write_text(workdir / 'results.csv', lines.getvalue())
 
 
 def show(say: Callable[[Any], None], workdir: pathlib.Path, *, title: str = '') -> None:

@@ -175,8 +175,8 @@ class MPRNet(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # Channel attention pools over whole parts of the image, so tiles can only approximate; the
-    # convolutions alone see little beyond 64 pixels.
+    # Channel attention pools over whole parts of the image, so tiles can only approximate. The
+    # convolutions reach further than 64 pixels too, but with little weight at their ends.
     return Needs(multiple=8, tiling='approximate', halo=64)
 
   @nn.compact

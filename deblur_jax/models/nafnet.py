@@ -93,8 +93,8 @@ class NAFNet(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # Channel attention pools over the whole image, so tiles can only approximate; 64 pixels let the
-    # convolutions of all levels but the deepest see what they would have seen.
+    # Channel attention pools over the whole image, so tiles can only approximate. The convolutions
+    # of the deep levels reach further than 64 pixels too, but with little weight at their ends.
     return Needs(multiple=2 ** len(self.enc_blk_nums), tiling='approximate', halo=64)
 
   @nn.compact

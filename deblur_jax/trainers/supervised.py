@@ -35,7 +35,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
     return degrade(key, sharp), sharp
 
   def init(key: jax.Array, batch: Batch) -> TrainState:
-    params = model.init(key, as_float(batch['sharp'][:1]))['params']
+    shape = (1, *batch['sharp'].shape[1:])
+    params = model.lazy_init(key, jax.ShapeDtypeStruct(shape, jnp.float32))['params']
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
