@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from deblur_jax import models
 
 # Blur as hands, lenses and motion make it; used wherever only sharp pictures come.
-MIXED_BLUR = 'shake(5..15) or motion(3..11) or disk(1..3) or gaussian(0.6..2) | noise(0..0.01)'
+MIXED_BLUR = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
 
 
 def base() -> ConfigDict:
@@ -42,7 +42,7 @@ def base() -> ConfigDict:
     'stair': 1,
   }
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
-  config.evaluate = {'builtin': evaluation('builtin')}
+  config.evaluate = {'builtin': evaluation('builtin', draws=4)}
   config.log_every = 10
   config.evaluate_every = 1000
   config.save_every = 100
@@ -57,14 +57,20 @@ def network(name: str, variant: str = 'default') -> dict[str, Any]:
   return {'name': name, **{field: getattr(model, field) for field in fields}}
 
 
-def evaluation(source: str, *, directory: str = '', blur: str = MIXED_BLUR, limit: int = 0) -> dict:
-  """One set of `config.evaluate`: its held-out pictures, `limit` of them (0 for all)."""
+def evaluation(
+  source: str, *, directory: Any = '', blur: str = MIXED_BLUR, limit: int = 0, draws: int = 1
+) -> dict[str, Any]:
+  """One set of `config.evaluate`: its held-out pictures, `limit` of them (0 for all).
+
+  Sharp ones are blurred by `draws` different draws from `blur`, the same in every run.
+  """
   return {
     'source': source,
     'split': 'test',
     'directory': directory,
     'blur': blur,
     'limit': limit,
+    'draws': draws,
   }
 
 

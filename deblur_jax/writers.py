@@ -85,7 +85,7 @@ class Writer:
       self._progress.update(self._task, completed=step, figures=figures)
     elif figures:
       left = (time.monotonic() - self._begin) / (step - self._start) * (self._steps - step)
-      self._console.print(f'step {step}/{self._steps}  {figures}  {_clock(left)} left')
+      self.say(f'step {step}/{self._steps}  {figures}  {_clock(left)} left')
 
   def pictures(self, step: int, name: str, image: np.ndarray) -> None:
     """Shows a picture, uint8 `[h w 3]`, in TensorBoard."""

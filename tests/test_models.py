@@ -19,7 +19,7 @@ PARAMETERS = {
   ('hinet', 'smoke'): 22_030,
   ('mprnet', 'default'): 20_127_073,
   ('mprnet', 'lite'): 6_376_449,
-  ('mprnet', 'tiny'): 427_033,
+  ('mprnet', 'tiny'): 179_769,
   ('mprnet', 'smoke'): 25_015,
   ('nafnet', 'default'): 17_111_907,
   ('nafnet', 'w64'): 67_888_835,

@@ -17,6 +17,8 @@ import pytest
 from configs import nafnet
 from deblur_jax import models, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints
+from deblur_jax.data import sources
+from deblur_jax.evaluators import restoration
 from deblur_jax.fit import DoesNotFit
 from deblur_jax.trainers import supervised
 
@@ -227,3 +229,19 @@ def test_wrong_use_gets_one_line_and_an_exit_code(tmp_path, flags, told):
   assert told in text
   assert 'Traceback' not in text
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_sharp_picture_is_blurred_anew_for_each_draw_and_the_same_in_every_run():
+  source = sources.open('builtin', 'test')
+  first, again = (restoration.Blurred(source, 'motion(3..9)', limit=1, draws=2) for _ in range(2))
+  assert [first[i]['name'] for i in range(2)] == ['astronaut 1', 'astronaut 2']
+  np.testing.assert_array_equal(first[0]['sharp'], first[1]['sharp'])
+  assert (first[0]['blurred'] != first[1]['blurred']).mean() > 0.1
+  np.testing.assert_array_equal(first[1]['blurred'], again[1]['blurred'])
+
+
+def test_scores_are_those_of_the_8_bit_file():
+  sharp = np.full((32, 32, 3), 100, np.uint8)
+  # 3 of 255 levels off everywhere: 20 log10(255 / 3) = 38.59 dB
+  assert restoration.score(sharp + 3, sharp)['psnr'] == pytest.approx(38.588, abs=1e-3)
+  np.testing.assert_array_equal(restoration.as_uint8(np.array([-1, 0.4999, 1.2])), [0, 127, 255])

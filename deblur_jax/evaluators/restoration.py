@@ -40,12 +40,15 @@ class Blurred:
     source: pictures; those that come in pairs stay as they are.
     blur: the mix, see `blur.synthesis`.
     limit: only this many pictures, spread over the set; 0 for all.
+    draws: how often each sharp picture comes, every time blurred otherwise.
   """
 
-  def __init__(self, source: Any, blur: str, limit: int = 0):
+  def __init__(self, source: Any, blur: str, *, limit: int = 0, draws: int = 1):
     self._source, self._made = source, {}
     count = min(limit or len(source), len(source))
-    self._indices = [round(i * len(source) / count) for i in range(count)]
+    draws = 1 if source.paired else draws
+    self._indices = [i * len(source) // count for i in range(count) for _ in range(draws)]
+    self._draws = draws
     self._degrade = None if source.paired else jax.jit(synthesis.parse(blur))
 
   def __len__(self) -> int:
@@ -62,17 +65,19 @@ class Blurred:
       example = self._source[self._indices[index]]
       key = jax.random.fold_in(jax.random.key(0), index)
       blurred = self._degrade(key, as_float(example['sharp'][None]))[0]
-      self._made[index] = {**example, 'blurred': as_uint8(blurred)}
+      name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
+      self._made[index] = {**example, 'name': name, 'blurred': as_uint8(blurred)}
     return self._made[index]
 
 
 def open_sets(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Blurred]:
-  """The sets of `config.evaluate`: name -> {source, split, directory, blur, limit}."""
+  """The sets of `config.evaluate`: name -> {source, split, directory, blur, limit, draws}."""
   return {
     name: Blurred(
       sources.open(one['source'], one['split'], directory=one['directory'] or None),
       one['blur'],
-      one['limit'],
+      limit=one['limit'],
+      draws=one['draws'],
     )
     for name, one in settings.items()
   }
