@@ -15,7 +15,11 @@ def builtin():
   config.model = common.network('mprnet', 'tiny')
   config.loss.charbonnier = 1.0
   config.loss.edge = 0.05
-  config.steps = 500
+  config.batch_size = 8
+  config.steps = 800
+  config.optim.learning_rate = 2e-3
+  config.log_every = 50
+  config.evaluate_every = 400
   return config
 
 

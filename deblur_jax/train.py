@@ -141,13 +141,15 @@ def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state,
       writer.step(step)
       last = step == config.steps
       evaluate = last or step % config.evaluate_every == 0
-      save = evaluate or leave.asked or step % config.save_every == 0
+      # Read once: a signal that comes between saving and leaving must wait for the next step.
+      leaving = leave.asked and not last
+      save = evaluate or leaving or step % config.save_every == 0
       if last or save or step % config.log_every == 0:
         writer.scalars(step, window.close(step, dataset))
       scores = evaluator(step, state) if evaluate else None
       if save:
         checkpoints.save(step, state, scores)
-      if leave.asked and not last:
+      if leaving:
         checkpoints.wait()
         raise Stopped(f'stopped at step {step} and saved: the same command goes on from there')
       if evaluate or save:
