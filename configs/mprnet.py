@@ -16,10 +16,12 @@ def builtin():
   config.loss.charbonnier = 1.0
   config.loss.edge = 0.05
   config.batch_size = 8
-  config.steps = 800
-  config.optim.learning_rate = 2e-3
+  config.steps = 600
+  config.optim.learning_rate = 4e-3
+  config.optim.warmup = 50
+  config.optim.clip = 1.0
   config.log_every = 50
-  config.evaluate_every = 400
+  config.evaluate_every = 300
   return config
 
 

@@ -15,17 +15,9 @@ def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
   sets = restoration.open_sets(config.evaluate)
   if not sets:
     raise ValueError('this config has no sets to evaluate on: see config.evaluate')
-  results = {
-    set_name: list(
-      restoration.restore_set(
-        method.restore, pictures, method.name, method.needs, set_name=set_name
-      )
-    )
-    for set_name, pictures in sets.items()
-  }
+  reports = restoration.evaluate(method.restore, sets, method.name, method.needs)
   workdir.mkdir(parents=True, exist_ok=True)
-  restoration.write(workdir, results)
-  shown = [picture for pictures in results.values() for picture in pictures][:4]
-  figures.save(workdir / 'gallery.png', figures.gallery(shown))
+  restoration.write(workdir, reports)
+  figures.save(workdir / 'gallery.png', figures.gallery(reports))
   restoration.show(Console().print, workdir)
   print(f'table and pictures are in {workdir}')

@@ -207,27 +207,19 @@ class _Evaluator:
 
   def __init__(self, config, workdir, model, trainer, sets, writer):
     self._config, self._workdir, self._model, self._trainer = config, workdir, model, trainer
+    self._name = config.model.name
     self._sets, self._writer = sets, writer
     self._predict = jax.jit(trainer.predict)
     self._best = self._known_best()
 
   def __call__(self, step: int, state: Any) -> dict[str, float] | None:
-    results = {
-      name: list(
-        restoration.restore_set(
-          lambda blurred: self._predict(state, blurred),
-          pictures,
-          self._config.model.name,
-          self._model.needs,
-          set_name=name,
-        )
-      )
-      for name, pictures in self._sets.items()
-    }
+    reports = restoration.evaluate(
+      lambda blurred: self._predict(state, blurred), self._sets, self._name, self._model.needs
+    )
     scores = {
       f'{name}/{metric}': value
-      for name, pictures in results.items()
-      for metric, value in restoration.mean(pictures)[self._config.model.name].items()
+      for name, report in reports.items()
+      for metric, value in report.mean()[self._name].items()
     }
     if scores:
       self._writer.scalars(step, scores)
@@ -236,7 +228,7 @@ class _Evaluator:
     score = scores.get(_ranking(self._sets), -math.inf)
     if score >= self._best and jax.process_index() == 0:
       self._best = score
-      self._keep(step, state, results, scores)
+      self._keep(step, state, reports, scores)
     return scores or None
 
   def finish(self) -> None:
@@ -252,19 +244,18 @@ class _Evaluator:
       return -math.inf
     return weights.read(path)[1]['scores'].get(_ranking(self._sets), -math.inf)
 
-  def _keep(self, step, state, results, scores) -> None:
+  def _keep(self, step, state, reports, scores) -> None:
     params = state.params if state.ema is None else state.ema
     manifest = {
-      'network': self._config.model.name,
+      'network': self._name,
       'arguments': {name: value for name, value in self._config.model.items() if name != 'name'},
       'step': step,
       'scores': scores,
     }
     weights.write(self._workdir / 'weights.safetensors', jax.device_get(params), manifest)
-    restoration.write(self._workdir, results)
-    shown = [picture for pictures in results.values() for picture in pictures][:4]
-    if shown:
-      sheet = figures.gallery(shown)
+    restoration.write(self._workdir, reports)
+    if reports:
+      sheet = figures.gallery(reports)
       figures.save(self._workdir / 'gallery.png', sheet)
       self._writer.pictures(step, 'gallery', sheet)
 

@@ -9,18 +9,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deblur_jax import atomic
-from deblur_jax.evaluators.restoration import Picture
+from deblur_jax.evaluators.restoration import Report
 
 _GAP, _CAPTION = 8, 22
 
 
-def gallery(pictures: Sequence[Picture], *, detail: tuple[int, int] = (240, 320)) -> np.ndarray:
+def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 320)) -> np.ndarray:
   """Rows of blurred, restored and sharp, uint8 `[h w 3]`, each the most detailed part at full size.
 
   Args:
-    pictures: one a row.
+    reports: whose `shown` pictures come one a row.
     detail: height and width of the part.
   """
+  pictures = [picture for report in reports.values() for picture in report.shown]
   height = min(detail[0], *(picture.sharp.shape[0] for picture in pictures))
   width = min(detail[1], *(picture.sharp.shape[1] for picture in pictures))
   row_height = height + _CAPTION + _GAP

@@ -4,7 +4,7 @@ Pictures are restored whole, padded to one of at most three shapes, and scored a
 that they would be saved as; doing nothing, "blurred", is scored beside every method.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import csv
 import io
 import json
@@ -33,8 +33,26 @@ class Picture(NamedTuple):
   scores: dict[str, Scores]
 
 
+class Report(NamedTuple):
+  """Scores of every picture of a set (picture -> method -> metric), and a few pictures to show."""
+
+  scores: dict[str, dict[str, Scores]]
+  shown: list[Picture]
+
+  def mean(self) -> dict[str, Scores]:
+    """Method -> metric -> mean over the pictures."""
+    first = next(iter(self.scores.values()))
+    return {
+      method: {
+        metric: float(np.mean([picture[method][metric] for picture in self.scores.values()]))
+        for metric in metrics
+      }
+      for method, metrics in first.items()
+    }
+
+
 class Blurred:
-  """A source of sharp pictures with the blurred half made once, the same in every run.
+  """A source of sharp pictures with the blurred half made for each, the same in every run.
 
   Args:
     source: pictures; those that come in pairs stay as they are.
@@ -44,7 +62,7 @@ class Blurred:
   """
 
   def __init__(self, source: Any, blur: str, *, limit: int = 0, draws: int = 1):
-    self._source, self._made = source, {}
+    self._source = source
     count = min(limit or len(source), len(source))
     draws = 1 if source.paired else draws
     self._indices = [i * len(source) // count for i in range(count) for _ in range(draws)]
@@ -61,13 +79,11 @@ class Blurred:
   def __getitem__(self, index: int) -> dict[str, Any]:
     if self._degrade is None:
       return self._source[self._indices[index]]
-    if index not in self._made:
-      example = self._source[self._indices[index]]
-      key = jax.random.fold_in(jax.random.key(0), index)
-      blurred = self._degrade(key, as_float(example['sharp'][None]))[0]
-      name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
-      self._made[index] = {**example, 'name': name, 'blurred': as_uint8(blurred)}
-    return self._made[index]
+    example = self._source[self._indices[index]]
+    key = jax.random.fold_in(jax.random.key(0), index)
+    blurred = self._degrade(key, as_float(example['sharp'][None]))[0]
+    name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
+    return {**example, 'name': name, 'blurred': as_uint8(blurred)}
 
 
 def open_sets(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Blurred]:
@@ -83,15 +99,34 @@ def open_sets(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Blurred]:
   }
 
 
+def evaluate(
+  restore: Restore, sets: Mapping[str, Blurred], method: str, needs: Needs, *, show: int = 4
+) -> dict[str, Report]:
+  """Every set's report on `restore`, known as `method`; `show` pictures of each keep their pixels.
+
+  Pictures pass one by one, so that a set of any size fits in memory.
+  """
+  reports = {}
+  for name, pictures in sets.items():
+    kept = {i * len(pictures) // show for i in range(show)}
+    report = Report({}, [])
+    restored = restore_set(restore, pictures, method, needs)
+    for index, picture in enumerate(writers.track(restored, name, total=len(pictures))):
+      report.scores[picture.name] = picture.scores
+      if index in kept:
+        report.shown.append(picture)
+    reports[name] = report
+  return reports
+
+
 def restore_set(
-  restore: Restore, pictures: Blurred, method: str, needs: Needs, *, set_name: str
+  restore: Restore, pictures: Blurred, method: str, needs: Needs
 ) -> Iterator[Picture]:
   """Every picture of a set, restored and scored."""
   sizes = [pictures.size(index) for index in range(len(pictures))]
   shapes = tiling.buckets(sizes, needs.multiple)
-  for index in writers.track(range(len(pictures)), set_name):
+  for index, (height, width) in enumerate(sizes):
     example = pictures[index]
-    height, width = sizes[index]
     padded = tiling.pad(example['blurred'][None], *shapes[height, width])
     restored = as_uint8(np.asarray(restore(as_float(padded)))[0, :height, :width])
     scores = {
@@ -107,31 +142,20 @@ def score(restored: np.ndarray, sharp: np.ndarray) -> Scores:
   return {name: float(metric(*pair)[0]) for name, metric in METRICS.items()}
 
 
-def mean(pictures: Sequence[Picture]) -> dict[str, Scores]:
-  """Method -> metric -> mean over the pictures."""
-  return {
-    method: {
-      metric: float(np.mean([picture.scores[method][metric] for picture in pictures]))
-      for metric in scores
-    }
-    for method, scores in pictures[0].scores.items()
-  }
-
-
-def write(workdir: pathlib.Path, results: Mapping[str, Sequence[Picture]]) -> None:
+def write(workdir: pathlib.Path, reports: Mapping[str, Report]) -> None:
   """Adds to results.json (means) and writes results.csv (a line per picture and method)."""
   path = workdir / 'results.json'
   known = json.loads(path.read_text()) if path.exists() else {}
-  for name, pictures in results.items():
-    known.setdefault(name, {}).update(mean(pictures))
+  for name, report in reports.items():
+    known.setdefault(name, {}).update(report.mean())
   atomic.write_text(path, json.dumps(known, indent=2) + '\n')
   lines = io.StringIO()
   table = csv.writer(lines)
   table.writerow(['set', 'picture', 'method', *METRICS])
-  for name, pictures in results.items():
-    for picture in pictures:
-      for method, scores in picture.scores.items():
-        table.writerow([name, picture.name, method, *(f'{value:.4f}' for value in scores.values())])
+  for name, report in reports.items():
+    for picture, methods in report.scores.items():
+      for method, scores in methods.items():
+        table.writerow([name, picture, method, *(f'{value:.4f}' for value in scores.values())])
   atomic.write_text(workdir / 'results.csv', lines.getvalue())
 
 

@@ -182,7 +182,9 @@ class MPRNet(nn.Module):
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
     conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
-    act = nn.PReLU(negative_slope_init=0.25, name='act')  # one, with one slope, serves the whole network
+    act = nn.PReLU(
+      negative_slope_init=0.25, name='act'
+    )  # one, with one slope, serves the whole network
     cab = functools.partial(CAB, act, conv, self.reduction, self.dtype)
     widths = [self.n_feat + i * self.scale_unetfeats for i in range(3)]
 
