@@ -1,38 +1,15 @@
-"""The command `deblur-jax`: for people with photographs.
-
-Exit codes: 0 all done, 1 a file failed, 2 wrong use, 130 interrupted.
-"""
+"""`deblur-jax restore`: photographs in, photographs out."""
 
 import argparse
-from collections.abc import Sequence
 import contextlib
 import pathlib
 import sys
 import time
 
-WRONG_USE = 2
-INTERRUPTED = 130
+from deblur_jax.cli import values
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The exit code of the command line `argv`."""
-  parser = argparse.ArgumentParser(prog='deblur-jax', description='Restores blurred photographs.')
-  commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
-  add_restore(commands)
-  arguments = parser.parse_args(argv)
-  try:
-    return arguments.run(arguments)
-  except (OSError, ValueError) as error:
-    # Weights that do not fit list every name below; the first line will do here.
-    first = str(error).partition('\n')[0]
-    print(f'deblur-jax: {first}', file=sys.stderr)
-    return WRONG_USE
-  except KeyboardInterrupt:
-    print('deblur-jax: interrupted; the same command again does the rest', file=sys.stderr)
-    return INTERRUPTED
-
-
-def add_restore(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
   """Adds `deblur-jax restore`."""
   parser = commands.add_parser(
     'restore',
@@ -51,7 +28,7 @@ def add_restore(commands: argparse._SubParsersAction) -> None:
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
   )
   parser.add_argument(
-    '--tile', type=_positive, metavar='N', help='side of the tiles; smaller takes less memory'
+    '--tile', type=values.positive, metavar='N', help='side of the tiles; smaller takes less memory'
   )
   parser.add_argument(
     '--self-ensemble', action='store_true', help='average over 8 turned copies: slower, smoother'
@@ -144,13 +121,3 @@ def _watch():
   )
   with Progress(*columns, console=Console(stderr=True)) as progress:
     yield Bar(progress)
-
-
-def _positive(text: str) -> int:
-  if not text.isdecimal() or int(text) < 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels')
-  return int(text)
-
-
-if __name__ == '__main__':
-  sys.exit(main())

@@ -1,0 +1,35 @@
+"""The command `deblur-jax`: for people with photographs.
+
+A command is a file here with `add(commands)`. Exit codes: 0 all done, 1 a file failed, 2 wrong use,
+130 interrupted.
+"""
+
+import argparse
+from collections.abc import Sequence
+import sys
+
+from deblur_jax.cli import restore
+
+WRONG_USE = 2
+INTERRUPTED = 130
+
+COMMANDS = (restore,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The exit code of the command line `argv`."""
+  parser = argparse.ArgumentParser(prog='deblur-jax', description='Restores blurred photographs.')
+  commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+  for command in COMMANDS:
+    command.add(commands)
+  arguments = parser.parse_args(argv)
+  try:
+    return arguments.run(arguments)
+  except (OSError, ValueError) as error:
+    # Weights that do not fit list every name below; the first line will do here.
+    first = str(error).partition('\n')[0]
+    print(f'deblur-jax: {first}', file=sys.stderr)
+    return WRONG_USE
+  except KeyboardInterrupt:
+    print('deblur-jax: interrupted; the same command again does the rest', file=sys.stderr)
+    return INTERRUPTED
