@@ -4,7 +4,9 @@ A state is restored on any number of devices: the target's shardings decide.
 """
 
 import errno
+import os
 import pathlib
+import shutil
 from typing import Any
 
 from etils import epath
@@ -61,6 +63,11 @@ class Checkpoints:
     Raises DiskFull when this write, or the one before, found no space.
     """
     with _NamedErrors(self.folder):
+      self._manager.wait_until_finished()
+      # Asked first: writers that fail half-way litter the terminal from threads of their own.
+      needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+      if shutil.disk_usage(self.folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
   def wait(self) -> None:

@@ -26,7 +26,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'what is {" ".join(argv[1:])}? Values are changed by --config.name=value')
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)
+    # On a full disk, say, Orbax logs in hundreds of lines what ends below in one.
+    logging.set_verbosity(logging.FATAL)
   sharding.keep_compiled()
   try:
     if _EVALUATE.value:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 
 from configs import nafnet
 from deblur_jax import models, sharding, train, weights, writers
-from deblur_jax.checkpoints import Checkpoints
+from deblur_jax.checkpoints import Checkpoints, DiskFull
 from deblur_jax.data import sources
 from deblur_jax.evaluators import restoration
 from deblur_jax.fit import DoesNotFit
@@ -208,6 +210,38 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     step = checkpoints.latest()
     assert step is None or step % 2 == 0
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+  usage = shutil.disk_usage(tmp_path)
+  free = iter([4000, 3999])
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=next(free)))
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, {'params': {'scale': jnp.ones(1000)}})
+    with pytest.raises(DiskFull, match=r'no space left .* same command again'):
+      checkpoints.save(2, {'params': {'scale': jnp.zeros(1000)}})
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.latest() == 1
+    state = checkpoints.restore({'params': {'scale': jnp.zeros(1000)}})
+    assert state['params']['scale'].sum() == 1000
+
+
+def test_pictures_that_cannot_be_trained_on_are_named(tmp_path):
+  for folder in ('blur', 'sharp'):
+    for number in range(3):
+      path = tmp_path / 'data' / folder / f'{number}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      shade = np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
+      Image.fromarray(shade).save(path)
+  config = nafnet.get_config('pairs')
+  config.data.directory = str(tmp_path / 'data')
+  whole = path.read_bytes()
+  path.write_bytes(whole[:2000])
+  with pytest.raises(ValueError, match=r'sharp/2\.png.*truncated'):
+    train.train(config, tmp_path / 'run')
+  Image.fromarray(shade[:, :60]).save(path)
+  with pytest.raises(ValueError, match=r'blur/2\.png: 64x48 .*sharp/2\.png has 60x48'):
+    train.train(config, tmp_path / 'run')
 
 
 @pytest.mark.parametrize(
