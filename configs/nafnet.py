@@ -16,7 +16,13 @@ def builtin():
   config = common.base()
   config.model = common.network('nafnet', 'tiny')
   config.loss.psnr = 1.0
-  config.steps = 500
+  config.batch_size = 8
+  config.steps = 800
+  config.optim.learning_rate = 3e-3
+  config.optim.warmup = 50
+  config.optim.clip = 1.0
+  config.log_every = 50
+  config.evaluate_every = 400
   return config
 
 

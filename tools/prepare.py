@@ -1,9 +1,10 @@
 """Prepares a published data set for training: checks its folder and packs it into ArrayRecord.
 
   python tools/prepare.py gopro --from GOPRO_Large
-  python tools/prepare.py gopro --from GOPRO_Large --to /data/tensorflow_datasets --config blur
+  python tools/prepare.py realblur --from RealBlur --to /data/tensorflow_datasets --config j
 
 What is prepared already is left alone, so an interrupted run is simply started again.
+`python tools/prepare.py NAME --help` says where a set comes from and what its folder holds.
 """
 
 import argparse
@@ -14,32 +15,24 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 import tensorflow_datasets as tfds
 
-from deblur_jax.datasets import gopro, pairs
+from deblur_jax.datasets import builders, catalog
+from deblur_jax.datasets.published import Examples, Published
 
 STALE = 3600  # seconds after which an unfinished folder cannot belong to a running process
 
 
 def main(argv: list[str] | None = None) -> int:
   """0, or 1 after one line that says what is wrong."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  sets = parser.add_subparsers(dest='set', required=True)
-  one = sets.add_parser('gopro', help=f'{gopro.DOWNLOAD}; {gopro.LAYOUT}')
-  one.add_argument('--from', dest='source', required=True, type=pathlib.Path, metavar='DIR',
-                   help='the unpacked folder with train/ and test/')  # fmt: skip
-  one.add_argument('--to', type=pathlib.Path, metavar='DATA_DIR',
-                   help='default: $TFDS_DATA_DIR or ~/tensorflow_datasets')  # fmt: skip
-  one.add_argument('--config', choices=gopro.CONFIGS, help='default: all that are in the folder')
-  arguments = parser.parse_args(argv)
+  arguments = _parser().parse_args(argv)
   console = Console(highlight=False, soft_wrap=True)
   try:
-    _gopro(arguments, console)
+    _run(catalog.SETS[arguments.set], arguments, console)
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
@@ -49,55 +42,91 @@ def main(argv: list[str] | None = None) -> int:
   return 0
 
 
-def _gopro(arguments: argparse.Namespace, console: Console) -> None:
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  sets = parser.add_subparsers(dest='set', required=True)
+  for name, published in catalog.SETS.items():
+    about = published.description.strip().splitlines()[0]
+    one = sets.add_parser(
+      name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter,
+      description=f'{about}\n\n{published.download}.\nThe folder holds {published.layout}.'
+      f'\nLicense: {published.license}.',
+    )  # fmt: skip
+    one.add_argument('--from', dest='source', required=True, type=pathlib.Path, metavar='DIR',
+                     help=f'the folder {published.folder}')  # fmt: skip
+    one.add_argument('--to', type=pathlib.Path, metavar='DATA_DIR',
+                     help='default: $TFDS_DATA_DIR or ~/tensorflow_datasets')  # fmt: skip
+    if published.kinds:
+      one.add_argument('--config', choices=tuple(published.kinds),
+                       help='default: all that are in the folder')  # fmt: skip
+  return parser
+
+
+def _run(published: Published, arguments: argparse.Namespace, console: Console) -> None:
   source = arguments.source.expanduser()
-  if not source.is_dir():
-    raise FileNotFoundError(f'{source}: no such folder; {gopro.DOWNLOAD}')
-  # `blur` where neither is there: its check says what was expected and what found.
-  configs = [arguments.config] if arguments.config else gopro.configs_in(source) or ['blur']
+  names = catalog.names(published)
+  if published.kinds:
+    # The first where none is there: its check says what was expected and what found.
+    kinds = [arguments.config] if arguments.config else published.kinds_in(source)
+    names = [f'{published.name}/{kind}' for kind in kinds] or names[:1]
   # Everything is checked before anything is written.
-  found = {config: gopro.scan(source, config) for config in configs}
-  for config in configs:
-    _prepare(source, arguments.to, config, found[config], console)
-  directory = f' --config.data.directory={arguments.to}' if arguments.to else ''
-  if 'blur' in configs:
-    kind = ''
-  else:
-    settings = ('data.source', 'evaluate.gopro.source')
-    kind = ''.join(f' --config.{setting}=gopro/blur_gamma' for setting in settings)
-  command = f'python -m deblur_jax.main --config=configs/nafnet.py:gopro{kind}{directory}'
-  console.print(f'train: {command}')
+  checked = []
+  for name in names:
+    builder = builders.make(name, arguments.to)
+    checked.append((name, builder, _examples(builder, source, console)))
+  for name, builder, examples in checked:
+    _prepare(name, builder, source, examples, console)
+  console.print(_hint(published, names[0], arguments.to))
+
+
+def _examples(builder: builders.Builder, source: pathlib.Path, console: Console) -> Examples:
+  """What is in the folder; a warning about it becomes a line."""
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    examples = builder.examples(source)
+  for warning in caught:
+    console.print(f'warning: {warning.message}')
+  return examples
 
 
 def _prepare(
-  source: pathlib.Path,
-  to: pathlib.Path | None,
-  config: str,
-  found: dict[str, list[pairs.Pair]],
-  console: Console,
+  name: str, builder: builders.Builder, source: pathlib.Path, examples: Examples, console: Console
 ) -> None:
-  builder = gopro.Gopro(config=config, data_dir=to and to.expanduser(), file_format='array_record')
   target = pathlib.Path(builder.data_dir)
-  expected = {split: len(found[split]) for split in gopro.SPLITS}
+  what = 'pairs' if 'train' in examples else 'pictures'
+  expected = {split: len(found) for split, found in examples.items()}
   if target.is_dir():
-    there = {split: builder.info.splits[split].num_examples for split in gopro.SPLITS}
+    there = {split: info.num_examples for split, info in builder.info.splits.items()}
     if there != expected:
       raise ValueError(
-        f'{target} holds {_counts(there)}, but {source} {_counts(expected)}: remove the former to'
-        f' prepare anew, or give another --to'
+        f'{target} holds {_counts(there, what)}, but {source} {_counts(expected, what)}: remove the'
+        f' former to prepare anew, or give another --to'
       )
-    console.print(f'gopro/{config}: already in {target}: {_counts(there)}')
+    console.print(f'{name}: already in {target}: {_counts(there, what)}')
     return
   _clear_stale(target.parent)
   with _bar(console) as bar, tempfile.TemporaryDirectory() as downloads, _quiet():
-    task = bar.add_task(f'gopro/{config}', total=sum(expected.values()))
+    task = bar.add_task(name, total=sum(expected.values()))
     builder.on_example = lambda: bar.advance(task)
     builder.download_and_prepare(
       download_dir=downloads,
       download_config=tfds.download.DownloadConfig(manual_dir=source),
       file_format='array_record',
     )
-  console.print(f'gopro/{config}: {_counts(expected)} in {target}')
+  console.print(f'{name}: {_counts(expected, what)} in {target}')
+
+
+def _hint(published: Published, name: str, to: pathlib.Path | None) -> str:
+  """The command to train with; for a set that is not aligned, how to open it."""
+  if published.unaligned:
+    directory = f', directory={os.fspath(to)!r}' if to else ''
+    return f"open: deblur_jax.data.sources.open({name!r}, 'train'{directory}, unaligned=True)"
+  settings = ('data.source', 'evaluate.gopro.source') if name != 'gopro/blur' else ()
+  changes = ''.join(f' --config.{setting}={name}' for setting in settings)
+  directory = f' --config.data.directory={to}' if to else ''
+  return f'train: python -m deblur_jax.main --config=configs/nafnet.py:gopro{changes}{directory}'
 
 
 def _clear_stale(directory: pathlib.Path) -> None:
@@ -108,8 +137,8 @@ def _clear_stale(directory: pathlib.Path) -> None:
       shutil.rmtree(left)
 
 
-def _counts(numbers: dict[str, int]) -> str:
-  return ' and '.join(f'{count} {split} pairs' for split, count in numbers.items())
+def _counts(numbers: dict[str, int], what: str) -> str:
+  return ', '.join(f'{count} {split} {what}' for split, count in numbers.items())
 
 
 def _bar(console: Console) -> Progress:

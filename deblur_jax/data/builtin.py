@@ -44,6 +44,7 @@ class Builtin:
   seed: int = 0
 
   paired = False
+  aligned = True
 
   def __len__(self) -> int:
     return len(TEST) if self.split == 'test' else len(_train_photographs()) + LEAVES

@@ -5,25 +5,36 @@
 | `builtin` | photographs of scikit-image and dead leaves; sharp | none |
 | `sharp` | a folder of sharp pictures | any layout, or with train/ and test/ |
 | `pairs` | blurred and sharp, matched by name | blur/ and sharp/, or both in train/ and in test/ |
-| `gopro/blur`, `gopro/blur_gamma` | GoPro, see `tools/prepare.py` | TFDS's data directory |
+| `gopro/blur`, `gopro/blur_gamma` | GoPro | TFDS's data directory |
+| `hide` | HIDE | the same |
+| `realblur/j`, `realblur/r` | RealBlur | the same |
+| `mcblur/rhm`, `mcblur/uhdm`, `mcblur/lsd` | MC-Blur | the same |
+| `kaggle/motion`, `kaggle/defocus` | Kaggle's blur dataset; not aligned | the same |
+| `unpaired` | sharp pictures, and blurred ones of other scenes; not aligned | the same |
 
-An example is {'name': str, 'sharp': uint8 `[h w 3]`} with 'blurred' of the same shape where
-`paired`. Splits are 'train' and 'test', and for folders 'all'. A folder without train/ and test/
-holds out a tenth of its pictures (at least one) for 'test', chosen by a hash of their names, so
-that a picture stays on its side when others are added.
+The published sets from `gopro` on are prepared by `tools/prepare.py`.
+
+An example is {'name': str, 'sharp': uint8 `[h w 3]`}, with 'blurred' of the same kind where
+`paired`. Where `aligned`, both have the same shape and agree pixel by pixel; else each is a picture
+of its own, in size too, and goes through `Apart`.
+
+Splits are 'train' and 'test', and for folders 'all'. A folder without train/ and test/ holds out a
+tenth of its pictures (at least one) for 'test', chosen by a hash of their names, so that a picture
+stays on its side when others are added.
 """
 
 from collections.abc import Callable
 import dataclasses
 import difflib
 import functools
-import hashlib
 import os
 import pathlib
 from typing import Any, Protocol
 
+import numpy as np
+
 from deblur_jax.data.builtin import Builtin
-from deblur_jax.datasets import files, pairs
+from deblur_jax.datasets import catalog, files, pairs
 
 Example = dict[str, Any]
 SPLITS = ('train', 'test')
@@ -33,6 +44,7 @@ class Source(Protocol):
   """Examples by index; reading one twice gives the same."""
 
   paired: bool
+  aligned: bool
 
   def __len__(self) -> int:
     """How many there are."""
@@ -41,16 +53,29 @@ class Source(Protocol):
     """{'name', 'sharp', and 'blurred' where `paired`}."""
 
   def size(self, index: int) -> tuple[int, int]:
-    """`(height, width)`, without reading pixels where that can be."""
+    """`(height, width)` of the picture to restore, without reading pixels where that can be."""
 
 
 def open(
-  name: str, split: str, *, directory: str | os.PathLike | None = None, seed: int = 0
+  name: str,
+  split: str,
+  *,
+  directory: str | os.PathLike | None = None,
+  seed: int = 0,
+  unaligned: bool = False,
 ) -> Source:
-  """The source of that name; `seed` is that of procedural pictures.
+  """The source of that name.
+
+  Args:
+    name: see the table above.
+    split: train or test, of folders also all.
+    directory: where the pictures are, or the prepared data.
+    seed: of procedural pictures.
+    unaligned: the caller does not compare blurred with sharp pixel by pixel.
 
   Raises:
-    ValueError: an unknown name or split, or pictures that do not pair up.
+    ValueError: an unknown name or split, pictures that do not pair up, or a source that is not
+      aligned where that matters.
     FileNotFoundError: data that is not there; the message says where to get it.
   """
   if name not in SOURCES:
@@ -60,6 +85,13 @@ def open(
   splits = (*SPLITS, 'all') if name in ('pairs', 'sharp') else SPLITS
   if split not in splits:
     raise ValueError(f'source {name!r} has no split {split!r} (known: {", ".join(splits)})')
+  published = catalog.SETS.get(name.partition('/')[0])
+  if published and published.unaligned and not unaligned:
+    raise ValueError(
+      f'source {name!r} is not aligned ({published.unaligned}): it cannot be scored against its'
+      f' sharp pictures nor trained on as pairs; it is for unpaired training and for scores without'
+      f' reference'
+    )
   return SOURCES[name](split, directory and pathlib.Path(directory).expanduser(), seed)
 
 
@@ -69,6 +101,7 @@ class Sharp:
 
   pictures: tuple[tuple[str, pathlib.Path], ...]
   paired = False
+  aligned = True
 
   def __len__(self) -> int:
     return len(self.pictures)
@@ -88,6 +121,7 @@ class Pairs:
 
   pictures: tuple[pairs.Pair, ...]
   paired = True
+  aligned = True
 
   def __len__(self) -> int:
     return len(self.pictures)
@@ -109,6 +143,7 @@ class Prepared:
   """A split that a TFDS builder has written as ArrayRecord; pictures come still encoded."""
 
   records: Any
+  aligned: bool = True
   paired = True
 
   def __len__(self) -> int:
@@ -117,16 +152,69 @@ class Prepared:
   def __getitem__(self, index: int) -> Example:
     record = self.records[index]
     name = record['name'].decode()
-    sharp, blurred = (
-      files.decode(record[key], f'{name} ({key}) of the prepared data')
-      for key in ('sharp', 'blurred')
-    )
-    return {'name': name, 'sharp': sharp, 'blurred': blurred}
+    return {
+      'name': name,
+      **{key: _decoded(record, key, f'{name} ({key})') for key in ('sharp', 'blurred')},
+    }
 
   def size(self, index: int) -> tuple[int, int]:
-    """`(height, width)` of a picture, from its header."""
+    """`(height, width)` of the blurred picture, from its header."""
     record = self.records[index]
-    return files.encoded_size(record['sharp'], record['name'].decode())
+    return files.encoded_size(record['blurred'], record['name'].decode())
+
+
+@dataclasses.dataclass(frozen=True)
+class Unpaired:
+  """Splits of sharp and of blurred pictures that a TFDS builder has written.
+
+  Example i has the i-th of each, the fewer ones again and again.
+  """
+
+  sharp: Any
+  blurred: Any
+  paired = True
+  aligned = False
+
+  def __len__(self) -> int:
+    return max(len(self.sharp), len(self.blurred))
+
+  def __getitem__(self, index: int) -> Example:
+    if not 0 <= index < len(self):
+      raise IndexError(f'example {index} of {len(self)}')
+    both = {key: self._record(key, index) for key in ('sharp', 'blurred')}
+    names = {key: record['name'].decode() for key, record in both.items()}
+    return {
+      'name': f'{names["blurred"]} beside {names["sharp"]}',
+      **{key: _decoded(both[key], 'picture', f'{name} ({key})') for key, name in names.items()},
+    }
+
+  def size(self, index: int) -> tuple[int, int]:
+    """`(height, width)` of the blurred picture, from its header."""
+    record = self._record('blurred', index)
+    return files.encoded_size(record['picture'], record['name'].decode())
+
+  def _record(self, key: str, index: int) -> dict[str, bytes]:
+    records = getattr(self, key)
+    return records[index % len(records)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Apart:
+  """Host ops with draws of their own for each picture of an example that is not aligned.
+
+  `pipeline.batches(source, Apart(ops.parse('crop(256)')), ...)`: a window of the sharp picture and
+  an unrelated one of the blurred picture, whatever their sizes.
+  """
+
+  ops: Callable[[Example, np.random.Generator], Example]
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    alone = {key: {'sharp': example[key]} for key in ('sharp', 'blurred')}
+    return {**example, **{key: self.ops(one, rng)['sharp'] for key, one in alone.items()}}
+
+
+def _decoded(record: dict[str, bytes], key: str, name: str) -> np.ndarray:
+  return files.decode(record[key], f'{name} of the prepared data')
 
 
 def _builtin(split: str, directory: pathlib.Path | None, seed: int) -> Builtin:
@@ -152,11 +240,7 @@ def _pairs(split: str, directory: pathlib.Path | None, seed: int) -> Pairs:
 
 
 def _pictures(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
-  found = files.find(folder)
-  if not found:
-    kinds = ', '.join(files.EXTENSIONS)
-    raise FileNotFoundError(f'{folder}: no pictures in it ({kinds}), {pairs.listed(folder)}')
-  return list(found.items())
+  return list(pairs.pictures(folder).items())
 
 
 def _matched(folder: pathlib.Path) -> list[tuple[str, pairs.Pair]]:
@@ -185,40 +269,48 @@ def _side(found: list[tuple[str, Any]], split: str, directory: pathlib.Path) -> 
   """Those on one side of a folder's hold-out, in order of name."""
   if split == 'all':
     return found
-  if len(found) < 2:
-    raise ValueError(
-      f'{directory}: one picture cannot be parted into train and test; add more, or make train/'
-      f' and test/'
-    )
-  by_hash = sorted((name for name, _ in found), key=_hash)
-  held_out = set(by_hash[: max(1, round(len(found) / 10))])
-  return [one for one in found if (one[0] in held_out) == (split == 'test')]
+  try:
+    test = files.held_out(name for name, _ in found)
+  except ValueError as error:
+    raise ValueError(f'{directory}: {error}, or make train/ and test/') from None
+  return [one for one in found if (one[0] in test) == (split == 'test')]
 
 
-def _hash(name: str) -> bytes:
-  return hashlib.sha256(name.encode()).digest()
+def _prepared(
+  name: str, split: str, directory: pathlib.Path | None, seed: int
+) -> Prepared | Unpaired:
+  import tensorflow_datasets as tfds  # takes a second, and only these sources need it
 
+  from deblur_jax.datasets import builders
 
-def _gopro(config: str, split: str, directory: pathlib.Path | None, seed: int) -> Prepared:
-  import tensorflow_datasets as tfds  # takes a second, and only this source needs it
-
-  from deblur_jax.datasets import gopro
-
-  builder = gopro.Gopro(config=config, data_dir=directory)
+  builder = builders.make(name, directory)
+  published = builder.published
   if not pathlib.Path(builder.data_dir).is_dir():
+    _, _, kind = name.partition('/')
     to = f' --to {directory}' if directory else ''
     raise FileNotFoundError(
-      f'{builder.data_dir}: GoPro is not prepared there; {gopro.DOWNLOAD}, then: python'
-      f' tools/prepare.py gopro --from GOPRO_Large{to} --config {config}'
+      f'{builder.data_dir}: {published.title} is not prepared there; {published.download}, then:'
+      f' python tools/prepare.py {published.name} --from {published.folder}{to}'
+      + (f' --config {kind}' if kind else '')
     )
-  encoded = tfds.decode.SkipDecoding()
-  return Prepared(builder.as_data_source(split, decoders={'blurred': encoded, 'sharp': encoded}))
+  pictures = published.example._fields[1:]
+  encoded = {picture: tfds.decode.SkipDecoding() for picture in pictures}
+
+  def records(split: str) -> Any:
+    return builder.as_data_source(split, decoders=encoded)
+
+  if 'picture' in pictures:
+    return Unpaired(records(f'{split}_sharp'), records(f'{split}_blurred'))
+  return Prepared(records(split), aligned=not published.unaligned)
 
 
 SOURCES: dict[str, Callable[[str, pathlib.Path | None, int], Source]] = {
   'builtin': _builtin,
   'pairs': _pairs,
   'sharp': _sharp,
-  'gopro/blur': functools.partial(_gopro, 'blur'),
-  'gopro/blur_gamma': functools.partial(_gopro, 'blur_gamma'),
+  **{
+    name: functools.partial(_prepared, name)
+    for published in catalog.SETS.values()
+    for name in catalog.names(published)
+  },
 }

@@ -1,7 +1,8 @@
 """Picture files: which there are, how large they are, and their pixels as uint8 RGB `[h w 3]`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import contextlib
+import hashlib
 import io
 import os
 import pathlib
@@ -39,6 +40,17 @@ def find(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
     for file in same
   }
   return dict(sorted(named.items()))
+
+
+def held_out(names: Iterable[str]) -> set[str]:
+  """A tenth of the names (at least one) to test on, by their hash.
+
+  So a picture stays on its side when others are added. Raises ValueError for fewer than two.
+  """
+  by_hash = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+  if len(by_hash) < 2:
+    raise ValueError('one picture cannot be parted into train and test; add more')
+  return set(by_hash[: max(1, round(len(by_hash) / 10))])
 
 
 def size(file: str | os.PathLike) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 The checks read every header, and the pixels of a sample; each error names the file.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 import os
 import pathlib
@@ -26,29 +26,57 @@ class WrongPairs(ValueError):
   """Pictures that do not pair up; the message names the first of them."""
 
 
-def match(blurred: str | os.PathLike, sharp: str | os.PathLike) -> list[Pair]:
+def match(
+  blurred: str | os.PathLike,
+  sharp: str | os.PathLike,
+  *,
+  scene: Callable[[str], str] = str,
+) -> list[Pair]:
   """Pictures of two folders by relative path without extension, in order of name.
 
+  Args:
+    blurred: folder of the blurred pictures.
+    sharp: folder of the sharp ones.
+    scene: from the name of a picture to what its partner shares with it, the name of the pair.
+
   Raises FileNotFoundError where a folder is missing or empty, WrongPairs for pictures without
-  partner.
+  partner, or with several.
   """
   found = []
   for folder in (pathlib.Path(blurred), pathlib.Path(sharp)):
-    if not folder.is_dir():
-      raise FileNotFoundError(
-        f'{folder.parent}: expected a folder {folder.name}/, {listed(folder.parent)}'
-      )
-    found.append(files.find(folder))
-    if not found[-1]:
-      raise FileNotFoundError(f'{folder}: no pictures in it ({", ".join(files.EXTENSIONS)})')
+    folders(folder.parent, folder.name)
+    found.append(_scenes(pictures(folder), scene))
   for these, others, here, there in ((*found, blurred, sharp), (*found[::-1], sharp, blurred)):
     alone = [name for name in these if name not in others]
     if alone:
+      name, rule = (
+        ('that name', '; names must agree up to the extension')
+        if scene is str
+        else (f'the scene {alone[0]}', '')
+      )
       raise WrongPairs(
-        f'{these[alone[0]]}: no picture of that name in {os.fspath(there)} ({len(alone)} of'
-        f' {len(these)} in {os.fspath(here)} have no partner); names must agree up to the extension'
+        f'{these[alone[0]]}: no picture of {name} in {os.fspath(there)} ({len(alone)} of'
+        f' {len(these)} in {os.fspath(here)} have no partner){rule}'
       )
   return [Pair(name, file, found[1][name]) for name, file in found[0].items()]
+
+
+def folders(directory: pathlib.Path, *names: str) -> list[pathlib.Path]:
+  """Folders in `directory`; raises FileNotFoundError with those missing and what is there."""
+  missing = [name for name in names if not (directory / name).is_dir()]
+  if missing:
+    wanted = f'{"folders" if missing[1:] else "a folder"} {" and ".join(f"{m}/" for m in missing)}'
+    raise FileNotFoundError(f'{directory}: expected {wanted}, {listed(directory)}')
+  return [directory / name for name in names]
+
+
+def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """As `files.find`; raises FileNotFoundError where there are none, with what is there."""
+  found = files.find(folder)
+  if not found:
+    kinds = ', '.join(files.EXTENSIONS)
+    raise FileNotFoundError(f'{folder}: no pictures in it ({kinds}), {listed(folder)}')
+  return found
 
 
 def check_sizes(pairs: Iterable[Pair]) -> None:
@@ -106,6 +134,15 @@ def listed(directory: pathlib.Path, *, most: int = 6) -> str:
   inside = sorted(f'{p.name}/' if p.is_dir() else p.name for p in directory.iterdir())
   more = f' and {len(inside) - most} more' if len(inside) > most else ''
   return f'found {", ".join(inside[:most]) or "nothing"}{more}'
+
+
+def _scenes(found: dict[str, pathlib.Path], scene: Callable[[str], str]) -> dict[str, pathlib.Path]:
+  by_scene: dict[str, pathlib.Path] = {}
+  for name, file in found.items():
+    other = by_scene.setdefault(scene(name), file)
+    if other is not file:
+      raise WrongPairs(f'{file}: of the same scene as {other.name} beside it; take one of them out')
+  return by_scene
 
 
 def _sample(pairs: Sequence[Pair], most: int, run: int = 4) -> list[Pair]:
