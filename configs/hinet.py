@@ -15,7 +15,13 @@ def builtin():
   config = common.base()
   config.model = common.network('hinet', 'tiny')
   config.loss.psnr = 0.5
-  config.steps = 500
+  config.batch_size = 8
+  config.steps = 600
+  config.optim.learning_rate = 2e-3
+  config.optim.warmup = 50
+  config.optim.clip = 1.0
+  config.log_every = 50
+  config.evaluate_every = 300
   return config
 
 

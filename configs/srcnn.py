@@ -13,7 +13,12 @@ def builtin():
   config = common.base()
   config.model = common.network('srcnn')
   config.loss.mse = 1.0
-  config.steps = 500
+  config.batch_size = 8
+  config.steps = 3000
+  config.optim.learning_rate = 3e-3
+  config.optim.warmup = 100
+  config.optim.clip = 0.1
+  config.log_every = 200
   return config
 
 
