@@ -7,9 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from deblur_jax import models
-
-# Blur as hands, lenses and motion make it; used wherever only sharp pictures come.
-MIXED_BLUR = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
+from deblur_jax.evaluators import protocols
+from deblur_jax.evaluators.restoration import MIXED_BLUR
 
 
 def base() -> ConfigDict:
@@ -23,6 +22,7 @@ def base() -> ConfigDict:
   config.data = {
     'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
     'directory': '',  # of pairs and sharp; of the prepared data sets where it is not the default
+    'mixture': {},  # in place of source: name -> {source, directory, share}
     'ops': 'crop(64) | dihedral',
   }
   config.blur = MIXED_BLUR
@@ -58,11 +58,18 @@ def network(name: str, variant: str = 'default') -> dict[str, Any]:
 
 
 def evaluation(
-  source: str, *, directory: Any = '', blur: str = MIXED_BLUR, limit: int = 0, draws: int = 1
+  source: str,
+  *,
+  directory: Any = '',
+  blur: str = MIXED_BLUR,
+  limit: int = 0,
+  draws: int = 1,
+  protocol: str = '',
 ) -> dict[str, Any]:
   """One set of `config.evaluate`: its held-out pictures, `limit` of them (0 for all).
 
-  Sharp ones are blurred by `draws` different draws from `blur`, the same in every run.
+  Sharp ones are blurred by `draws` different draws from `blur`, the same in every run. The protocol
+  (`evaluators.protocols`) is by default the one that the papers on this set follow.
   """
   return {
     'source': source,
@@ -71,6 +78,9 @@ def evaluation(
     'blur': blur,
     'limit': limit,
     'draws': draws,
+    'protocol': protocol or protocols.for_source(source),
+    'lpips': '',  # the weights' file, see metrics/perceptual.py; '' leaves the metric out
+    'dists': '',
   }
 
 

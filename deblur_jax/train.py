@@ -17,7 +17,7 @@ import numpy as np
 
 from deblur_jax import atomic, models, sharding, weights, writers
 from deblur_jax.checkpoints import Checkpoints
-from deblur_jax.data import ops, pipeline, sources
+from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluators import figures, restoration
 from deblur_jax.trainers import TRAINERS
 
@@ -45,7 +45,7 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = TRAINERS[config.trainer](config, model)
   dataset = pipeline.batches(
-    sources.open(config.data.source, 'train', directory=config.data.directory or None),
+    _training_source(config.data),
     ops.parse(config.data.ops),
     batch_size=sharding.local_batch_size(config.batch_size, mesh),
     seed=config.seed,
@@ -83,6 +83,12 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
       )
   workdir.mkdir(parents=True, exist_ok=True)
   atomic.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
+
+
+def _training_source(data: Any) -> sources.Source:
+  if data.mixture:
+    return mixture.open(data.mixture, 'train')
+  return sources.open(data.source, 'train', directory=data.directory or None)
 
 
 def _ranking(sets: dict[str, Any]) -> str:
@@ -229,7 +235,8 @@ class _Evaluator:
     if score >= self._best and jax.process_index() == 0:
       self._best = score
       self._keep(step, state, reports, scores)
-    return scores or None
+    # The checkpoints are ranked by PSNR; sets without reference have none.
+    return scores if _ranking(self._sets) in scores else None
 
   def finish(self) -> None:
     """Draws the training curves and shows the table of the best weights."""

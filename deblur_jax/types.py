@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 # {'sharp': [b h w 3], 'blurred': [b h w 3]}; 'blurred' is absent where blur is made on the device.
+# In a mixture of both, 'paired' [b] says whose 'blurred' is one.
 Batch = Mapping[str, jax.Array]
 
 

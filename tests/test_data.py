@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from deblur_jax.data import builtin, leaves, ops, pipeline, sources
+from deblur_jax.data import builtin, leaves, mixture, ops, pipeline, sources
 from deblur_jax.datasets import files, pairs
 
 
@@ -525,3 +525,27 @@ def test_data_imports_neither_tensorflow_nor_torch_nor_starts_jax():
     'assert not xla_bridge.backends_are_initialized()\n'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_a_mixture_gives_each_part_its_share_and_every_picture_once(tmp_path):
+  folders = {'few': 2, 'many': 9}
+  for folder, count in folders.items():
+    for number in range(count):
+      for side in ('blur', 'sharp') if folder == 'few' else ('',):
+        path = tmp_path / folder / side / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 20 * number + (side == 'blur'), np.uint8)).save(path)
+  parts = {
+    'film': {'source': 'pairs', 'directory': str(tmp_path / 'few'), 'share': 1},
+    'photos': {'source': 'sharp', 'directory': str(tmp_path / 'many'), 'share': 3},
+  }
+  mixed = mixture.open(parts, 'all')
+  examples = [mixed[i] for i in range(len(mixed))]
+  assert len(mixed) == 12 and [bool(one['paired']) for one in examples] == [True] * 3 + [False] * 9
+  assert {one['name'] for one in examples[3:]} == {str(number) for number in range(9)}
+  assert [(one['blurred'] - one['sharp']).max() for one in examples] == [1] * 3 + [0] * 9
+  with pytest.raises(IndexError):
+    mixed[12]
+  parts['film']['share'] = 0
+  with pytest.raises(ValueError, match="share of 'film'"):
+    mixture.open(parts, 'all')

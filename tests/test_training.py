@@ -4,12 +4,14 @@ import csv
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ from configs import nafnet
 from deblur_jax import models, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, DiskFull
 from deblur_jax.data import sources
-from deblur_jax.evaluators import restoration
+from deblur_jax.evaluators import protocols, restoration
 from deblur_jax.fit import DoesNotFit
 from deblur_jax.trainers import supervised
 
@@ -94,22 +96,20 @@ def test_running_a_finished_run_again_changes_nothing(finished):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_recipe_builds_and_locks(name):
   module = __import__(f'configs.{name}', fromlist=['get_config'])
-  for recipe in (None, 'builtin', 'pairs', 'sharp', 'laptop_gopro', 'gopro', 'smoke'):
+  with pytest.raises(ValueError, match=r'known: builtin, ') as told:
+    module.get_config('no_such_recipe')
+  traced = set()
+  for recipe in (None, *re.search(r'known: (.*)\)', str(told.value)).group(1).split(', ')):
     config = module.get_config(recipe).lock()
     model = models.make(**config.model)
-    crop = jax.ShapeDtypeStruct(
-      (1, 2 * model.needs.multiple, 2 * model.needs.multiple, 3), jnp.float32
-    )
     trainer = supervised.make(config, model)
-    state, _ = jax.eval_shape(
-      lambda: trainer.step(
-        trainer.init(jax.random.key(0), {'sharp': jnp.zeros(crop.shape)}),
-        {'sharp': jnp.zeros(crop.shape), 'blurred': jnp.zeros(crop.shape)},
-      )
-    )
-    assert state.step.shape == ()
-  with pytest.raises(ValueError, match=r'known: .*builtin'):
-    module.get_config('no_such_recipe')
+    side = 2 * model.needs.multiple
+    batch = dict.fromkeys(('sharp', 'blurred'), jnp.zeros((1, side, side, 3)))
+    if config.model.to_json() not in traced:
+      traced.add(config.model.to_json())
+      init = jax.eval_shape(trainer.init, jax.random.key(0), batch)
+      state, metrics = jax.eval_shape(trainer.step, init, batch)
+      assert state.step.shape == metrics['loss'].shape == ()
 
 
 def test_one_device_and_four_agree_after_five_steps():
@@ -204,6 +204,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
   config.save_every = 2
   config.evaluate_every = 400
   config.optim.learning_rate = 1e18
+  config.optim.warmup = 0
+  config.optim.clip = 0.0
   config.optim.schedule = 'constant'
   with pytest.raises(train.Diverged, match=r'at step \d+, learning rate 1e\+18, batch of \w+'):
     train.train(config, tmp_path)
@@ -277,5 +279,29 @@ def test_a_sharp_picture_is_blurred_anew_for_each_draw_and_the_same_in_every_run
 def test_scores_are_those_of_the_8_bit_file():
   sharp = np.full((32, 32, 3), 100, np.uint8)
   # 3 of 255 levels off everywhere: 20 log10(255 / 3) = 38.59 dB
-  assert restoration.score(sharp + 3, sharp)['psnr'] == pytest.approx(38.588, abs=1e-3)
-  np.testing.assert_array_equal(restoration.as_uint8(np.array([-1, 0.4999, 1.2])), [0, 127, 255])
+  plain = protocols.find('plain')
+  score = protocols.score(sharp + 3, sharp, plain)
+  assert score['psnr'] == pytest.approx(38.588, abs=1e-3)
+  np.testing.assert_array_equal(protocols.as_uint8(np.array([-1, 0.4999, 1.2])), [0, 127, 255])
+
+
+class Untouched(nn.Module):
+  """Gives its input back."""
+
+  @nn.compact
+  def __call__(self, blurred, *, train=False):
+    return {'restored': blurred + self.param('offset', nn.initializers.zeros, (1, 1, 1, 1))}
+
+
+def test_in_a_mixture_only_sharp_pictures_are_blurred(key):
+  config = nafnet.get_config('smoke')
+  config.blur = 'gaussian(2)'
+  trainer = supervised.make(config, Untouched())
+  sharp = jax.random.uniform(key, (2, 32, 32, 3))
+  batch = {'sharp': sharp, 'blurred': sharp}
+  state, step = trainer.init(key, batch), jax.jit(trainer.step)
+  psnr = [
+    float(step(state, batch | {'paired': jnp.array(paired)})[1]['psnr'])
+    for paired in ([True, True], [False, False])
+  ]
+  assert psnr[0] == np.inf and 10 < psnr[1] < 20

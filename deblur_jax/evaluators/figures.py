@@ -1,15 +1,18 @@
-"""What people would rather look at than read: a gallery and training curves, as PNG."""
+"""What people would rather look at than read: a gallery, curves, quality by time, as PNG."""
 
 from collections.abc import Mapping, Sequence
 import pathlib
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deblur_jax import atomic
+from deblur_jax.evaluators import protocols
 from deblur_jax.evaluators.restoration import Report
+from deblur_jax.evaluators.tables import Line, ScoredSet
 
 _GAP, _CAPTION = 8, 22
 
@@ -22,23 +25,24 @@ def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 32
     detail: height and width of the part.
   """
   pictures = [picture for report in reports.values() for picture in report.shown]
-  height = min(detail[0], *(picture.sharp.shape[0] for picture in pictures))
-  width = min(detail[1], *(picture.sharp.shape[1] for picture in pictures))
+  height = min(detail[0], *(picture.restored.shape[0] for picture in pictures))
+  width = min(detail[1], *(picture.restored.shape[1] for picture in pictures))
   row_height = height + _CAPTION + _GAP
   sheet = Image.new(
     'RGB', (3 * width + 4 * _GAP, len(pictures) * row_height + _GAP), (255, 255, 255)
   )
   draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
   for row, picture in enumerate(pictures):
-    top, left = _most_detailed(picture.sharp, height, width)
+    best = picture.restored if picture.sharp is None else picture.sharp
+    top, left = _most_detailed(best, height, width)
     (_, before), (method, after) = picture.scores.items()
-    columns = (
-      (picture.blurred, f'{picture.name}: blurred {before["psnr"]:.2f} dB'),
-      (picture.restored, f'{method} {after["psnr"]:.2f} dB'),
+    columns = [
+      (picture.blurred, f'{picture.name}: blurred {_told(before)}'),
+      (picture.restored, f'{method} {_told(after)}'),
       (picture.sharp, 'sharp'),
-    )
+    ]
     y = _GAP + row * row_height
-    for column, (image, caption) in enumerate(columns):
+    for column, (image, caption) in enumerate(columns[: 2 if picture.sharp is None else 3]):
       x = _GAP + column * (width + _GAP)
       part = image[top : top + height, left : left + width]
       draw.text((x, y), _fit(caption, font, width), fill=(0, 0, 0), font=font)
@@ -60,6 +64,40 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
   psnr_axes.legend()
   for axes in (loss_axes, psnr_axes):
     axes.grid(alpha=0.3)
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def quality_and_time(lines: Sequence[Line], sets: Mapping[str, ScoredSet]) -> np.ndarray:
+  """PSNR against milliseconds at 256x256, a panel for each set that has PSNR, uint8 `[h w 3]`.
+
+  At least one set has. Methods without times, such as doing nothing, are levels.
+  """
+  shown = [name for name in sets if any('psnr' in line.scores.get(name, {}) for line in lines)]
+  figure = Figure(figsize=(6 * len(shown) + 2, 4.5), layout='constrained')
+  panels = figure.subplots(1, len(shown), squeeze=False)[0]
+  marks = {}
+  for name, axes in zip(shown, panels, strict=True):
+    for index, line in enumerate(lines):
+      psnr = line.scores.get(name, {}).get('psnr')
+      if psnr is None:
+        continue
+      if 'ms_256x256' in line.costs:
+        style = {'color': f'C{index % 10}', 'marker': 'osD^vP'[index // 10 % 6]}
+        marks[line.method] = axes.plot(line.costs['ms_256x256'], psnr, ls='', ms=8, **style)[0]
+      else:
+        marks[line.method] = axes.axhline(psnr, color='grey', ls='--')
+    axes.set_title(f'{name} ({protocols.describe(sets[name].protocol)})', fontsize='medium')
+    axes.set(xscale='log', xlabel='milliseconds per 256x256 picture', ylabel='PSNR (dB)')
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(0.15)
+    axes.grid(alpha=0.3, which='both')
+  figure.legend(marks.values(), marks.keys(), loc='outside right upper')
+  devices = dict.fromkeys(line.costs['device'] for line in lines if line.costs)
+  figure.suptitle(', '.join(devices), fontsize='small')
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3]
@@ -87,6 +125,12 @@ def _most_detailed(image: np.ndarray, height: int, width: int) -> tuple[int, int
   inside = inside + total[:-height, :-width]
   top, left = np.unravel_index(inside.argmax(), inside.shape)
   return int(top), int(left)
+
+
+def _told(scores: Mapping[str, float]) -> str:
+  """The first of the scores: PSNR, or sharpness where there is no reference."""
+  metric, value = next(iter(scores.items()))
+  return f'{value:.2f} dB' if metric == 'psnr' else f'{metric} {value:.4g}'
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -1,7 +1,7 @@
 """How well a method restores a set of pictures: scores per picture, means, files.
 
-Pictures are restored whole, padded to one of at most three shapes, and scored as the 8-bit files
-that they would be saved as; doing nothing, "blurred", is scored beside every method.
+Pictures are restored whole, padded to one of at most three shapes, and scored by the set's
+protocol (`evaluators.protocols`); doing nothing, "blurred", is scored beside every method.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +17,14 @@ import numpy as np
 from deblur_jax import atomic, tiling, writers
 from deblur_jax.blur import synthesis
 from deblur_jax.data import sources
-from deblur_jax.metrics import METRICS
+from deblur_jax.evaluators import protocols
+from deblur_jax.evaluators.protocols import Scores, as_uint8
 from deblur_jax.types import Needs, Restore, as_float
 
-Scores = dict[str, float]
+Example = dict[str, Any]
+
+MIXED_BLUR = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
+"""Blur as hands, lenses and motion make it, for sets of sharp pictures."""
 
 
 class Picture(NamedTuple):
@@ -29,7 +33,8 @@ class Picture(NamedTuple):
   name: str
   blurred: np.ndarray
   restored: np.ndarray
-  sharp: np.ndarray
+  sharp: np.ndarray | None
+  """None where no sharp picture fits by the pixel."""
   scores: dict[str, Scores]
 
 
@@ -38,36 +43,54 @@ class Report(NamedTuple):
 
   scores: dict[str, dict[str, Scores]]
   shown: list[Picture]
+  protocol: str = 'plain'
 
   def mean(self) -> dict[str, Scores]:
     """Method -> metric -> mean over the pictures."""
-    first = next(iter(self.scores.values()))
     return {
-      method: {
-        metric: float(np.mean([picture[method][metric] for picture in self.scores.values()]))
-        for metric in metrics
-      }
-      for method, metrics in first.items()
+      method: mean(scores[method] for scores in self.scores.values())
+      for method in next(iter(self.scores.values()))
     }
 
 
 class Blurred:
-  """A source of sharp pictures with the blurred half made for each, the same in every run.
+  """A set to evaluate on: pictures, the blurred half made for sharp ones, and how to score them.
+
+  Blur that is made is the same in every run.
 
   Args:
     source: pictures; those that come in pairs stay as they are.
     blur: the mix, see `blur.synthesis`.
     limit: only this many pictures, spread over the set; 0 for all.
     draws: how often each sharp picture comes, every time blurred otherwise.
+    protocol: the name of one of `evaluators.protocols`.
+    learned: metrics to add, as `protocols.load_learned` gives them.
+
+  Raises ValueError where the source is not aligned and the protocol compares by the pixel.
   """
 
-  def __init__(self, source: Any, blur: str, *, limit: int = 0, draws: int = 1):
+  def __init__(
+    self,
+    source: Any,
+    blur: str,
+    *,
+    limit: int = 0,
+    draws: int = 1,
+    protocol: str = 'plain',
+    learned: Mapping[str, protocols.Metric] | None = None,
+  ):
+    if protocols.find(protocol).reference and not getattr(source, 'aligned', True):
+      raise ValueError(
+        f'protocol {protocol!r} compares by the pixel, and in this set the blurred and the sharp '
+        "pictures do not lie on each other; protocol 'sharpness' needs no sharp ones"
+      )
     self._source = source
     count = min(limit or len(source), len(source))
     draws = 1 if source.paired else draws
     self._indices = [i * len(source) // count for i in range(count) for _ in range(draws)]
     self._draws = draws
     self._degrade = None if source.paired else jax.jit(synthesis.parse(blur))
+    self.protocol, self._learned = protocol, learned
 
   def __len__(self) -> int:
     return len(self._indices)
@@ -76,7 +99,7 @@ class Blurred:
     """Height and width."""
     return self._source.size(self._indices[index])
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Example:
     if self._degrade is None:
       return self._source[self._indices[index]]
     example = self._source[self._indices[index]]
@@ -85,18 +108,44 @@ class Blurred:
     name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
     return {**example, 'name': name, 'blurred': as_uint8(blurred)}
 
+  def score(self, restored: np.ndarray, example: Example) -> Scores:
+    """Every metric of this set for one restored picture, uint8 or float `[h w 3]`."""
+    protocol = protocols.find(self.protocol)
+    return protocols.score(restored, example['sharp'], protocol, self._learned)
+
+
+def open_set(
+  source: str,
+  split: str = 'test',
+  *,
+  directory: str | None = None,
+  blur: str = MIXED_BLUR,
+  limit: int = 0,
+  draws: int = 1,
+  protocol: str = '',
+  lpips: str = '',
+  dists: str = '',
+) -> Blurred:
+  """A set to evaluate on, with the settings of one of `config.evaluate`.
+
+  Scored by the source's own protocol where none is named. `lpips` and `dists` are the files of
+  their weights; without, they are left out.
+  """
+  protocol = protocol or protocols.for_source(source)
+  unaligned = not protocols.find(protocol).reference
+  return Blurred(
+    sources.open(source, split, directory=directory or None, unaligned=unaligned),
+    blur,
+    limit=limit,
+    draws=draws,
+    protocol=protocol,
+    learned=protocols.load_learned({'lpips': lpips, 'dists': dists}),
+  )
+
 
 def open_sets(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Blurred]:
-  """The sets of `config.evaluate`: name -> {source, split, directory, blur, limit, draws}."""
-  return {
-    name: Blurred(
-      sources.open(one['source'], one['split'], directory=one['directory'] or None),
-      one['blur'],
-      limit=one['limit'],
-      draws=one['draws'],
-    )
-    for name, one in settings.items()
-  }
+  """The sets of `config.evaluate`: name -> the arguments of `open_set`."""
+  return {name: open_set(**one) for name, one in settings.items()}
 
 
 def evaluate(
@@ -109,9 +158,9 @@ def evaluate(
   reports = {}
   for name, pictures in sets.items():
     kept = {i * len(pictures) // show for i in range(show)}
-    report = Report({}, [])
-    restored = restore_set(restore, pictures, method, needs)
-    for index, picture in enumerate(writers.track(restored, name, total=len(pictures))):
+    report = Report({}, [], pictures.protocol)
+    scored = _scored(restore, pictures, method, needs)
+    for index, picture in enumerate(writers.track(scored, name, total=len(pictures))):
       report.scores[picture.name] = picture.scores
       if index in kept:
         report.shown.append(picture)
@@ -120,59 +169,73 @@ def evaluate(
 
 
 def restore_set(
-  restore: Restore, pictures: Blurred, method: str, needs: Needs
-) -> Iterator[Picture]:
-  """Every picture of a set, restored and scored."""
+  restore: Restore, pictures: Blurred, needs: Needs
+) -> Iterator[tuple[Example, np.ndarray]]:
+  """Every example of a set and its restored picture, float32 `[h w 3]`."""
   sizes = [pictures.size(index) for index in range(len(pictures))]
   shapes = tiling.buckets(sizes, needs.multiple)
   for index, (height, width) in enumerate(sizes):
     example = pictures[index]
     padded = tiling.pad(example['blurred'][None], *shapes[height, width])
-    restored = as_uint8(np.asarray(restore(as_float(padded)))[0, :height, :width])
+    yield example, np.asarray(restore(as_float(padded)))[0, :height, :width]
+
+
+def _scored(restore: Restore, pictures: Blurred, method: str, needs: Needs) -> Iterator[Picture]:
+  reference = protocols.find(pictures.protocol).reference
+  for example, restored in restore_set(restore, pictures, needs):
     scores = {
-      'blurred': score(example['blurred'], example['sharp']),
-      method: score(restored, example['sharp']),
+      'blurred': pictures.score(example['blurred'], example),
+      method: pictures.score(restored, example),
     }
-    yield Picture(example['name'], example['blurred'], restored, example['sharp'], scores)
+    sharp = example['sharp'] if reference else None
+    yield Picture(example['name'], example['blurred'], as_uint8(restored), sharp, scores)
 
 
-def score(restored: np.ndarray, sharp: np.ndarray) -> Scores:
-  """Every metric for one picture, uint8 `[h w 3]`."""
-  pair = as_float(restored[None]), as_float(sharp[None])
-  return {name: float(metric(*pair)[0]) for name, metric in METRICS.items()}
+def mean(scores: Iterator[Scores]) -> Scores:
+  """Metric -> mean over the pictures."""
+  scores = list(scores)
+  return {metric: float(np.mean([one[metric] for one in scores])) for metric in scores[0]}
 
 
 def write(workdir: pathlib.Path, reports: Mapping[str, Report]) -> None:
-  """Adds to results.json (means) and writes results.csv (a line per picture and method)."""
+  """Adds to results.json (means) and writes results.csv (a line per picture and method).
+
+  The protocol stands beside the scores: {set: {method: {metric: value, 'protocol': name}}}.
+  """
   path = workdir / 'results.json'
   known = json.loads(path.read_text()) if path.exists() else {}
   for name, report in reports.items():
-    known.setdefault(name, {}).update(report.mean())
+    # What was scored by another protocol does not compare.
+    kept = known.get(name, {}).items()
+    kept = {method: one for method, one in kept if one.get('protocol') == report.protocol}
+    means = report.mean().items()
+    known[name] = kept | {method: {**one, 'protocol': report.protocol} for method, one in means}
   atomic.write_text(path, json.dumps(known, indent=2) + '\n')
+  rows = [
+    {'set': name, 'picture': picture, 'method': method, 'protocol': report.protocol}
+    | {metric: f'{value:.4f}' for metric, value in scores.items()}
+    for name, report in reports.items()
+    for picture, methods in report.scores.items()
+    for method, scores in methods.items()
+  ]
   lines = io.StringIO()
-  table = csv.writer(lines)
-  table.writerow(['set', 'picture', 'method', *METRICS])
-  for name, report in reports.items():
-    for picture, methods in report.scores.items():
-      for method, scores in methods.items():
-        table.writerow([name, picture, method, *(f'{value:.4f}' for value in scores.values())])
+  table = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
+  table.writeheader()
+  table.writerows(rows)
   atomic.write_text(workdir / 'results.csv', lines.getvalue())
 
 
 def show(say: Callable[[Any], None], workdir: pathlib.Path, *, title: str = '') -> None:
-  """Prints the tables of results.json: method, metrics, gain over doing nothing."""
+  """Prints the tables of results.json: method, metrics, gain in PSNR over doing nothing."""
   for name, methods in json.loads((workdir / 'results.json').read_text()).items():
-    rows = [
-      [
-        method,
-        *(f'{value:.4g}' for value in scores.values()),
-        f'{scores["psnr"] - methods["blurred"]["psnr"]:+.2f} dB',
-      ]
-      for method, scores in methods.items()
-    ]
-    say(writers.table(f'{name}{title}', ['method', *METRICS, 'gain'], rows))
-
-
-def as_uint8(image: jax.Array) -> np.ndarray:
-  """The 8-bit picture that `image` is saved as: clipped and rounded."""
-  return np.round(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
+    protocol = protocols.describe(methods['blurred']['protocol'])
+    metrics = list(dict.fromkeys(key for scores in methods.values() for key in scores))
+    metrics.remove('protocol')
+    rows = []
+    for method, scores in methods.items():
+      row = [method, *(f'{scores[key]:.4g}' if key in scores else '' for key in metrics)]
+      if 'psnr' in metrics:
+        row.append(f'{scores["psnr"] - methods["blurred"]["psnr"]:+.2f} dB')
+      rows.append(row)
+    header = ['method', *metrics, *(['gain'] if 'psnr' in metrics else [])]
+    say(writers.table(f'{name}{title} ({protocol})', header, rows))

@@ -1,8 +1,28 @@
-"""(restored, sharp) -> a number to report, one per image `[b]`."""
+"""(restored, sharp) -> a number to report, one per image `[b]`.
 
-from deblur_jax.metrics import fidelity
+Which of them belong to which data set, and what is done to the pictures before, says
+`evaluators.protocols`.
+"""
+
+from deblur_jax.metrics import fidelity, perceptual, realblur, sharpness
 
 METRICS = {
   'psnr': fidelity.psnr,
+  'psnr_uint8': fidelity.psnr_uint8,
   'ssim': fidelity.ssim,
+  'ssim_matlab_3d': fidelity.ssim_matlab_3d,
+  'realblur_psnr': realblur.psnr,
+  'realblur_ssim': realblur.ssim,
 }
+
+SHARPNESS = {
+  'laplacian': sharpness.laplacian_variance,
+  'blur_effect': sharpness.blur_effect,
+}
+"""No reference: `f(image)`, one value per image."""
+
+LEARNED = {
+  'lpips': perceptual.lpips,
+  'dists': perceptual.dists,
+}
+"""`f(restored, sharp, *, weights)`, lower is nearer; the weights are their authors'."""

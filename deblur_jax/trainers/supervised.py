@@ -18,8 +18,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
   """The trainer of `config` for `model`.
 
   Reads config.seed, steps, optim, ema (decay, 0 for none), loss (name -> weight, summed over the
-  stages of networks that have several) and blur (the mix that makes the blurred half where a batch
-  holds sharp pictures only).
+  stages of networks that have several) and blur (the mix that makes the blurred half of sharp
+  pictures that come without).
   """
   optimizer, rate = optim.make(config.optim, config.steps)
   degrade = synthesis.parse(config.blur)
@@ -30,9 +30,12 @@ def make(config: Any, model: nn.Module) -> Trainer:
 
   def pair(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     sharp = as_float(batch['sharp'])
-    if 'blurred' in batch:
-      return as_float(batch['blurred']), sharp
-    return degrade(key, sharp), sharp
+    if 'blurred' not in batch:
+      return degrade(key, sharp), sharp
+    blurred = as_float(batch['blurred'])
+    if 'paired' in batch:  # a mixture, see `data.mixture`
+      blurred = jnp.where(batch['paired'][:, None, None, None], blurred, degrade(key, sharp))
+    return blurred, sharp
 
   def init(key: jax.Array, batch: Batch) -> TrainState:
     shape = (1, *batch['sharp'].shape[1:])

@@ -1,0 +1,57 @@
+"""`deblur-jax benchmark`: methods by test sets."""
+
+import argparse
+import shlex
+import sys
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+  """Adds `deblur-jax benchmark`."""
+  parser = commands.add_parser(
+    'benchmark',
+    help='compare methods on test sets',
+    description='Compares methods on test sets: PSNR and SSIM by the protocol of each set, '
+    'parameters, multiply-adds, time and memory, as a table, CSV, Markdown and a figure. '
+    'Doing nothing, "blurred", is always among them. What is in OUT already is not measured again, '
+    'so that the same command again finishes the job.',
+  )
+  parser.add_argument(
+    'methods', nargs='*', metavar='METHOD', help="a run's folder or a .safetensors file"
+  )
+  parser.add_argument(
+    '--sets',
+    default='builtin',
+    metavar='SET,...',
+    help='SOURCE or SOURCE:DIRECTORY, as in a config: builtin, pairs:DIR, gopro/blur, ...; '
+    'the held-out pictures of each; @PROTOCOL after it scores it by another protocol',
+  )
+  parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder for the results')
+  parser.add_argument(
+    '--blur', metavar='MIX', help='how sharp pictures are blurred (default: as in the configs)'
+  )
+  parser.add_argument(
+    '--lpips', metavar='FILE', help='weights of LPIPS (see deblur_jax/metrics/perceptual.py)'
+  )
+  parser.add_argument('--dists', metavar='FILE', help='weights of DISTS (see there)')
+  parser.set_defaults(run=_benchmark)
+
+
+def _benchmark(arguments: argparse.Namespace) -> int:
+  from rich.console import Console
+
+  from deblur_jax import benchmark
+
+  settings = {name: getattr(arguments, name) for name in ('blur', 'lpips', 'dists')}
+  plan = benchmark.plan(
+    arguments.methods,
+    arguments.sets.split(','),
+    arguments.output,
+    **{name: value for name, value in settings.items() if value},
+  )
+  console = Console(highlight=False)
+
+  def say(message) -> None:
+    console.print(message, soft_wrap=isinstance(message, str), markup=False)
+
+  command = shlex.join(['deblur-jax', *sys.argv[1:]])
+  return 1 if benchmark.run(plan, say, command=command) else 0

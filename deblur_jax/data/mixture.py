@@ -1,0 +1,76 @@
+"""Several sources as one: pairs beside sharp pictures that are blurred on the device."""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from deblur_jax.data import sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+  """Parts that each make up their share of an epoch.
+
+  An epoch is as long as it takes to show every picture once; those of parts with a larger share
+  come again. Where any part is paired, every example has 'blurred', and 'paired' (bool) says
+  whether it is one: where it is not, 'blurred' only fills the place.
+  """
+
+  parts: tuple[sources.Source, ...]
+  shares: tuple[float, ...]
+
+  @property
+  def paired(self) -> bool:
+    return any(part.paired for part in self.parts)
+
+  @property
+  def aligned(self) -> bool:
+    return all(part.aligned for part in self.parts)
+
+  @property
+  def counts(self) -> tuple[int, ...]:
+    """Examples of each part in an epoch."""
+    shares = np.array(self.shares) / sum(self.shares)
+    epoch = max(len(part) / share for part, share in zip(self.parts, shares, strict=True))
+    return tuple(math.ceil(share * epoch) for share in shares)
+
+  def __len__(self) -> int:
+    return sum(self.counts)
+
+  def __getitem__(self, index: int) -> sources.Example:
+    part, place = self._find(index)
+    example = part[place]
+    if self.paired:
+      example = {'blurred': example['sharp'], **example, 'paired': np.bool_(part.paired)}
+    return example
+
+  def size(self, index: int) -> tuple[int, int]:
+    """`(height, width)` of a picture."""
+    part, place = self._find(index)
+    return part.size(place)
+
+  def _find(self, index: int) -> tuple[sources.Source, int]:
+    if index >= 0:
+      for part, count in zip(self.parts, self.counts, strict=True):
+        if index < count:
+          return part, index % len(part)
+        index -= count
+    raise IndexError(f'no such picture among {len(self)}')
+
+
+def open(parts: Mapping[str, Mapping[str, Any]], split: str) -> Mixed:
+  """The sources {name: {source, directory, share}} as one.
+
+  Raises ValueError for a share that is not above 0, and what `sources.open` raises.
+  """
+  for name, part in parts.items():
+    if not part['share'] > 0:
+      raise ValueError(f'the share of {name!r} in the mixture is {part["share"]}, not above 0')
+  opened = [
+    sources.open(part['source'], split, directory=part['directory'] or None)
+    for part in parts.values()
+  ]
+  return Mixed(tuple(opened), tuple(part['share'] for part in parts.values()))

@@ -1,0 +1,152 @@
+"""What a method costs: multiply-adds, milliseconds, memory.
+
+Times and memory are of this machine and are only told with its name; on the CPU, memory is that of
+the whole process, so `measure` belongs into one that has done nothing else.
+"""
+
+from collections.abc import Callable
+import math
+import os
+import pathlib
+import platform
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+import numpy as np
+
+from deblur_jax import tiling
+from deblur_jax.nn.conv import plain
+from deblur_jax.types import Needs
+
+SMALL = (256, 256)
+LARGE = (720, 1280)
+REPEATS = 5
+PATIENCE = 20.0
+"""Seconds after which no further repeat is begun."""
+
+
+class Costs(NamedTuple):
+  """What restoring one picture takes."""
+
+  gmacs: float
+  """Billions of multiply-adds at 256x256, of convolutions and matrix products."""
+  ms_256x256: float
+  """Median milliseconds."""
+  ms_1280x720: float
+  compile_s: float
+  """Seconds that XLA took to compile for both sizes."""
+  memory_mib: int
+  """Peak at 1280x720: of the accelerator, or on the CPU of the whole process."""
+
+
+def measure(load: Callable[[], Any]) -> Costs:
+  """The costs of the method that `load()` gives anew each time, with `restore` and `needs`.
+
+  To be called in a process that has done nothing else.
+  """
+  method, compiling = load(), []
+
+  def listen(event: str, seconds: float, **_: Any) -> None:
+    if event == '/jax/core/compile/backend_compile_duration':
+      compiling.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  small, large = _median_ms(method, SMALL), _median_ms(method, LARGE)
+  memory, seconds = _peak_mib(), sum(compiling)
+  # Anew, because what is traced already stays in its fast form.
+  macs = count_macs(load().restore, _image(method.needs, SMALL))
+  return Costs(macs / 1e9, small, large, seconds, memory)
+
+
+def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
+  """Multiply-adds of every convolution and matrix product of `function(*arguments)`.
+
+  Counted in what jax traces with the layers in their plain form, so that they do not depend on the
+  device; nothing is computed, and arguments may be `jax.ShapeDtypeStruct`s. Bias, norms,
+  activations and FFTs count for nothing, as is the custom. What `jax.jit` has traced before keeps
+  the form that it has.
+  """
+  with plain():
+    return _macs(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def device_name() -> str:
+  """The device that methods run on, in words."""
+  device = jax.devices()[0]
+  if device.platform != 'cpu':
+    return device.device_kind
+  cpus = pathlib.Path('/proc/cpuinfo')
+  lines = cpus.read_text().splitlines() if cpus.exists() else []
+  models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+  name = models[0] if models else platform.processor() or platform.machine()
+  affinity = getattr(os, 'sched_getaffinity', None)
+  count = len(affinity(0)) if affinity else os.cpu_count()
+  return f'{name}, {count} cores'
+
+
+def _macs(jaxpr: core.Jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'conv_general_dilated':
+      total += _conv_macs(equation)
+    elif equation.primitive.name == 'dot_general':
+      contracted = equation.params['dimension_numbers'][0][0]
+      shared = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+      total += shared * equation.outvars[0].aval.size
+    else:
+      times = equation.params.get('length', 1)  # of a scan
+      total += times * sum(map(_macs, core.jaxprs_in_params(equation.params)))
+  return total
+
+
+def _conv_macs(equation: Any) -> int:
+  image, kernel = (variable.aval for variable in equation.invars)
+  numbers = equation.params['dimension_numbers']
+  taps = kernel.size // kernel.shape[numbers.rhs_spec[0]]
+  if math.prod(equation.params['lhs_dilation']) == 1:
+    return taps * equation.outvars[0].aval.size
+  # A transposed convolution: every pixel of the input meets the whole kernel, zeros meet nothing.
+  pixels = image.size // image.shape[numbers.lhs_spec[1]]
+  return pixels * kernel.size
+
+
+def _median_ms(method: Any, size: tuple[int, int]) -> float:
+  call, times = _call(method, size), []
+  call()  # compiles
+  begin = time.monotonic()
+  while not times or (len(times) < REPEATS and time.monotonic() - begin < PATIENCE):
+    start = time.perf_counter()
+    call()
+    times.append(time.perf_counter() - start)
+  return 1000 * statistics.median(times)
+
+
+def _call(method: Any, size: tuple[int, int]) -> Callable[[], Any]:
+  """Restores one picture of `size` as photographs are: whole where it fits, else in tiles."""
+  image = _image(method.needs, size)
+  if not tiling.fits(*size, method.needs):
+    return lambda: tiling.tiled(method.restore, image, method.needs)
+  placed = jax.device_put(image)
+  return lambda: jax.block_until_ready(method.restore(placed))
+
+
+def _image(needs: Needs, size: tuple[int, int]) -> np.ndarray:
+  """A picture `[1 h w 3]` of at least `size`, with sides as they are needed."""
+  height, width = (tiling.round_up(side, needs.multiple) for side in size)
+  return np.random.default_rng(0).random((1, height, width, 3), np.float32)
+
+
+def _peak_mib() -> int:
+  stats = jax.devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in stats:
+    return round(stats['peak_bytes_in_use'] / 2**20)
+  status = pathlib.Path('/proc/self/status')
+  if status.exists():  # getrusage would count what the parent held when it started this process
+    line = next(line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
+    return round(int(line.split()[1]) / 2**10)
+  import resource  # not there on Windows
+
+  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # bytes on macOS

@@ -1,0 +1,151 @@
+"""How the papers on each data set score a picture, under one name each.
+
+Numbers of the same name that were measured otherwise do not compare: SSIM alone has two published
+meanings, several hundredths apart. So a set's protocol is chosen by name, and told with its scores.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import os
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from deblur_jax import convert
+from deblur_jax.metrics import LEARNED, METRICS, SHARPNESS, realblur
+from deblur_jax.types import as_float
+
+Scores = dict[str, float]
+Metric = Callable[[np.ndarray, np.ndarray], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """What is done to a restored and a sharp picture before they are measured, and by what."""
+
+  ssim: str = 'ssim'
+  """The name of this protocol's SSIM among `METRICS`."""
+  rounding: bool = True
+  """Whether the restored picture is scored as an 8-bit file; else as it is, clipped."""
+  crop: int = 0
+  """Pixels left out at every side."""
+  alignment: bool = False
+  """Whether homography and gain between the two are undone first, and only the overlap counts."""
+  reference: bool = True
+  """Whether there is a sharp picture that fits by the pixel; else only sharpness is measured."""
+
+
+PROTOCOLS = {
+  'plain': Protocol(),
+  # MPRNet, HINet, NAFNet, Restormer; on HIDE too
+  'gopro': Protocol(ssim='ssim_matlab_3d'),
+  'hide': Protocol(ssim='ssim_matlab_3d'),
+  # DeepDeblur in PyTorch, on `blur_gamma`
+  'deepdeblur': Protocol(),
+  # MIMO-UNet: PSNR of what the network gives, not of a file
+  'float': Protocol(rounding=False),
+  # for blur that reaches in from beyond the border, as in every real capture
+  'interior': Protocol(crop=16),
+  'realblur': Protocol(alignment=True),
+  'sharpness': Protocol(reference=False),
+}
+
+_BY_SOURCE = {
+  'gopro/blur': 'gopro',
+  'gopro/blur_gamma': 'deepdeblur',
+  'hide': 'hide',
+  'realblur/j': 'realblur',
+  'realblur/r': 'realblur',
+  'kaggle/motion': 'sharpness',
+  'kaggle/defocus': 'sharpness',
+  'unpaired': 'sharpness',
+}
+
+
+def for_source(source: str) -> str:
+  """The protocol that a source of pictures is scored by unless told otherwise."""
+  return _BY_SOURCE.get(source, 'plain')
+
+
+def find(name: str) -> Protocol:
+  """The protocol of that name; ValueError with those that there are."""
+  if name not in PROTOCOLS:
+    raise ValueError(f'no protocol {name!r} (known: {", ".join(PROTOCOLS)})')
+  return PROTOCOLS[name]
+
+
+def describe(name: str) -> str:
+  """A protocol's name and what it does, in a few words for a table."""
+  protocol = find(name)
+  if not protocol.reference:
+    return f'{name}: 8-bit, no reference'
+  words = ['8-bit' if protocol.rounding else 'float']
+  words += [f'{protocol.crop} px border left out'] if protocol.crop else []
+  words += ['ECC-aligned, masked'] if protocol.alignment else []
+  words += ["MATLAB's 3-D SSIM" if protocol.ssim == 'ssim_matlab_3d' else '2-D SSIM']
+  return f'{name}: {", ".join(words)}'
+
+
+def score(
+  restored: np.ndarray,
+  sharp: np.ndarray | None,
+  protocol: Protocol,
+  learned: Mapping[str, Metric] | None = None,
+) -> Scores:
+  """Every metric of `protocol` for one picture, by name.
+
+  `restored` is uint8 or float `[h w 3]`; `sharp` is uint8 `[h w 3]`, or None where the protocol
+  needs none. `learned` are metrics to add, as `load_learned` gives them. Raises ValueError where
+  shapes differ or pictures cannot be aligned.
+  """
+  restored = as_uint8(restored) if protocol.rounding else np.clip(as_float(restored), 0, 1)
+  if not protocol.reference:
+    return {name: float(_compiled(name)(as_float(restored))) for name in SHARPNESS}
+  if restored.shape != sharp.shape:
+    raise ValueError(f'restored {restored.shape} and sharp {sharp.shape} differ in size')
+  inside = (slice(protocol.crop, -protocol.crop or None),) * 2
+  pair = as_float(restored[inside]), as_float(sharp[inside])
+  if protocol.alignment:
+    aligned = realblur.align(*pair)
+    pair = aligned.restored, aligned.sharp
+    scores = {'psnr': realblur.psnr_of(aligned), 'ssim': realblur.ssim_of(aligned)}
+  else:
+    names = {'psnr': 'psnr', 'ssim': protocol.ssim}
+    scores = {told: float(_compiled(name)(*pair)) for told, name in names.items()}
+  return scores | {name: float(metric(*pair)) for name, metric in (learned or {}).items()}
+
+
+def load_learned(files: Mapping[str, str | os.PathLike[str]]) -> dict[str, Metric]:
+  """LPIPS and DISTS from {'lpips': file, 'dists': file}; an empty name leaves one out.
+
+  The files hold the state dicts of `metrics.perceptual`, as torch saves them or as .safetensors.
+  Raises ValueError or OSError where one cannot be read, ImportError where torch is needed and not
+  installed.
+  """
+  return {name: _learned(name, os.fspath(file)) for name, file in files.items() if file}
+
+
+@functools.cache
+def _learned(name: str, file: str) -> Metric:
+  safe = file.endswith('.safetensors')
+  weights = safetensors.numpy.load_file(file) if safe else convert.open_torch(file)
+  picture = jax.ShapeDtypeStruct((64, 64, 3), np.float32)
+  # Weights that are not this network's show here, before any picture is restored.
+  jax.eval_shape(LEARNED[name], picture, picture, weights=weights)
+  weights, compiled = jax.device_put(weights), jax.jit(LEARNED[name])
+  return lambda restored, sharp: compiled(restored, sharp, weights=weights)
+
+
+def as_uint8(image: jax.Array) -> np.ndarray:
+  """The 8-bit picture that `image` is saved as: clipped and rounded; uint8 stays as it is."""
+  image = np.asarray(image)
+  if image.dtype == np.uint8:
+    return image
+  return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+@functools.cache
+def _compiled(name: str) -> Callable[..., jax.Array]:
+  return jax.jit({**METRICS, **SHARPNESS}[name])

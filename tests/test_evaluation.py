@@ -1,0 +1,260 @@
+"""Protocols, evaluation sets, what a method costs, and the tables made from them."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+import safetensors.numpy
+
+from configs import common
+from deblur_jax import models
+from deblur_jax.data import builtin, sources
+from deblur_jax.evaluators import costs, figures, protocols, restoration, tables
+from deblur_jax.metrics import METRICS
+from deblur_jax.types import Needs
+
+ALEXNET = {
+  'net.slice1.0': (64, 3, 11),
+  'net.slice2.3': (192, 64, 5),
+  'net.slice3.6': (384, 192, 3),
+  'net.slice4.8': (256, 384, 3),
+  'net.slice5.10': (256, 256, 3),
+}
+
+
+@pytest.fixture(scope='module')
+def pair():
+  """A restored picture in floats and the sharp one in 8 bits, 64x80."""
+  sharp = builtin.photograph('coffee.png')[100:164, 200:280]
+  noise = np.random.default_rng(0).standard_normal(sharp.shape, np.float32)
+  return sharp.astype(np.float32) / 255 + 0.02 * noise, sharp
+
+
+class Source:
+  """Two pairs; `aligned` or not."""
+
+  paired = True
+
+  def __init__(self, pair, *, aligned=True):
+    self.aligned, (restored, self._sharp) = aligned, pair
+    self._blurred = protocols.as_uint8(restored)
+
+  def __len__(self):
+    return 2
+
+  def __getitem__(self, index):
+    return {'name': f'pair {index}', 'sharp': self._sharp, 'blurred': self._blurred}
+
+  def size(self, index):
+    return self._blurred.shape[:2]
+
+
+def score(pair, name):
+  return protocols.score(*pair, protocols.find(name))
+
+
+def test_a_protocol_says_what_is_measured(pair):
+  metrics = {
+    name: jax.jit(METRICS[name]) for name in ('psnr', 'psnr_uint8', 'ssim', 'ssim_matlab_3d')
+  }
+  restored, sharp = pair
+  rounded = np.round(np.clip(restored, 0, 1) * 255) / np.float32(255)
+  floats = sharp.astype(np.float32) / 255
+  plain, gopro, raw, interior = (
+    score(pair, name) for name in ('plain', 'gopro', 'float', 'interior')
+  )
+  assert plain['psnr'] == pytest.approx(float(metrics['psnr_uint8'](restored, floats)), abs=1e-4)
+  assert plain['ssim'] == pytest.approx(float(metrics['ssim'](rounded, floats)), abs=1e-5)
+  assert gopro['psnr'] == plain['psnr'] and gopro == score(pair, 'hide')
+  assert gopro['ssim'] == pytest.approx(float(metrics['ssim_matlab_3d'](rounded, floats)), abs=1e-5)
+  clipped = np.clip(restored, 0, 1)
+  assert raw['psnr'] == pytest.approx(float(metrics['psnr'](clipped, floats)), abs=1e-4)
+  assert abs(raw['psnr'] - plain['psnr']) > 1e-3
+  inside = (slice(16, -16), slice(16, -16))
+  assert interior == score((restored[inside], sharp[inside]), 'plain')
+
+
+def test_realblur_undoes_gain_and_place_before_it_scores(pair):
+  _, sharp = pair
+  darker = (0.8 * sharp).astype(np.uint8)
+  assert score((darker, sharp), 'plain')['psnr'] < 25
+  assert score((darker, sharp), 'realblur')['psnr'] > 40
+
+
+def test_sharpness_needs_no_sharp_picture(pair):
+  scores = protocols.score(pair[0], None, protocols.find('sharpness'))
+  assert set(scores) == {'laplacian', 'blur_effect'}
+
+
+def test_wrong_protocols_and_sizes_are_told(pair):
+  with pytest.raises(ValueError, match=r"no protocol 'gorpo' \(known: plain, gopro"):
+    protocols.find('gorpo')
+  with pytest.raises(ValueError, match='differ in size'):
+    score((pair[0][:-1], pair[1]), 'plain')
+
+
+def test_every_source_and_set_of_a_config_has_a_protocol():
+  for source in sources.SOURCES:
+    assert protocols.for_source(source) in protocols.PROTOCOLS
+  assert protocols.for_source('builtin') == protocols.for_source('pairs') == 'plain'
+  assert common.evaluation('gopro/blur')['protocol'] == 'gopro'
+  assert common.evaluation('realblur/j')['protocol'] == 'realblur'
+  assert common.evaluation('gopro/blur', protocol='float')['protocol'] == 'float'
+  assert restoration.open_sets(common.base().evaluate)['builtin'].protocol == 'plain'
+
+
+def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
+  source = Source(pair, aligned=False)
+  with pytest.raises(ValueError, match=r"compares by the pixel.*'sharpness' needs no sharp"):
+    restoration.Blurred(source, '')
+  restoration.Blurred(Source(pair), '')
+  pictures = restoration.Blurred(source, '', protocol='sharpness')
+  report = restoration.evaluate(lambda blurred: blurred, {'apart': pictures}, 'same', Needs())
+  means = report['apart'].mean()
+  assert means['same'] == means['blurred'] and means['same']['laplacian'] > 0
+  assert report['apart'].shown[0].sharp is None
+  assert figures.gallery(report).shape[2] == 3
+
+
+def test_the_protocol_stands_beside_every_number(pair, tmp_path):
+  def evaluate(method, protocol):
+    pictures = restoration.Blurred(Source(pair), '', protocol=protocol)
+    reports = restoration.evaluate(lambda blurred: blurred, {'mine': pictures}, method, Needs())
+    restoration.write(tmp_path, reports)
+    shown = []
+    restoration.show(shown.append, tmp_path)
+    return json.loads((tmp_path / 'results.json').read_text())['mine'], shown[0].title
+
+  evaluate('first', 'plain')
+  results, title = evaluate('second', 'plain')
+  assert set(results) == {'blurred', 'first', 'second'}
+  assert results['second'] == score((Source(pair)[0]['blurred'], pair[1]), 'plain') | {
+    'protocol': 'plain'
+  }
+  assert title == 'mine (plain: 8-bit, 2-D SSIM)'
+  results, title = evaluate('third', 'gopro')
+  assert set(results) == {'blurred', 'third'}  # the others' numbers do not compare
+  assert title == "mine (gopro: 8-bit, MATLAB's 3-D SSIM)"
+  with (tmp_path / 'results.csv').open() as file:
+    assert {row['protocol'] for row in csv.DictReader(file)} == {'gopro'}
+
+
+def test_learned_metrics_come_with_the_file_of_their_weights(pair, tmp_path):
+  rng, weights = np.random.default_rng(0), {}
+  for index, (layer, (width, inputs, side)) in enumerate(ALEXNET.items()):
+    weights[f'{layer}.weight'] = 0.05 * rng.standard_normal((width, inputs, side, side), np.float32)
+    weights[f'{layer}.bias'] = np.zeros(width, np.float32)
+    weights[f'lin{index}.model.1.weight'] = np.ones((1, width, 1, 1), np.float32)
+  safetensors.numpy.save_file(weights, tmp_path / 'lpips.safetensors')
+  file = str(tmp_path / 'lpips.safetensors')
+  learned = protocols.load_learned({'lpips': file, 'dists': ''})
+  pictures = restoration.Blurred(Source(pair), '', learned=learned)
+  scores = pictures.score(pair[0], pictures[0])
+  assert list(scores) == ['psnr', 'ssim', 'lpips'] and scores['lpips'] > 0
+  assert pictures.score(pair[1], pictures[0])['lpips'] == pytest.approx(0, abs=1e-9)
+  with pytest.raises(ValueError, match='not the weights of dists: no stage1'):
+    protocols.load_learned({'dists': file})
+
+
+@pytest.mark.parametrize(
+  'network, variant, gmacs',
+  [
+    ('srcnn', 'default', 1.311),
+    ('nafnet', 'default', 15.96),
+    ('hinet', 'default', 157.60),
+    # the authors' 759.41, less 1x1 convolutions that go before upsampling here: a quarter each
+    ('mprnet', 'default', 753.98),
+  ],
+)
+def test_multiply_adds_are_those_of_the_authors_code(network, variant, gmacs, key):
+  model = models.make(network, variant)
+  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  small = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  params = jax.eval_shape(model.init, key, small)
+
+  def restore(params, blurred):
+    return model.apply(params, blurred)['restored']
+
+  assert costs.count_macs(jax.jit(restore), params, image) / 1e9 == pytest.approx(gmacs, rel=4e-4)
+
+
+def test_multiply_adds_by_hand():
+  kernel, image = jnp.ones((3, 3, 4, 8)), jnp.ones((2, 10, 12, 4))
+  names = ('NHWC', 'HWIO', 'NHWC')
+
+  def conv(image, kernel, **options):
+    return jax.lax.conv_general_dilated(image, kernel, dimension_numbers=names, **options)
+
+  same = {'window_strides': (1, 1), 'padding': 'SAME'}
+  assert costs.count_macs(lambda x: conv(x, kernel, **same), image) == 2 * 120 * 9 * 4 * 8
+  grouped = jnp.ones((3, 3, 1, 4))
+  depthwise = lambda x: conv(x, grouped, feature_group_count=4, **same)  # noqa: E731
+  assert costs.count_macs(depthwise, image) == 2 * 120 * 9 * 4
+  spread = {'window_strides': (1, 1), 'padding': [(1, 2), (1, 2)], 'lhs_dilation': (2, 2)}
+  assert costs.count_macs(lambda x: conv(x, kernel, **spread), image) == 2 * 120 * 9 * 4 * 8
+  a, b = jnp.ones((5, 7, 11)), jnp.ones((5, 11, 13))
+  assert costs.count_macs(jnp.matmul, a, b) == 5 * 7 * 11 * 13
+  body = lambda x, _: (x @ jnp.ones((4, 4)), None)  # noqa: E731
+  many = lambda x: jax.lax.scan(body, x, None, length=6)[0]  # noqa: E731
+  assert costs.count_macs(many, jnp.ones((3, 4))) == 6 * 3 * 4 * 4
+
+
+LINES = [
+  tables.Line('blurred', {'mine': {'psnr': 26.5, 'ssim': 0.78}}, {}),
+  tables.Line(
+    'a network, trained for a while',
+    {'mine': {'psnr': 31.255, 'ssim': 0.8999}},
+    {'parameters': 1_234_567, 'gmacs': 15.956, 'ms_256x256': 23.61, 'ms_1280x720': 1304.2,
+     'compile_s': 4.5, 'memory_mib': 1234, 'device': 'a device'},
+  ),
+]  # fmt: skip
+SETS = {'mine': tables.ScoredSet('gopro', 7)}
+
+
+def test_a_table_fits_80_columns_and_tells_the_protocol(capsys):
+  console = Console(width=80)
+  for table in tables.terminal([*LINES, *tables.quoted(SETS)], SETS):
+    console.print(table)
+  text = capsys.readouterr().out
+  assert max(map(len, text.splitlines())) <= 80 and '…' not in text
+  assert "mine, 7 pictures (gopro: 8-bit, MATLAB's 3-D SSIM)" in text
+  assert '31.25' in text or '31.26' in text
+  assert text.index('1,304') < text.index('quoted:') < text.index('MPRNet')
+
+
+def test_markdown_marks_what_is_quoted_and_says_how_it_was_measured():
+  text = tables.markdown([*LINES, *tables.quoted(SETS)], SETS, 'deblur-jax benchmark x -o y')
+  rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()
+          if line.startswith('|')]  # fmt: skip
+  assert len({len(row) for row in rows}) == 1
+  table = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+  assert table['MPRNet']['mine PSNR'] == '32.66' and table['MPRNet']['source'] == 'quoted: paper'
+  network = table['a network, trained for a while']
+  assert network['source'] == 'measured' and network['params'] == '1.23 M'
+  assert 'protocol gopro: 8-bit' in text and 'on a device' in text
+  assert 'deblur-jax benchmark x -o y' in text and "for GoPro's test set, not measured" in text
+
+
+def test_nothing_is_quoted_beside_other_sets():
+  assert tables.quoted({'mine': tables.ScoredSet('plain', 7)}) == []
+
+
+def test_csv_holds_every_figure():
+  rows = list(csv.DictReader(tables.comma_separated(LINES, SETS).splitlines()))
+  assert [row['method'] for row in rows] == ['blurred', 'a network, trained for a while']
+  assert rows[1]['protocol'] == 'gopro' and float(rows[1]['ms_1280x720']) == 1304.2
+  assert float(rows[1]['psnr']) == 31.255 and rows[0]['parameters'] == ''
+
+
+def test_the_figure_has_a_panel_for_each_set_with_psnr():
+  one = figures.quality_and_time(LINES, SETS)
+  two = figures.quality_and_time(
+    [line._replace(scores={**line.scores, 'other': line.scores['mine']}) for line in LINES],
+    {**SETS, 'other': tables.ScoredSet('plain', 3)},
+  )
+  assert two.shape[1] > one.shape[1] and two.shape[0] == one.shape[0]
+  assert len(np.unique(one.reshape(-1, 3), axis=0)) > 10
