@@ -21,6 +21,11 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 flags.FLAGS(sys.argv[:1])
 
 
+def pytest_collection_modifyitems(items):
+  # The longest file first, so that no worker is left alone with it in the end.
+  items.sort(key=lambda item: item.path.stem != 'test_training')
+
+
 @pytest.fixture
 def key():
   return jax.random.key(0)

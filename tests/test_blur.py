@@ -322,11 +322,13 @@ def test_a_wrong_recipe_names_its_step(text, message):
 
 @pytest.mark.parametrize('name', synthesis.STEPS)
 def test_every_step_has_defaults_and_room_for_its_kernels(name, key):
-  (step,) = synthesis.parse(name).chain[0]
+  *_, (step,) = synthesis.parse(f'sharp | {name}').chain
   if isinstance(step, synthesis.KernelStep):
     keys = jax.random.split(key, 30)
-    draw = jax.jit(lambda size: jax.vmap(lambda key: step.psf(key, size))(keys), static_argnums=0)
+    draw = jax.jit(
+      lambda size: jax.vmap(lambda key: step.psf(size, **step.draw(key)))(keys), static_argnums=0
+    )
     tight, roomy = draw(step.size), draw(step.size + 20)[:, 10:-10, 10:-10]
     np.testing.assert_allclose(tight, roomy, atol=1e-4)  # nothing is cut off
   else:
-    assert np.isfinite(run(name, key, jnp.full((2, 8, 8, 3), 0.5))).all()
+    assert np.isfinite(run(f'sharp | {name}', key, jnp.full((2, 8, 8, 3), 0.5))).all()

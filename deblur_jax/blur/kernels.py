@@ -5,11 +5,15 @@ under `vmap`. Lengths are in pixels. Angles are in degrees, counter-clockwise as
 seen, 0 along a row. What a kernel has outside its canvas is cut off and the rest made to sum to 1.
 """
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 
 _SAMPLES = 8  # points per pixel that a line is averaged over
 _SUBPIXELS = 5  # per pixel and axis, odd so that one lies at the center
+_RIM = 4  # power of the distance by which a rim grows brighter
 
 
 def motion(length: jax.Array | float, angle: jax.Array | float, size: int) -> jax.Array:
@@ -61,6 +65,38 @@ def disk(radius: jax.Array | float, size: int) -> jax.Array:
   )  # [size size sub sub]
   cover = jnp.clip((radius - distance) * _SUBPIXELS + 0.5, 0.0, 1.0)
   return _normalize(cover.mean(axis=(-2, -1)))
+
+
+def polygon(
+  radius: jax.Array | float,
+  size: int,
+  *,
+  blades: int = 6,
+  angle: jax.Array | float = 0.0,
+  roundness: jax.Array | float = 0.0,
+  rim: jax.Array | float = 0.0,
+) -> jax.Array:
+  """Defocus kernel of an aperture of `blades` blades, whose corners lie `radius` from the middle.
+
+  `angle` is that of a corner. `roundness` bends the blades, from 0, straight, to 1, a disk. A point
+  on the edge weighs `1 + rim` times one in the middle, as lenses with over-corrected spherical
+  aberration show it. `blades` is static and at least 3, or ValueError.
+  """
+  if blades < 3:
+    raise ValueError(f'an aperture has at least 3 blades, not {blades}')
+  x, y = _grid(size)
+  sub = (jnp.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
+  x = x[..., None, None] + sub[None, None, :, None]  # [size size sub sub]
+  y = y[..., None, None] + sub[None, None, None, :]
+  normals = jnp.deg2rad(angle) + jnp.pi * (2 * jnp.arange(blades) + 1) / blades
+  edges = [jnp.cos(normal) * x + jnp.sin(normal) * y for normal in normals]
+  straight = functools.reduce(jnp.maximum, edges)
+  # Level sets of the mean of both distances run from polygon to circle and keep the corners.
+  distance = (1 - roundness) * straight + roundness * jnp.hypot(x, y)
+  reach = radius * ((1 - roundness) * math.cos(math.pi / blades) + roundness)
+  cover = jnp.clip((reach - distance) * _SUBPIXELS + 0.5, 0.0, 1.0)
+  weight = 1 + rim * jnp.clip(distance / jnp.maximum(reach, 1e-3), 0.0, 1.0) ** _RIM
+  return _normalize((cover * weight).mean(axis=(-2, -1)))
 
 
 def delta(size: int) -> jax.Array:

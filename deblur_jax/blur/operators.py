@@ -4,8 +4,9 @@ They act on images `[... h w c]` and do not clip. Solvers and synthesis take the
 kernel, and so work for any of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
+from typing import Any
 
 from flax import struct
 import jax
@@ -33,14 +34,14 @@ class Convolution:
     """Blurred `image`, of the same shape `[... h w c]`."""
     self._check(image)
     # Fused into the sums that read it, the extension would be made anew for each of their terms.
-    return _valid(jax.lax.optimization_barrier(self._extend(image)), self.psf)
+    return valid(jax.lax.optimization_barrier(self._extend(image)), self.psf)
 
   def adjoint(self, image: jax.Array) -> jax.Array:
     """The adjoint, so that <apply(x), y> = <x, adjoint(y)> for all x and y, borders included."""
     kh, kw = self.psf.shape[-2:]
     self._check(image)
-    spread = _pad(image, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
-    spread = _valid(jax.lax.optimization_barrier(spread), self.psf[..., ::-1, ::-1])
+    spread = extend(image, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
+    spread = valid(jax.lax.optimization_barrier(spread), self.psf[..., ::-1, ::-1])
     # What lies in a margin goes back to the pixels that the margin was made of.
     (folded,) = jax.linear_transpose(self._extend, image)(spread)
     return folded
@@ -64,26 +65,32 @@ class Convolution:
     """`image` with as much around it as the PSF looks at."""
     kh, kw = self.psf.shape[-2:]
     rows, columns = ((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2)
-    return _pad(image, rows, columns, self.boundary)
+    return extend(image, rows, columns, self.boundary)
 
   def _check(self, image: jax.Array) -> None:
-    if self.boundary not in BOUNDARIES:
-      raise ValueError(f'no boundary {self.boundary!r} (known: {", ".join(BOUNDARIES)})')
+    check_boundary(self.boundary)
     if self.psf.ndim > 2 and self.psf.shape[:-2] != image.shape[:-3]:
       raise ValueError(
         f'PSFs {self.psf.shape} do not match images {image.shape}: give one, or one for each image'
       )
 
 
-def _pad(
+def check_boundary(boundary: str) -> None:
+  """Raises ValueError for what is not one of `BOUNDARIES`."""
+  if boundary not in BOUNDARIES:
+    raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
+
+
+def extend(
   image: jax.Array, rows: tuple[int, int], columns: tuple[int, int], boundary: str
 ) -> jax.Array:
+  """`image` with so many rows before and after it and columns on its left and right."""
   rest = [(0, 0)] * (image.ndim - 3)
   mode = 'constant' if boundary == 'zero' else boundary
   return jnp.pad(image, [*rest, rows, columns, (0, 0)], mode=mode)
 
 
-def _valid(image: jax.Array, psf: jax.Array) -> jax.Array:
+def valid(image: jax.Array, psf: jax.Array) -> jax.Array:
   """Convolution where `psf` lies wholly on `image`: `[... h-kh+1 w-kw+1 c]`."""
   kh, kw = psf.shape[-2:]
   return (_valid_direct if kh * kw <= _DIRECT_TAPS else _valid_fft)(image, psf)
@@ -102,15 +109,39 @@ def _valid_direct(image: jax.Array, psf: jax.Array) -> jax.Array:
 
 
 def _valid_fft(image: jax.Array, psf: jax.Array) -> jax.Array:
-  kh, kw = psf.shape[-2:]
-  height, width = image.shape[-3:-1]
+  images = image.reshape(-1, *image.shape[-3:])
+  size = fast_length(image.shape[-3]), fast_length(image.shape[-2])
+  if psf.ndim == 2:
+    factors = _rfft2(psf, size)
+    blurred = _each(lambda image: _filter(image, factors, size, psf.shape), images)
+  else:
+    pairs = images, psf.reshape(-1, *psf.shape[-2:])
+    blurred = _each(
+      lambda pair: _filter(pair[0], _rfft2(pair[1], size), size, psf.shape[-2:]), pairs
+    )
+  return blurred.reshape(*image.shape[:-3], *blurred.shape[1:])
+
+
+def _each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
+  """`function` of every item: on a CPU one after another, so that the cache holds each."""
+  if jax.default_backend() == 'cpu':
+    return jax.lax.map(function, items)
+  return jax.vmap(function)(items)
+
+
+def _filter(
+  image: jax.Array, factors: jax.Array, size: tuple[int, int], side: Sequence[int]
+) -> jax.Array:
+  """One image `[h w c]` convolved, where a PSF `side` large lies wholly on it.
+
+  By FFTs of reals: on a CPU XLA's complex ones are faster still, but where threads share the work
+  their last bits differ from call to call, and runs could not be repeated.
+  """
+  (height, width, _), (kh, kw) = image.shape, side
+  spectrum = _rfft2(jnp.moveaxis(image, -1, 0), size)
+  blurred = _irfft2(spectrum * factors[None], size)
   # The circular wrap of the FFT only spoils what is cut off.
-  size = fast_length(height), fast_length(width)
-  spectrum = _rfft2(jnp.moveaxis(image, -1, -3), size)  # [... c h w]
-  factors = _rfft2(psf, size)
-  factors = factors.reshape(*(psf.shape[:-2] or (1,) * (image.ndim - 3)), 1, *factors.shape[-2:])
-  blurred = _irfft2(spectrum * factors, size)
-  return jnp.moveaxis(blurred[..., kh - 1 : height, kw - 1 : width], -3, -1)
+  return jnp.moveaxis(blurred[:, kh - 1 : height, kw - 1 : width], 0, -1)
 
 
 def _rfft2(image: jax.Array, size: Sequence[int]) -> jax.Array:

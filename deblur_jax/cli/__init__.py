@@ -8,17 +8,19 @@ import argparse
 from collections.abc import Sequence
 import sys
 
-from deblur_jax.cli import restore
+from deblur_jax.cli import benchmark, blur, doctor, models, restore
 
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore,)
+COMMANDS = (restore, blur, benchmark, models, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The exit code of the command line `argv`."""
-  parser = argparse.ArgumentParser(prog='deblur-jax', description='Restores blurred photographs.')
+  parser = argparse.ArgumentParser(
+    prog='deblur-jax', description='Restores blurred photographs, and blurs sharp ones.'
+  )
   commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
   for command in COMMANDS:
     command.add(commands)

@@ -4,7 +4,7 @@
 |---|---|---|
 | `builtin` | photographs of scikit-image and dead leaves; sharp | none |
 | `sharp` | a folder of sharp pictures | any layout, or with train/ and test/ |
-| `pairs` | blurred and sharp, matched by name | blur/ and sharp/, or both in train/ and in test/ |
+| `pairs` | blurred and sharp, matched by name | blur/ and sharp/, or scenes that hold both |
 | `gopro/blur`, `gopro/blur_gamma` | GoPro | TFDS's data directory |
 | `hide` | HIDE | the same |
 | `realblur/j`, `realblur/r` | RealBlur | the same |
@@ -18,9 +18,9 @@ An example is {'name': str, 'sharp': uint8 `[h w 3]`}, with 'blurred' of the sam
 `paired`. Where `aligned`, both have the same shape and agree pixel by pixel; else each is a picture
 of its own, in size too, and goes through `Apart`.
 
-Splits are 'train' and 'test', and for folders 'all'. A folder without train/ and test/ holds out a
-tenth of its pictures (at least one) for 'test', chosen by a hash of their names, so that a picture
-stays on its side when others are added.
+Splits are 'train' and 'test', and for folders 'all'. What a folder holds may lie in train/ and in
+test/. A folder without either holds out a tenth of its pictures (at least one) for 'test', chosen
+by a hash of their names, so that a picture stays on its side when others are added.
 """
 
 from collections.abc import Callable
@@ -244,7 +244,15 @@ def _pictures(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
 
 
 def _matched(folder: pathlib.Path) -> list[tuple[str, pairs.Pair]]:
-  return [(pair.name, pair) for pair in pairs.match(folder / 'blur', folder / 'sharp')]
+  """Pairs of blur/ (or blur_gamma/) and sharp/ in a folder, or in the folders of it, as GoPro's."""
+  scenes = sorted(scene for scene in folder.iterdir() if (scene / 'sharp').is_dir())
+  if scenes and not (folder / 'sharp').is_dir():
+    found = [(f'{scene.name}/{name}', pair) for scene in scenes for name, pair in _matched(scene)]
+    return [(name, pair._replace(name=name)) for name, pair in found]
+  blurred = folder / 'blur_gamma'
+  if (folder / 'blur').is_dir() or not blurred.is_dir():
+    blurred = folder / 'blur'
+  return [(pair.name, pair) for pair in pairs.match(blurred, folder / 'sharp')]
 
 
 def _in_folders(

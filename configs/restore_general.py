@@ -1,0 +1,76 @@
+"""Mixed real-life blur, for the weights `general` in the package; `restore_mobile.py` is its small
+sister.
+
+  python -m deblur_jax.main --config=configs/restore_general.py      a trial, minutes on two cores
+
+The weights themselves take photographs and a film of high-speed frames, averaged into pairs as
+GoPro was made, in linear light and not:
+
+  deblur-jax blur FRAMES -o film --frames 11 --step 3 --test 0
+  deblur-jax blur FRAMES -o film_gamma --frames 9 --step 3 --test 0 --response gamma
+  python -m deblur_jax.main --config=configs/restore_general.py:full \
+    --config.data.mixture.photos.directory=PHOTOS --config.data.mixture.film.directory=film \
+    --config.data.mixture.film_gamma.directory=film_gamma
+
+`full` is made for an accelerator: 200,000 steps of 32 crops of 256x256.
+"""
+
+from configs import common
+
+# Blur as hands, lenses, moving things and hot air make it, and pictures that are sharp already,
+# which are to come back as they came; then what a camera adds.
+BLUR = (
+  'sharp or gaussian(0.4..3) or disk(0.7..5) or bokeh(1..6) or motion(2..25) or shake(3..31)'
+  ' or shake(3..15) or camera(3..21) or objects(4..24) or turbulence(1..2)'
+  ' | poisson(0..0.01) | saturate(1..2) | sharp or jpeg(70..98)'
+)
+
+
+def builtin(variant='small'):
+  config = common.base()
+  config.model = common.network('nafnet', variant)
+  config.blur = BLUR
+  config.evaluate = {'builtin': common.evaluation('builtin', blur=BLUR, draws=4)}
+  config.loss.charbonnier = 1.0
+  config.batch_size = 8
+  config.data.ops = 'crop(96) | dihedral'
+  config.steps = 400
+  config.optim.name = 'adamw'
+  config.optim.learning_rate = 1e-3
+  config.optim.b2 = 0.9
+  config.optim.warmup = 50
+  config.optim.final = 1e-7
+  config.optim.clip = 0.1
+  config.ema = 0.99
+  config.log_every = 50
+  return config
+
+
+def full(variant='small'):
+  config = builtin(variant)
+  config.data.mixture = {
+    'photos': {'source': 'sharp', 'directory': '', 'share': 0.6},
+    'builtin': {'source': 'builtin', 'directory': '', 'share': 0.1},
+    'film': {'source': 'pairs', 'directory': '', 'share': 0.15},
+    'film_gamma': {'source': 'pairs', 'directory': '', 'share': 0.15},
+  }
+  config.data.ops = 'crop(256) | dihedral'
+  config.batch_size = 32
+  config.steps = 200_000
+  config.optim.warmup = 1000
+  config.ema = 0.999
+  config.evaluate_every = 10_000
+  config.save_every = 1000
+  config.log_every = 100
+  return config
+
+
+def smoke():
+  config = common.smoke(builtin())
+  config.model = common.network('nafnet', 'smoke')
+  config.blur = 'sharp or gaussian(1..2)'
+  return config
+
+
+def get_config(recipe=None):
+  return common.pick(recipe, {'builtin': builtin, 'full': full, 'smoke': smoke})

@@ -1,0 +1,22 @@
+"""The small sister of `restore_general.py`, for phones: the weights `mobile` in the package.
+
+  python -m deblur_jax.main --config=configs/restore_mobile.py:full \
+    --config.data.mixture.photos.directory=PHOTOS --config.data.mixture.film.directory=film \
+    --config.data.mixture.film_gamma.directory=film_gamma
+
+The same data, blur and steps; under 2 MB as float16.
+"""
+
+from configs import common, restore_general
+
+
+def builtin():
+  return restore_general.builtin('tiny')
+
+
+def full():
+  return restore_general.full('tiny')
+
+
+def get_config(recipe=None):
+  return common.pick(recipe, {'builtin': builtin, 'full': full, 'smoke': restore_general.smoke})

@@ -1,0 +1,336 @@
+"""The steps of a blur mix: what each draws for an image, and what it does with it.
+
+A step is a frozen dataclass. Every field of type `Value` is a number, or a range `(low, high)` that
+each image draws its own value from, uniformly.
+"""
+
+import dataclasses
+import math
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from deblur_jax.blur import (
+  jpeg,
+  kernels,
+  noise,
+  projective,
+  scenes,
+  sensor,
+  trajectories,
+  turbulence,
+)
+from deblur_jax.pipes import Range
+
+Value = float | tuple[float, float]
+
+
+class Within(NamedTuple):
+  """What values a field takes. Of a `whole` one, whole numbers are drawn."""
+
+  least: float = -math.inf
+  most: float = math.inf
+  whole: bool = False
+
+
+Angle = Annotated[Value, Within()]
+Amount = Annotated[Value, Within(0)]
+Share = Annotated[Value, Within(0, 1)]
+
+
+class Step:
+  """One alternative of one step. As it is, it changes nothing."""
+
+  random: ClassVar[bool] = False
+  """Whether an image draws a key, too, for what is left to chance beside the values."""
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      read = _count if field.type.__origin__ is int else _range
+      value = read(field.name, getattr(self, field.name), *field.type.__metadata__)
+      object.__setattr__(self, field.name, value)
+
+  def draw(self, key: jax.Array) -> dict[str, jax.Array]:
+    """What one image draws: a value from each range, by its name, and 'key' if `random`."""
+    key, rest = jax.random.split(key) if self.random else (key, None)
+    drawn = {'key': rest} if self.random else {}
+    fields = [field for field in dataclasses.fields(self) if field.type.__origin__ is not int]
+    for field, share in zip(fields, jax.random.uniform(key, (len(fields),)), strict=True):
+      low, high = getattr(self, field.name)
+      if field.type.__metadata__[0].whole:
+        drawn[field.name] = jnp.minimum(jnp.floor(low + (high + 1 - low) * share), high)
+      else:
+        drawn[field.name] = low + (high - low) * share
+    return drawn
+
+
+class KernelStep(Step):
+  """A step that blurs by a random PSF, in linear light."""
+
+  @property
+  def size(self) -> int:
+    """Side of the smallest canvas, odd, that holds every kernel of the step."""
+    raise NotImplementedError
+
+  def psf(self, size: int, **values: jax.Array) -> jax.Array:
+    """The kernel `[size size]` of the values that were drawn."""
+    raise NotImplementedError
+
+
+class PixelStep(Step):
+  """A step that turns an image into another, in linear light or encoded."""
+
+  linear: ClassVar[bool] = True
+
+  def __call__(self, image: jax.Array, **values: jax.Array) -> jax.Array:
+    """The image `[h w c]` after the step, by the values that were drawn."""
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharp(Step):
+  """Leaves the picture as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shake(KernelStep):
+  """Camera shake; `extent` is the longer side of the path's bounding box, in pixels.
+
+  `anxiety`, `exposure` and `steps` are those of `trajectories.trajectory`.
+  """
+
+  random = True
+  extent: Annotated[Value, Within(1)] = (9, 31)
+  anxiety: Amount = (0.003, 0.01)
+  exposure: Annotated[Value, Within(0.001, 1)] = (0.1, 1)
+  steps: Annotated[int, Within(2)] = 500
+
+  @property
+  def size(self) -> int:
+    return _odd(self.extent.high)
+
+  def psf(self, size, *, key, extent, anxiety, exposure):
+    return trajectories.shake(
+      key, extent, size, anxiety=anxiety, exposure=exposure, steps=self.steps
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion(KernelStep):
+  """Uniform straight motion over `length` pixels at `angle` degrees."""
+
+  length: Amount = (5, 25)
+  angle: Angle = (0, 180)
+
+  @property
+  def size(self) -> int:
+    return _odd((self.length.high + 1) / 2)
+
+  def psf(self, size, *, length, angle):
+    return kernels.motion(length, angle, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk(KernelStep):
+  """Defocus by a round aperture; `radius` in pixels."""
+
+  radius: Amount = (1, 5)
+
+  @property
+  def size(self) -> int:
+    return _odd(self.radius.high)
+
+  def psf(self, size, *, radius):
+    return kernels.disk(radius, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bokeh(KernelStep):
+  """Defocus by an aperture of `blades` blades; see `kernels.polygon`."""
+
+  radius: Amount = (2, 10)
+  angle: Angle = (0, 360)
+  roundness: Share = (0, 0.5)
+  rim: Amount = (0, 0.5)
+  blades: Annotated[int, Within(3)] = 6
+
+  @property
+  def size(self) -> int:
+    return _odd(self.radius.high)
+
+  def psf(self, size, *, radius, angle, roundness, rim):
+    return kernels.polygon(
+      radius, size, blades=self.blades, angle=angle, roundness=roundness, rim=rim
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(KernelStep):
+  """Gaussian blur of `sigma` pixels along `angle` and `ratio * sigma` across."""
+
+  sigma: Amount = (0.5, 3)
+  ratio: Share = 1.0
+  angle: Angle = (0, 180)
+
+  @property
+  def size(self) -> int:
+    return _odd(4 * self.sigma.high)  # beyond lies a 16000th
+
+  def psf(self, size, *, sigma, ratio, angle):
+    return kernels.gaussian(sigma, size, ratio=ratio, angle=angle)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera(PixelStep):
+  """Camera shake that differs over the picture: it shifts, tilts and rolls.
+
+  The path of the picture's middle has a bounding box of `extent` pixels on its longer side; `roll`
+  is the range of the turn in degrees, `focal` the focal length in pixels. See
+  `projective.camera_path`.
+  """
+
+  random = True
+  extent: Annotated[Value, Within(1)] = (5, 25)
+  roll: Amount = (0, 2)
+  focal: Annotated[Value, Within(1)] = (500, 2000)
+  steps: Annotated[int, Within(2)] = 64
+
+  def draw(self, key):
+    values = super().draw(key)
+    path = {name: values[name] for name in ('extent', 'roll', 'focal')}
+    return path | {'poses': projective.camera_path(values['key'], steps=self.steps, **path)}
+
+  def __call__(self, image, *, poses, focal, **_):
+    seen = projective.homographies(poses, *image.shape[:2], focal=focal)
+    return projective.ProjectiveMotion(seen).apply(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects(PixelStep):
+  """A random object moves by `shift` pixels before a still background; see `scenes`."""
+
+  random = True
+  shift: Amount = (5, 30)
+
+  def __call__(self, image, *, key, shift):
+    steps = max(2, math.ceil(self.shift.high) + 1)  # the instants lie a pixel apart at most
+    return scenes.moving_object(key, image, shift=shift, steps=steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Turbulence(PixelStep):
+  """A short exposure through hot air; `strength` is D/r0, see `turbulence`."""
+
+  random = True
+  strength: Amount = (1, 3)
+
+  def __call__(self, image, *, key, strength):
+    return turbulence.turbulence(key, image, strength=strength)
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturate(PixelStep):
+  """What is white in the picture is `gain` times as bright until here, where it is cut off.
+
+  The mix brightens it before its first step, so that blur spreads the light. What is compared with,
+  the sharp picture, stays as it is.
+  """
+
+  gain: Annotated[Value, Within(1)] = (1.25, 2.75)
+
+  def __call__(self, image, *, gain):
+    return sensor.saturate(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(PixelStep):
+  """White Gaussian noise of standard deviation `sigma` on the encoded [0, 1] scale."""
+
+  random = True
+  linear = False
+  sigma: Amount = (0, 0.02)
+
+  def __call__(self, image, *, key, sigma):
+    return noise.gaussian(key, image, sigma=sigma)
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisson(PixelStep):
+  """Photon noise of standard deviation `shot` in white, and `read` noise, in linear light.
+
+  By itself that of the camera of RSBlur (Rim et al. 2022), as strong as its authors draw it.
+  """
+
+  random = True
+  shot: Amount = (0.007, 0.012)
+  read: Amount = (0.0005, 0.0014)
+
+  def __call__(self, image, *, key, shot, read):
+    return noise.poisson_gaussian(key, image, shot=shot, read=read)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantize(PixelStep):
+  """The encoded picture rounded to `bits` bits."""
+
+  linear = False
+  bits: Annotated[Value, Within(1, 16, whole=True)] = 8
+
+  def __call__(self, image, *, bits):
+    return sensor.quantize(image, bits=bits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Jpeg(PixelStep):
+  """The encoded picture saved as JPEG of `quality` 1 to 100, and read again."""
+
+  linear = False
+  quality: Annotated[Value, Within(1, 100, whole=True)] = (60, 95)
+
+  def __call__(self, image, *, quality):
+    return jpeg.compress(image, quality=quality)
+
+
+STEPS: dict[str, type[Step]] = {
+  'shake': Shake,
+  'motion': Motion,
+  'disk': Disk,
+  'bokeh': Bokeh,
+  'gaussian': Gaussian,
+  'camera': Camera,
+  'objects': Objects,
+  'turbulence': Turbulence,
+  'sharp': Sharp,
+  'saturate': Saturate,
+  'noise': Noise,
+  'poisson': Poisson,
+  'quantize': Quantize,
+  'jpeg': Jpeg,
+}
+
+
+def _odd(half: float) -> int:
+  return 2 * math.ceil(half) + 1
+
+
+def _range(name: str, value: Any, limits: Within) -> Range:
+  bounds = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
+  if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in bounds):
+    raise ValueError(f'{name} is a number or a range low..high, not {value!r}')
+  low, high = bounds
+  if not (
+    math.isfinite(low) and math.isfinite(high) and limits.least <= low <= high <= limits.most
+  ):
+    raise ValueError(
+      f'{name} lies between {limits.least:g} and {limits.most:g}, not {low:g}..{high:g}'
+    )
+  if limits.whole and (low % 1 or high % 1):
+    raise ValueError(f'{name} is a whole number, not {low:g}..{high:g}')
+  return Range(float(low), float(high))
+
+
+def _count(name: str, value: Any, limits: Within) -> int:
+  if type(value) is not int or not limits.least <= value <= limits.most:
+    raise ValueError(f'{name} is a whole number from {limits.least:g} up, not {value!r}')
+  return value

@@ -1,0 +1,118 @@
+"""`deblur-jax blur`: sharp pictures in, a paired data set out."""
+
+import argparse
+import collections
+import pathlib
+import sys
+import time
+
+MIX = (
+  'shake(9..31) or motion(5..25) or bokeh(2..6) or camera or objects'
+  ' | poisson | saturate | jpeg(80..95)'
+)
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+  """Adds `deblur-jax blur`."""
+  parser = commands.add_parser(
+    'blur',
+    help='make a data set of blurred and sharp pairs',
+    description='Makes blurred and sharp pairs of sharp pictures, or of films: '
+    'OUT/{train,test}/FOLDER/{blur,sharp}/*.png, 8 bit whatever the sources are, and '
+    'OUT/manifest.jsonl, which tells how each was made. What is in OUT already is skipped, so that '
+    'the same command again finishes the job.',
+    epilog="A mix has steps with | between them, alternatives with 'or', ranges as 9..31. Steps: "
+    'shake, motion, disk, bokeh, gaussian, camera, objects, turbulence, sharp, saturate, noise, '
+    'poisson, quantize, jpeg. By itself: ' + MIX,
+  )
+  parser.add_argument(
+    'inputs', nargs='+', metavar='FILE_OR_FOLDER', help='pictures, or folders with all inside'
+  )
+  parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder of the data set')
+  parser.add_argument(
+    '--test',
+    type=_share,
+    default=0.1,
+    metavar='SHARE',
+    help='to hold out for testing, unless in folders train and test already (0.1)',
+  )
+  mixed = parser.add_argument_group('pictures, blurred by a mix')
+  mixed.add_argument('--mix', metavar='TEXT', help='how to blur; see below')
+  mixed.add_argument('--seed', type=_whole, metavar='N', help='of all that is drawn (0)')
+  mixed.add_argument('--copies', type=_count, metavar='N', help='pairs of each picture (1)')
+  films = parser.add_argument_group('films, folders of high-speed frames that are averaged')
+  films.add_argument(
+    '--frames',
+    type=_count,
+    metavar='N',
+    help='frames of a pair, an odd number: the middle is sharp',
+  )
+  films.add_argument('--step', type=_count, metavar='N', help='frames from pair to pair (as many)')
+  films.add_argument(
+    '--response',
+    choices=('linear', 'gamma'),
+    help='average values as they are, or the light that they stand for by a gamma of 2.2 (linear)',
+  )
+  parser.set_defaults(run=_blur)
+
+
+def _blur(arguments: argparse.Namespace) -> int:
+  from deblur_jax import sharding, writers
+  from deblur_jax.paired import make, plan
+
+  options = vars(arguments)
+  wrong = ('mix', 'seed', 'copies') if arguments.frames else ('step', 'response')
+  for name in wrong:
+    if options[name] is not None:
+      raise ValueError(f'--{name} does not go {"with" if arguments.frames else "without"} --frames')
+  output = pathlib.Path(arguments.output)
+  if output.exists() and not output.is_dir():
+    raise ValueError(f'{output}: -o takes a folder, and this is a file')
+  if arguments.frames:
+    recipe = make.Film(arguments.frames, arguments.response or 'linear')
+    step = arguments.step or arguments.frames
+    jobs = plan.films(
+      arguments.inputs, output, frames=arguments.frames, step=step, test=arguments.test
+    )
+  else:
+    recipe = make.Mix(MIX if arguments.mix is None else arguments.mix, arguments.seed or 0)
+    jobs = plan.pictures(
+      arguments.inputs, output, test=arguments.test, copies=arguments.copies or 1
+    )
+  if not jobs:
+    raise ValueError(f'no pictures in {", ".join(arguments.inputs)}')
+  sharding.keep_compiled()
+  begin, counts = time.monotonic(), collections.Counter()
+  for outcome in writers.track(make.pairs(jobs, output, recipe), 'blurring', total=len(jobs)):
+    counts[outcome.status] += 1
+    if outcome.status == 'failed':
+      print(outcome.message, file=sys.stderr, flush=True)
+    elif outcome.status == 'made' and not sys.stdout.isatty():
+      print(f'{outcome.job.name} -> {outcome.message}', flush=True)
+  told = [f'{counts["made"]} pairs made']
+  told += [f'{counts["skipped"]} skipped (there already)'] if counts['skipped'] else []
+  told += [f'{counts["failed"]} failed'] if counts['failed'] else []
+  print(f'{", ".join(told)} in {time.monotonic() - begin:.1f} s -> {output}')
+  return 1 if counts['failed'] else 0
+
+
+def _count(text: str) -> int:
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 up')
+  return int(text)
+
+
+def _whole(text: str) -> int:
+  if not text.isdecimal() or int(text) >= 2**32:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 up to 4294967295')
+  return int(text)
+
+
+def _share(text: str) -> float:
+  try:
+    share = float(text)
+  except ValueError:
+    share = -1.0
+  if not 0 <= share <= 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a share from 0 to 1')
+  return share
