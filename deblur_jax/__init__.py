@@ -1,4 +1,9 @@
-"""Image deblurring in JAX and Flax: `deblur_jax.load(weights)(image)` restores a numpy image."""
+"""Image deblurring in JAX and Flax.
+
+`deblur_jax.load(name)(image)` restores a numpy image `[h w]`, `[h w c]` or a batch `[b h w c]`, of
+uint8, uint16 or float in [0, 1]; see `deblur_jax.restore`. `name` is that of weights that come with
+the package, a run's folder or a `.safetensors` file.
+"""
 
 import importlib
 import importlib.metadata

@@ -2,36 +2,47 @@
 
 Reads and writes JPEG, PNG, WebP, TIFF and AVIF through libvips, 8 and 16 bit, grey and color, with
 and without alpha. Pixels are upright: an orientation tag is applied and taken off. ICC profile,
-EXIF, XMP and IPTC stay, as far as libvips carries them (not the EXIF tags of a TIFF); a thumbnail
-inside is drawn anew. CMYK is turned into sRGB by its own profile, or a generic one where it has
-none.
+EXIF, XMP and IPTC stay; a thumbnail inside is drawn anew. A picture leaves as the kind that it came
+and lossless WebP and AVIF stay so, but a palette becomes RGB, AVIF in grey becomes RGB, and CMYK is
+turned into sRGB by its own profile, or a generic one where it has none.
+
+Large pictures are never in memory as a whole: libvips keeps them decoded in a temporary file, and
+rows are taken as they are asked for.
 """
 
+import dataclasses
+import math
 import os
 import pathlib
-from typing import NamedTuple
+import re
+import struct
+import tempfile
+from typing import Any
 
 import numpy as np
 import pyvips
 
-from deblur_jax import atomic
+from deblur_jax import atomic, tiff_exif
 
 Path = str | os.PathLike[str]
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.avif')
-"""Names of files that are looked for in folders."""
-
-SAVE = {
-  'jpeg': lambda image, path: image.jpegsave(path, Q=95, optimize_coding=True),
-  'png': lambda image, path: image.pngsave(path),
-  'webp': lambda image, path: image.webpsave(path, Q=95),
-  'tiff': lambda image, path: image.tiffsave(path, compression='deflate', predictor='horizontal'),
-  'heif': lambda image, path: image.heifsave(path, Q=90, compression='av1'),
+SUFFIXES = {
+  '.jpg': 'jpeg',
+  '.jpeg': 'jpeg',
+  '.png': 'png',
+  '.webp': 'webp',
+  '.tif': 'tiff',
+  '.tiff': 'tiff',
+  '.avif': 'heif',
 }
-"""How each kind of file is written; a picture leaves as the kind that it came."""
+"""Names of files that are looked for in folders, and what kind they are; each kind's first suffix
+comes first."""
 
 MOST_PIXELS = 300_000_000
 """Beyond this a file is taken for a decompression bomb."""
+
+IN_MEMORY = 100_000_000
+"""Bytes; rows of larger pictures lie in a temporary file, those that libvips decodes as well."""
 
 KEPT = ('exif', 'icc-', 'xmp', 'iptc', 'photoshop', 'resolution', 'image-desc', 'png-comment')
 """Beginnings of the names of the header fields that go from the old picture to the new."""
@@ -45,16 +56,76 @@ class PictureError(ValueError):
   """A file that cannot be read or written as a picture; the message says why, in one line."""
 
 
-class Picture(NamedTuple):
-  """A photograph in memory."""
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A photograph whose rows are read when they are asked for."""
 
-  pixels: np.ndarray
-  """`[h w c]` uint8 or uint16, upright; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha);
-  alpha is not multiplied into the color."""
+  image: pyvips.Image
+  """Upright, grey or RGB, perhaps with alpha; carries the metadata."""
   kind: str
-  """A key of `SAVE`."""
-  header: pyvips.Image
-  """Carries the metadata."""
+  """A value of `SUFFIXES`."""
+  source: pathlib.Path
+  lossless: bool = False
+  """Whether a file of a kind that may lose something does not."""
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """(height, width, channels); 1 channel is grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
+    return self.image.height, self.image.width, self.image.bands
+
+  @property
+  def dtype(self) -> np.dtype:
+    """uint8 or uint16."""
+    return np.dtype(DEPTHS[self.image.format])
+
+  def rows(self, start: int, stop: int) -> np.ndarray:
+    """Pixels `[stop - start w c]`, alpha not multiplied into the color.
+
+    Raises PictureError where the file is damaged or cut short; the first call decodes it.
+    """
+    try:
+      strip = self.image.crop(0, start, self.image.width, stop - start).numpy()
+    except pyvips.Error as error:
+      raise PictureError(f'damaged or cut short ({_reason(error)})') from None
+    return strip.reshape(stop - start, *self.shape[1:])
+
+
+class Canvas:
+  """Takes the rows of a picture like another one, from top to bottom."""
+
+  def __init__(self, like: Picture):
+    self._like, self._done = like, 0
+    self._pixels, self._file = None, None
+    if math.prod(like.shape) * like.dtype.itemsize <= IN_MEMORY:
+      self._pixels = np.empty(like.shape, like.dtype)
+    else:
+      self._file = tempfile.NamedTemporaryFile(suffix='.raw')  # noqa: SIM115, closed by close()
+
+  def append(self, rows: np.ndarray) -> None:
+    """Adds rows `[n w c]`, of the dtype of the picture."""
+    if self._file is None:
+      self._pixels[self._done : self._done + len(rows)] = rows
+    else:
+      self._file.write(np.ascontiguousarray(rows))
+    self._done += len(rows)
+
+  def picture(self) -> Picture:
+    """The picture, once all rows are there; lasts as long as this object."""
+    height, width, channels = self._like.shape
+    if self._file is None:
+      image = pyvips.Image.new_from_array(self._pixels)
+    else:
+      self._file.flush()
+      form = self._like.image.format
+      image = pyvips.Image.rawload(self._file.name, width, height, channels, format=form)
+    image = image.copy(interpretation=self._like.image.interpretation)
+    return dataclasses.replace(self._like, image=image)
+
+  def close(self) -> None:
+    """Gives the memory or the temporary file back."""
+    self._pixels = None
+    if self._file is not None:
+      self._file.close()
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -65,46 +136,134 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def read(path: Path) -> Picture:
-  """The picture at `path`.
+  """The picture at `path`, its header read and its pixels not yet.
 
-  Raises PictureError where the file is empty, damaged, cut short, of an unknown kind or of several
-  pages, OSError where it cannot be opened.
+  Raises PictureError where the file is empty, damaged, of an unknown kind or of several pages,
+  OSError where it cannot be opened.
   """
   image = _open(path)
   kind = _kind(image)
-  try:
-    image = image.autorot()
-    if image.interpretation == 'cmyk':
-      image = image.icc_transform('srgb', embedded=True, input_profile='cmyk')
-    pixels = np.atleast_3d(image.numpy())
-  except pyvips.Error as error:
-    raise PictureError(f'damaged or cut short ({_reason(error)})') from None
-  return Picture(pixels, kind, image)
+  if image.interpretation == 'cmyk':
+    depth = 16 if image.format == 'ushort' else 8
+    image = image.icc_transform('srgb', embedded=True, input_profile='cmyk', depth=depth)
+  return Picture(image.autorot(), kind, pathlib.Path(path), _lossless(path, kind))
 
 
-def write(path: Path, pixels: np.ndarray, like: Picture) -> None:
-  """Writes `pixels`, shaped as `like.pixels`, with the kind and metadata of `like`, or nothing.
+def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
+  """The grey picture at `path`, which must be of `shape` (height, width); color is made grey.
 
-  Raises PictureError where libvips cannot, OSError where the folder cannot be written to.
+  Raises ValueError for another size, else as `read`.
   """
-  header = like.header
-  image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels)).copy(
-    interpretation=header.interpretation, xres=header.xres, yres=header.yres
-  )
-  for field in header.get_fields():
-    if field.startswith(KEPT):
-      image.set_type(header.get_typeof(field), field, header.get(field))
-  # The raw EXIF block still holds the old orientation and thumbnail unless they are set anew.
-  if header.get_typeof('exif-data'):
-    image.set_type(pyvips.GValue.gint_type, 'orientation', 1)
-  if header.get_typeof('jpeg-thumbnail-data'):
-    thumbnail = image.thumbnail_image(THUMBNAIL_SIDE, size='down').jpegsave_buffer(keep='none')
-    image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', thumbnail)
+  mask = read(path)
+  if mask.shape[:2] != tuple(shape):
+    (height, width), (tall, wide) = mask.shape[:2], shape
+    raise ValueError(f'the mask {path} is {width}x{height} and the picture {wide}x{tall}')
+  image = mask.image.flatten() if mask.image.hasalpha() else mask.image
+  grey = image.colourspace('grey16' if image.format == 'ushort' else 'b-w')
+  return dataclasses.replace(mask, image=grey)
+
+
+def write(path: Path, picture: Picture, like: Picture, *, strip: bool = False) -> None:
+  """Writes the pixels of `picture` with the kind and metadata of `like`, or nothing.
+
+  `strip` leaves out all metadata but the ICC profile, which colors need. Raises PictureError where
+  libvips cannot, OSError where the folder cannot be written to.
+  """
+  image = _labelled(picture.image, like.image)
+  keep = ['icc'] if strip else ['icc', 'xmp', 'iptc', 'other']
+  if like.image.get_typeof('exif-data') and not strip:
+    keep.append('exif')
   try:
     with atomic.replacing(path) as partial:
-      SAVE[like.kind](image, str(partial))
+      _save(image, str(partial), like, '|'.join(keep))
+      if like.kind == 'tiff' and not strip:
+        tiff_exif.carry(like.source, partial)
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
+
+
+def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
+  """Writes a PNG of 8 bits with two pictures of one size beside each other, labelled.
+
+  Raises as `write`.
+  """
+  height, width = before.shape[:2]
+  halves = []
+  for picture, label in ((before, 'before'), (after, 'after')):
+    image = picture.image.colourspace('srgb')
+    image = image.flatten(background=255) if image.hasalpha() else image
+    strip = _label(label, width, max(20, min(height, width) // 24))
+    halves.append(strip.join(image, 'vertical'))
+  shown = halves[0].join(halves[1], 'horizontal', shim=max(2, width // 200), background=255)
+  if before.image.get_typeof('icc-profile-data') and before.image.bands >= 3:
+    shown = shown.copy()
+    profile = before.image.get('icc-profile-data')
+    shown.set_type(pyvips.GValue.blob_type, 'icc-profile-data', profile)
+  try:
+    with atomic.replacing(path) as partial:
+      shown.pngsave(str(partial), keep='icc')
+  except pyvips.Error as error:
+    raise PictureError(f'cannot be written ({_reason(error)})') from None
+
+
+def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
+  raw = math.prod(like.shape) * like.dtype.itemsize
+  if like.kind == 'jpeg':
+    # Better codes take a second pass, for which all coefficients must stay in memory.
+    image.jpegsave(path, Q=95, optimize_coding=raw <= IN_MEMORY, keep=keep)
+    if 'exif' not in keep:
+      _add_density(path, like.image)
+  elif like.kind == 'png':
+    image.pngsave(path, keep=keep)
+  elif like.kind == 'webp':
+    image.webpsave(path, Q=95, lossless=like.lossless, keep=keep)
+  elif like.kind == 'tiff':
+    options = {'compression': 'deflate', 'predictor': 'horizontal', 'bigtiff': raw > 2**31}
+    image.tiffsave(path, keep=keep, **options)
+  else:
+    depth = _field(like.image, 'bits-per-sample', 8)
+    options = {'compression': 'av1', 'lossless': like.lossless, 'bitdepth': depth}
+    image.heifsave(path, Q=90, keep=keep, **options)
+
+
+def _add_density(path: str, like: pyvips.Image) -> None:
+  """Adds a JFIF header (ITU-T T.871) with the density of `like`, which libvips tells in EXIF alone.
+
+  Without EXIF it would be lost.
+  """
+  per_inch = 25.4 if like.get_typeof('resolution-unit') else 0
+  sides = [round(density * per_inch) or 1 for density in (like.xres, like.yres)]
+  header = b'\xff\xe0\0\x10JFIF\0\1\2' + struct.pack('>BHHBB', per_inch > 0, *sides, 0, 0)
+  data = pathlib.Path(path).read_bytes()
+  pathlib.Path(path).write_bytes(data[:2] + header + data[2:])
+
+
+def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
+  """`image` with the metadata of `like`."""
+  image = image.copy(xres=like.xres, yres=like.yres)
+  for field in like.get_fields():
+    if field.startswith(KEPT):
+      image.set_type(like.get_typeof(field), field, like.get(field))
+  # The raw EXIF and XMP blocks still hold the old orientation, and EXIF the old thumbnail.
+  if like.get_typeof('exif-data'):
+    image.set_type(pyvips.GValue.gint_type, 'orientation', 1)
+  if like.get_typeof('xmp-data'):
+    upright = re.sub(rb'(tiff:Orientation(?:>|="|=\'))[2-8]', rb'\g<1>1', like.get('xmp-data'))
+    image.set_type(pyvips.GValue.blob_type, 'xmp-data', upright)
+  if like.get_typeof('jpeg-thumbnail-data'):
+    thumbnail = image.thumbnail_image(THUMBNAIL_SIDE, size='down').jpegsave_buffer(keep='none')
+    image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', thumbnail)
+  return image
+
+
+def _label(text: str, width: int, height: int) -> pyvips.Image:
+  """Text on a white strip."""
+  from PIL import Image, ImageDraw, ImageFont  # Only here: most people want no comparison.
+
+  strip = Image.new('RGB', (width, height), 'white')
+  font = ImageFont.load_default(height * 0.7)
+  ImageDraw.Draw(strip).text((height // 3, height // 2), text, 'black', font, anchor='lm')
+  return pyvips.Image.new_from_array(np.asarray(strip)).copy(interpretation='srgb')
 
 
 def _open(path: Path) -> pyvips.Image:
@@ -113,30 +272,58 @@ def _open(path: Path) -> pyvips.Image:
     raise PictureError('an empty file')
   try:
     source = pyvips.Source.new_from_file(str(path))
-    image = pyvips.Image.new_from_source(source, '', fail_on='truncated')
+    image = pyvips.Image.new_from_source(source, '', fail_on='error')
   except pyvips.Error as error:
     if 'not in a known format' in str(error):
       raise PictureError('not a picture') from None
     raise PictureError(f'damaged or cut short ({_reason(error)})') from None
   _kind(image)
-  if image.format not in DEPTHS or image.interpretation in ('lab', 'labs', 'xyz', 'scrgb'):
-    raise PictureError(f'pixels of a kind not supported ({image.format}, {image.interpretation})')
+  known = image.format in DEPTHS and image.interpretation not in ('lab', 'labs', 'xyz', 'scrgb')
+  if not known or image.bands > (5 if image.interpretation == 'cmyk' else 4):
+    found = f'{image.bands} of {image.format}, {image.interpretation}'
+    raise PictureError(f'channels of a kind not supported ({found})')
   if image.width * image.height > MOST_PIXELS:
     raise PictureError(f'{image.width}x{image.height} pixels; at most {MOST_PIXELS:,} are taken')
-  if image.get_typeof('n-pages') and image.get('n-pages') > 1:
+  if _field(image, 'n-pages', 1) > 1:
     raise PictureError(f'{image.get("n-pages")} pages or frames; single pictures only')
   return image
 
 
+def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
+  return image.get(name) if image.get_typeof(name) else otherwise
+
+
 def _kind(image: pyvips.Image) -> str:
   kind = image.get('vips-loader').partition('load')[0]
-  compression = image.get('heif-compression') if image.get_typeof('heif-compression') else 'av1'
-  if kind not in SAVE or compression != 'av1':
+  if kind not in SUFFIXES.values() or _field(image, 'heif-compression', 'av1') != 'av1':
     raise PictureError(f'a picture of a kind that cannot be written ({kind})')
   return kind
+
+
+def _lossless(path: Path, kind: str) -> bool:
+  """Whether a WebP or AVIF file was written without loss.
+
+  WebP has a chunk of its own for that (RFC 9649, section 2.6). AVIF does not say; encoders leave
+  out the turn to luma and chroma then, and only then (matrix 0 in the `colr` box).
+  """
+  with open(path, 'rb') as file:
+    head = file.read(64 * 1024)
+    if kind == 'heif':
+      at = head.find(b'colrnclx')
+      return at >= 0 and head[at + 12 : at + 14] == b'\0\0'
+    at = 12
+    while kind == 'webp':
+      file.seek(at)
+      chunk = file.read(8)
+      if chunk[:4] in (b'VP8L', b'VP8 ', b''):
+        return chunk[:4] == b'VP8L'
+      length = int.from_bytes(chunk[4:], 'little')
+      at += 8 + length + length % 2
+  return False
 
 
 def _reason(error: pyvips.Error) -> str:
   """The line of libvips' several that says what is wrong; others may be left from other calls."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-  return next((line for line in reversed(lines) if line.startswith('Vips')), lines[-1])
+  told = [line for line in lines if ': ' in line and not line.endswith('load error')]
+  return next((line for line in reversed(told) if line.startswith('Vips')), (told or lines)[-1])

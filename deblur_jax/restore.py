@@ -1,21 +1,25 @@
-"""Photographs in, photographs out, by any method: numpy arrays, files and folders.
+"""Photographs in, photographs out, by any method: numpy arrays and files.
 
 Colors are what a method sees: grey is repeated into three channels and comes back as the luma of
 the result (Rec. 601), alpha is set aside and comes back bit for bit.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
 import dataclasses
+import functools
+import operator
 import os
-import pathlib
 import time
-from typing import NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
-from deblur_jax import pictures, tiling, zoo
+from deblur_jax import diagnosis, jobs, pictures, tiling, zoo
 
 Path = str | os.PathLike[str]
+Note = Callable[[str], None]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. 601; adds up to 1, so that a result that stayed grey is kept as it is."""
@@ -33,192 +37,200 @@ class Restorer:
   """Side of the tiles; by itself where None."""
   self_ensemble: bool = False
   """Whether to average over turned and mirrored copies, in eight times the time."""
+  strength: float = 1.0
+  """From 0, the input, to 1, the result."""
+  precise: Callable[[], zoo.Method] | None = None
+  """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
 
-  def __call__(self, image: np.ndarray) -> np.ndarray:
+  def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
 
     `image` is `[h w]`, `[h w c]` or `[b h w c]` with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB,
-    alpha) channels, uint8, uint16 or float in [0, 1]. Floats are not clipped. Raises ValueError for
-    any other image.
+    alpha) channels, uint8, uint16 or float in [0, 1]. Floats are not clipped. `mask` `[h w]`, of
+    one of these types, says where to restore (white) and where not (black), and blends in between.
+    Raises ValueError for any other image or mask.
     """
     image = np.asarray(image)
     images = _batched(image)
+    if mask is not None:
+      mask = np.asarray(mask)
+      if mask.shape != images.shape[1:3]:
+        raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
+      mask = _batched(mask)
     result = np.empty_like(images)
-    for where, rows in self.parts(images):
+    for where, rows in self.parts(images, mask=mask):
       result[where] = rows
     return result.reshape(image.shape)
 
   def parts(
     self,
-    images: np.ndarray,
+    images: tiling.Images,
     *,
+    mask: tiling.Images | None = None,
     shape: tuple[int, int] | None = None,
     tile: tuple[int, int] | None = None,
+    note: Note = lambda text: None,
   ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
     """Yields `((images, rows), restored)` until all of `images` `[b h w c]` is done.
 
-    `shape` is a size to pad to first and `tile` the shape of the tiles, so that images of several
-    sizes share a compiled function.
+    `mask` is `[1 h w 1]`. `shape` is a size to pad to first and `tile` the shape of the tiles, so
+    that images of several sizes share a compiled function. `note` is told, in sentences, what went
+    otherwise than planned. Raises MemoryError where not even the smallest tile fits, and ValueError
+    where values are not finite.
     """
-    height, width, channels = images.shape[1:]
-    restore = self.method.restore
+    needs = self.method.needs
+    restore = tiling.enduring(_finite(self.method.restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
-    restore = _on_colors(restore)
-    padded = images if shape is None else tiling.pad(images, *shape)
-    pieces = tiling.bands(restore, padded, self.method.needs, tile=tile or self.tile)
+    pieces = tiling.bands(_on_colors(restore), images, needs, tile=tile or self.tile, shape=shape)
     for (which, rows), colors in pieces:
-      rows = slice(rows.start, min(rows.stop, height))
-      if rows.start >= rows.stop:
-        continue
-      colors = colors[:, : rows.stop - rows.start, :width]
-      restored = images[which, rows].copy()
-      restored[..., : channels - _has_alpha(channels)] = _quantized(colors, images.dtype)
+      restored = np.array(images[which, rows])
+      kept = restored[..., : _colors(restored)]
+      if mask is not None or self.strength != 1:
+        weight = self.strength * (1 if mask is None else _as_float(mask[:, rows]))
+        before = _as_float(kept)
+        colors = before + weight * (colors - before)
+      kept[...] = _quantized(colors, kept.dtype)
       yield (which, rows), restored
 
 
-def load(name: Path, *, tile: int | None = None, self_ensemble: bool = False) -> Restorer:
+def load(
+  name: Path = zoo.DEFAULT,
+  *,
+  tile: int | None = None,
+  self_ensemble: bool = False,
+  strength: float = 1.0,
+) -> Restorer:
   """A function that restores numpy images by the method called `name`.
 
-  `name` is a run's folder or a `.safetensors` file; `tile` and `self_ensemble` as in `Restorer`.
+  `name` is that of weights in the package (`zoo.shipped`), a run's folder or a `.safetensors` file;
+  `tile`, `self_ensemble` and `strength` as in `Restorer`. Raises FileNotFoundError where there is
+  no such method, ValueError where it cannot be used so.
   """
-  return _checked(Restorer(zoo.load(name), tile, self_ensemble))
-
-
-class Outcome(NamedTuple):
-  """What became of one file."""
-
-  source: pathlib.Path
-  target: pathlib.Path
-  status: str
-  """'restored', 'skipped' (the target was there) or 'failed'."""
-  message: str = ''
-  """Why it failed, in one line."""
-  seconds: float = 0.0
+  if not 0 <= strength <= 1:
+    raise ValueError(f'the strength is from 0 to 1, not {strength}')
+  method = zoo.load(name)
+  if tile is not None:
+    tiling.side(method.needs, tile)  # Better told before any work than after.
+  precise = functools.partial(zoo.load, name, dtype='float32')
+  return Restorer(method, tile, self_ensemble, strength, precise)
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-  """What became of all files, in order."""
+class Options:
+  """How files are restored."""
 
-  outcomes: tuple[Outcome, ...]
-
-  def count(self, status: str) -> int:
-    """How many files ended as `status`."""
-    return sum(outcome.status == status for outcome in self.outcomes)
-
-  @property
-  def restored(self) -> int:
-    return self.count('restored')
-
-  @property
-  def skipped(self) -> int:
-    return self.count('skipped')
-
-  @property
-  def failed(self) -> int:
-    return self.count('failed')
-
-
-class Watch(Protocol):
-  """Is told how the work goes."""
-
-  def start(self, pixels: int) -> None:
-    """There are so many pixels to restore in all."""
-
-  def advance(self, pixels: int) -> None:
-    """So many more are done, or will not be."""
-
-  def finish(self, outcome: Outcome) -> None:
-    """A file is done with."""
-
-
-class Job(NamedTuple):
-  """A file to restore, and where the result goes."""
-
-  source: pathlib.Path
-  target: pathlib.Path
-  problem: str = ''
-  """Why it cannot be, in one line."""
+  overwrite: bool = False
+  """Whether results that are there already are made again."""
+  strip: bool = False
+  """Whether to leave out all metadata but the ICC profile."""
+  compare: bool = False
+  """Whether to write before and after side by side, too, as NAME.compare.png."""
+  mask: Path | None = None
+  """A grey picture of the size of all others: restore where it is white."""
+  dry_run: bool = False
+  """Whether to do nothing but look."""
 
 
 def restore_files(
-  inputs: Iterable[Path],
-  output: Path,
+  todo: Sequence[jobs.Job],
   restorer: Restorer,
+  options: Options = Options(),
   *,
-  recursive: bool = False,
-  overwrite: bool = False,
-  watch: Watch | None = None,
-) -> Report:
-  """Restores files and the pictures in folders into the folder `output`, under the same names.
+  watch: jobs.Watch | None = None,
+) -> jobs.Report:
+  """Restores the files of a plan (see `jobs.plan`), and tells what became of each.
 
-  Folders inside folders are left out unless `recursive`, which mirrors the tree. What is in
-  `output` already is skipped unless `overwrite`; an input is never overwritten. A file that cannot
-  be restored is told in the report and the rest is done. Results appear complete or not at all.
-  Pictures of many sizes run in at most three shapes, and one more for tiles.
+  A file that cannot be restored is told in the report and the rest is done; an input is never
+  overwritten. Results appear complete or not at all. Pictures of many sizes run in at most three
+  shapes, and one more for tiles.
   """
-  jobs = plan(inputs, output, recursive=recursive)
-  outcomes: dict[Job, Outcome] = {}
+  outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
-  def finish(job: Job, status: str, message: str = '', seconds: float = 0.0) -> None:
-    outcomes[job] = Outcome(job.source, job.target, status, message, seconds)
+  def finish(job: jobs.Job, status: str, message: str = '', **more: Any) -> None:
+    outcomes[job] = jobs.Outcome(job.source, job.target, status, message, **more)
     if watch:
       watch.finish(outcomes[job])
 
-  sizes = _sizes(jobs, overwrite, finish)
+  sizes = _sizes(todo, options.overwrite, finish)
   shapes = _shapes(list(sizes.values()), restorer)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
   for job, size in sizes.items():
+    box, tile = shapes[size]
+    needs, limit = restorer.method.needs, tile or restorer.tile
+    known = {'size': size, 'tiles': tiling.count(*size, needs, tile=limit, shape=box)}
+    if options.dry_run:
+      finish(job, 'planned', **known)
+      continue
     begin, left = time.monotonic(), size[0] * size[1]
+
+    def advance(rows: int) -> None:
+      nonlocal left
+      left -= rows * size[1]
+      if watch:
+        watch.advance(rows * size[1])
+
     try:
-      for rows in _restore_file(job, restorer, *shapes[size]):
-        left -= rows * size[1]
-        if watch:
-          watch.advance(rows * size[1])
+      found = _restore_file(job, restorer, box, tile, options, advance)
     except Exception as error:  # One bad file must not end the work on a thousand others.
-      if watch and left:
-        watch.advance(left)
-      finish(job, 'failed', _line(error))
+      advance(left // size[1])
+      finish(job, 'failed', _line(error), **known)
     else:
-      finish(job, 'restored', seconds=time.monotonic() - begin)
-  return Report(tuple(outcomes[job] for job in jobs))
+      finish(job, 'restored', seconds=time.monotonic() - begin, **known, **found)
+  return jobs.Report(tuple(outcomes[job] for job in todo))
 
 
-def plan(inputs: Iterable[Path], output: Path, *, recursive: bool = False) -> list[Job]:
-  """The files that `inputs` (files and folders) stand for, each once, with the place of its result.
+class _Rows:
+  """A picture as an array `[1 h w c]` that reads the rows that it is asked for."""
 
-  A job that would overwrite an input or another's result bears the problem.
-  """
-  output = pathlib.Path(output)
-  pairs: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
-  for given in map(pathlib.Path, inputs):
-    if given.is_dir():
-      for source in _pictures_in(given, recursive):
-        if output.resolve() == given.resolve() or output.resolve() not in source.resolve().parents:
-          pairs.setdefault(source.resolve(), (source, output / source.relative_to(given)))
-    else:
-      pairs.setdefault(given.resolve(), (given, output / given.name))
-  jobs, taken = [], {}
-  for source, target in pairs.values():
-    place = target.resolve()
-    problem = ''
-    if not source.exists():
-      problem = 'no such file or folder'
-    elif place in pairs:
-      problem = f'would overwrite the input {pairs[place][0]}: give another output folder'
-    elif place in taken:
-      problem = f'would overwrite the result of {taken[place]}: give another output folder'
-    taken.setdefault(place, source)
-    jobs.append(Job(source, target, problem))
-  return jobs
+  def __init__(self, picture: pictures.Picture):
+    self._picture, self.shape = picture, (1, *picture.shape)
+
+  def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+    start, stop, _ = part[1].indices(self.shape[1])
+    return self._picture.rows(start, stop)[None]
 
 
-def _sizes(jobs: Iterable[Job], overwrite: bool, finish: Callable) -> dict[Job, tuple[int, int]]:
+def _restore_file(
+  job: jobs.Job, restorer: Restorer, box, tile, options: Options, advance: Callable[[int], None]
+) -> dict[str, Any]:
+  """What is to be told of a file (see `jobs.Outcome`), once its result is written."""
+  picture = pictures.read(job.source)
+  suffix = job.target.suffix.lower()
+  if suffix != job.source.suffix.lower() and pictures.SUFFIXES.get(suffix) != picture.kind:
+    fitting = next(one for one, kind in pictures.SUFFIXES.items() if kind == picture.kind)
+    raise ValueError(f'pictures stay of their kind: name the result *{fitting}')
+  mask = options.mask and _Rows(pictures.read_mask(options.mask, picture.shape[:2]))
+  samples = diagnosis.windows(picture.shape, picture.rows)
+  notes: Counter[str] = Counter()
+  changes = []
+  parts = restorer.parts(
+    _Rows(picture), mask=mask, shape=box, tile=tile, note=lambda text: notes.update([text])
+  )
+  with contextlib.closing(pictures.Canvas(picture)) as canvas:
+    for (_, rows), restored in parts:
+      canvas.append(restored[0])
+      changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
+      advance(rows.stop - rows.start)
+    result = canvas.picture()
+    after = diagnosis.windows(result.shape, result.rows)
+    found = diagnosis.diagnose(samples, after, functools.reduce(operator.add, changes))
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    if options.compare:
+      beside = job.target.with_name(f'{job.target.name}.compare.png')
+      pictures.write_side_by_side(beside, picture, result)
+    pictures.write(job.target, result, picture, strip=options.strip)
+  told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
+  return {'notes': (*told, *found.warnings), 'diagnosis': found}
+
+
+def _sizes(
+  todo: Iterable[jobs.Job], overwrite: bool, finish: Callable
+) -> dict[jobs.Job, tuple[int, int]]:
   """(height, width) of the jobs that are to be done; `finish` is told of all others."""
   sizes = {}
-  for job in jobs:
+  for job in todo:
     if job.problem:
       finish(job, 'failed', job.problem)
     elif job.target.exists() and not overwrite:
@@ -229,17 +241,6 @@ def _sizes(jobs: Iterable[Job], overwrite: bool, finish: Callable) -> dict[Job, 
       except Exception as error:
         finish(job, 'failed', _line(error))
   return sizes
-
-
-def _restore_file(job: Job, restorer: Restorer, shape, tile) -> Iterator[int]:
-  """Yields how many more rows are done; the file is written at the end."""
-  picture = pictures.read(job.source)
-  result = np.empty_like(picture.pixels)
-  for (_, rows), restored in restorer.parts(picture.pixels[None], shape=shape, tile=tile):
-    result[rows] = restored[0]
-    yield rows.stop - rows.start
-  job.target.parent.mkdir(parents=True, exist_ok=True)
-  pictures.write(job.target, result, picture)
 
 
 def _shapes(sizes: Sequence[tuple[int, int]], restorer: Restorer) -> dict:
@@ -260,22 +261,14 @@ def _shapes(sizes: Sequence[tuple[int, int]], restorer: Restorer) -> dict:
   return chosen
 
 
-def _pictures_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
-  """The pictures in a folder, by name; hidden files are left out."""
-  found = folder.rglob('*') if recursive else folder.iterdir()
-  return sorted(
-    path
-    for path in found
-    if path.suffix.lower() in pictures.SUFFIXES and path.name[0] != '.' and path.is_file()
-  )
-
-
 def _batched(image: np.ndarray) -> np.ndarray:
   """`image` as `[b h w c]`, or ValueError."""
   if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != 'f':
     raise ValueError(f'images are uint8, uint16 or float in [0, 1], not {image.dtype}')
   if not image.size:
     raise ValueError(f'an image without pixels: shape {image.shape}')
+  if image.dtype.kind == 'f' and not np.isfinite(image).all():
+    raise ValueError('the image has values that are not finite (NaN or infinity)')
   if image.dtype.kind == 'f' and np.max(image) > MOST_FLOAT:
     raise ValueError(f'float images are in [0, 1], but the largest value is {np.max(image):g}')
   if image.ndim == 2:
@@ -287,24 +280,44 @@ def _batched(image: np.ndarray) -> np.ndarray:
   return image if image.ndim == 4 else image[None]
 
 
-def _has_alpha(channels: int) -> bool:
-  return channels in (2, 4)
+def _colors(images: np.ndarray) -> int:
+  """How many of the channels are not alpha."""
+  return images.shape[-1] - (images.shape[-1] in (2, 4))
+
+
+def _finite(restore: Callable, precise: Callable[[], zoo.Method] | None, note: Note) -> Callable:
+  """`restore`, with what is not finite done again precisely."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    restored = np.asarray(restore(images))
+    if np.isfinite(restored).all():
+      return restored
+    if precise is not None:
+      restored = np.asarray(precise().restore(images))
+    if not np.isfinite(restored).all():
+      raise ValueError('the method returned values that are not finite (NaN or infinity)')
+    note('a piece with values that are not finite was done again in float32')
+    return restored
+
+  return run
 
 
 def _on_colors(restore: Callable) -> Callable[[np.ndarray], np.ndarray]:
   """`restore` for images as stored: `[b h w 1..4]` of any dtype -> `[b h w 1 or 3]` float32."""
 
   def run(images: np.ndarray) -> np.ndarray:
-    channels = images.shape[-1]
-    colors = images[..., : channels - _has_alpha(channels)].astype(np.float32)
-    if images.dtype.kind == 'u':
-      colors /= np.iinfo(images.dtype).max
-    restored = np.asarray(restore(np.repeat(colors, 3, -1) if channels < 3 else colors))
-    if not np.isfinite(restored).all():
-      raise ValueError('the method returned values that are not finite')
-    return (restored @ LUMA)[..., None] if channels < 3 else restored
+    colors = _as_float(images[..., : _colors(images)])
+    if colors.shape[-1] == 3:
+      return restore(colors)
+    return (restore(np.repeat(colors, 3, -1)) @ LUMA)[..., None]
 
   return run
+
+
+def _as_float(images: np.ndarray) -> np.ndarray:
+  """float32, integers in parts of their range."""
+  scale = np.iinfo(images.dtype).max if images.dtype.kind == 'u' else 1
+  return images.astype(np.float32) / np.float32(scale)
 
 
 def _quantized(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -312,13 +325,6 @@ def _quantized(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return colors.astype(dtype)
   most = np.iinfo(dtype).max
   return np.rint(np.clip(colors, 0, 1) * most).astype(dtype)
-
-
-def _checked(restorer: Restorer) -> Restorer:
-  """`restorer`, unless its tile size is wrong: better told before any work than after."""
-  if restorer.tile is not None:
-    tiling.side(restorer.method.needs, restorer.tile)
-  return restorer
 
 
 def _line(error: Exception) -> str:

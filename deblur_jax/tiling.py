@@ -6,7 +6,7 @@ network. Images are channels last; dtype and range are the function's affair. No
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,15 @@ BLEND = {'exact': 0, 'approximate': 32}
 
 MOST_SHAPES = 256
 """`buckets` rounds sizes more coarsely until at most this many differ, to stay fast."""
+
+
+class Images(Protocol):
+  """Images `[b h w c]`: an array, or what gives arrays of the rows that it is asked for."""
+
+  shape: tuple[int, ...]
+
+  def __getitem__(self, part: Any) -> np.ndarray:
+    """`[b h w c]` for a slice of images, perhaps with a slice of rows."""
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -109,38 +118,44 @@ def fits(height: int, width: int, needs: Needs, *, tile: int | None = None) -> b
   return max(height, width) <= side(needs, tile)
 
 
-def bands(
-  restore: Callable[[np.ndarray], Any],
-  images: np.ndarray,
+def count(
+  height: int,
+  width: int,
   needs: Needs,
   *,
   tile: int | tuple[int, int] | None = None,
+  shape: tuple[int, int] | None = None,
+) -> int:
+  """How many pieces `bands` cuts an image of this size into; 1 where it goes through whole."""
+  rows, columns = _cuts((1, height, width), needs, tile, shape)
+  return len(rows) * len(columns)
+
+
+def bands(
+  restore: Callable[[np.ndarray], Any],
+  images: Images,
+  needs: Needs,
+  *,
+  tile: int | tuple[int, int] | None = None,
+  shape: tuple[int, int] | None = None,
 ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
   """Yields `((images, rows), restored)`, float32 `[b r w c]`, until all rows are done.
 
   Holds one band of tiles at a time, so that memory stays bounded whatever the size. `images` is
   `[b h w c]` of any dtype and `restore` gets pieces of it as they are. Pieces are cut from the
-  images padded to `needs.multiple` and snapped to their borders, hence a tile at the border sees
-  there what the whole would. All tiles of an image have one shape: `tile`, where it is a shape, or
-  one that suits the image with no side longer than `tile`.
+  images continued to `shape`, if any, and to `needs.multiple`, and snapped to their borders, hence
+  a tile at the border sees there what the whole would. All tiles of an image have one shape:
+  `tile`, where it is a shape, or one that suits the image with no side longer than `tile`.
   """
-  count, height, width = images.shape[:3]
-  if not images.size:
+  if 0 in images.shape:
     raise ValueError(f'an image without pixels: {images.shape}')
-  whole = not isinstance(tile, tuple) and fits(count * height, width, needs, tile=tile)
-  if count > 1 and not whole:
-    for i in range(count):
-      for (_, rows), restored in bands(restore, images[i : i + 1], needs, tile=tile):
+  if images.shape[0] > 1 and not _whole(images.shape, needs, tile, shape):
+    for i in range(images.shape[0]):
+      for (_, rows), restored in bands(restore, images[i : i + 1], needs, tile=tile, shape=shape):
         yield (slice(i, i + 1), rows), restored
     return
-  tall, wide = round_up(height, needs.multiple), round_up(width, needs.multiple)
-  if whole:
-    shape = tall, wide
-  elif isinstance(tile, tuple):
-    shape = tile
-  else:
-    shape = tile_shape([(height, width)], needs, tile=tile)
-  rows, columns = _places(tall, shape[0], needs), _places(wide, shape[1], needs)
+  height, width = images.shape[1:3]
+  rows, columns = _cuts(images.shape, needs, tile, shape)
   ends = [start for start, _ in rows[1:]] + [height]
   carried = None
   for (top, weights), end in zip(rows, ends, strict=True):
@@ -172,6 +187,35 @@ def tiled(
   for where, restored in bands(restore, images, needs, tile=tile):
     result[where] = restored
   return result.reshape(image.shape)
+
+
+def enduring(
+  restore: Callable[[np.ndarray], Any], needs: Needs, note: Callable[[str], None]
+) -> Callable[[np.ndarray], np.ndarray]:
+  """`restore` that halves its pieces when memory runs out, down to the least that there can be.
+
+  `note` is told in a sentence, once for every halving. Made anew for every picture, as it goes on
+  with the size that fitted. Raises MemoryError where nothing fits.
+  """
+  limit = None
+
+  def run(images: np.ndarray) -> np.ndarray:  # [b h w c]
+    nonlocal limit
+    longest = max(images.shape[1:3])
+    if limit is None or longest <= limit:
+      try:
+        return np.asarray(restore(images))
+      except Exception as error:
+        if not _out_of_memory(error):
+          raise
+      height, width = images.shape[1:3]
+      if needs.tiling == 'none' or longest // 2 < _overlap(needs) + needs.multiple:
+        raise MemoryError(f'memory ran out even in pieces of {width}x{height} pixels')
+      limit = side(needs, longest // 2)
+      note(f'memory ran out with pieces of {width}x{height}: cut to at most {limit} pixels')
+    return tiled(run, images, needs, tile=limit)
+
+  return run
 
 
 def self_ensemble(restore: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:
@@ -233,16 +277,44 @@ def _places(length: int, size: int, needs: Needs) -> list[tuple[int, np.ndarray]
   ]
 
 
+def _whole(shape: Sequence[int], needs: Needs, tile: Any, least: Any) -> bool:
+  """Whether images `[b h w ...]`, continued to at least `least`, go through in one piece."""
+  height, width = map(max, shape[1:3], least or (0, 0))
+  return not isinstance(tile, tuple) and fits(shape[0] * height, width, needs, tile=tile)
+
+
+def _cuts(shape: Sequence[int], needs: Needs, tile: Any, least: Any) -> tuple[list, list]:
+  """Where the tiles of images `[b h w ...]` start, and their weights: of rows, and of columns."""
+  height, width = map(max, shape[1:3], least or (0, 0))
+  tall, wide = round_up(height, needs.multiple), round_up(width, needs.multiple)
+  if _whole(shape, needs, tile, least):
+    tile = tall, wide
+  elif not isinstance(tile, tuple):
+    tile = tile_shape([(height, width)], needs, tile=tile)
+  rows, columns = _places(tall, tile[0], needs), _places(wide, tile[1], needs)
+  # What lies beyond the image is not asked for.
+  return [row for row in rows if row[0] < shape[1]], [one for one in columns if one[0] < shape[2]]
+
+
 def _band(restore, images, top, row_weights, columns) -> np.ndarray:
   """One row of tiles, weighted and added up: `[b len(row_weights) w c]`."""
+  rows = _mirrored(top, len(row_weights), images.shape[1])
+  strip = images[:, rows.min() : rows.max() + 1]
+  rows = (rows - rows.min())[:, None]
   band = None
   for left, weights in columns:
-    piece = np.asarray(restore(_cut(images, top, left, len(row_weights), len(weights))))
+    across = _mirrored(left, len(weights), images.shape[2])
+    piece = np.asarray(restore(strip[:, rows, across]))
     if band is None:
       wide = columns[-1][0] + len(columns[-1][1])
       band = np.zeros((*piece.shape[:2], wide, piece.shape[-1]), np.float32)
     band[:, :, left : left + len(weights)] += piece * (row_weights[:, None] * weights)[..., None]
   return band
+
+
+def _out_of_memory(error: Exception) -> bool:
+  """Whether an error, of numpy or of any of JAX's backends, says that memory ran out."""
+  return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
 
 
 def _rounded(counts: Counter, grid: int) -> Counter:

@@ -23,12 +23,14 @@ RANKS = (
     'weights',
     'datasets',
     'pictures',
+    'tiff_exif',
+    'jobs',
   },
   {'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},
-  {'solvers', 'trainers', 'uncertainty', 'convert'},
+  {'solvers', 'trainers', 'uncertainty', 'convert', 'diagnosis'},
   {'evaluators', 'zoo'},
-  {'train', 'evaluate', 'benchmark', 'restore', 'export'},
+  {'train', 'evaluate', 'benchmark', 'restore', 'paired', 'export'},
   {'serve', 'cli', 'main'},
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}

@@ -1,19 +1,17 @@
-"""Photographs in, photographs out: arrays, files, the command, and what goes wrong."""
+"""Photographs in, photographs out: arrays, files, and what goes wrong."""
 
-import pathlib
 import subprocess
 import sys
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-import PIL.ImageCms
-import PIL.ImageOps
 import pytest
 import pyvips
 
-from deblur_jax import cli, models, restore, weights, zoo
+from deblur_jax import jobs, models, pictures, restore, weights, zoo
 from deblur_jax.types import Needs
 
 
@@ -42,6 +40,17 @@ def brighter(amount=0.25, needs=None):
   """A method whose result is known: adds `amount`."""
   method = zoo.Method('brighter', lambda blurred: blurred + np.float32(amount), needs or Needs())
   return restore.Restorer(method)
+
+
+def random_network(name, variant='default'):
+  """A network and small random parameters; its own would take seconds to draw."""
+  model, rng = models.make(name, variant), np.random.default_rng(0)
+
+  def draw(leaf):
+    fan_in = np.prod(leaf.shape[:-1]) or 1
+    return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+  return model, jax.tree.map(draw, zoo.shapes(model))
 
 
 def picture(height=40, width=60, channels=3, dtype=np.uint8, seed=0):
@@ -98,9 +107,8 @@ def test_tiles_and_ensemble_give_the_identity_too(identity):
   np.testing.assert_array_equal(restore.load(identity, self_ensemble=True)(image), image)
 
 
-def test_a_network_of_exact_tiling_gives_the_same_in_tiles_as_whole(tmp_path, key):
-  model = models.make('srcnn')
-  params = model.init(key, np.zeros((1, 8, 8, 3), np.float32))['params']
+def test_a_network_of_exact_tiling_gives_the_same_in_tiles_as_whole(tmp_path):
+  model, params = random_network('srcnn')
   weights.write(tmp_path / 'w.safetensors', params, {'network': 'srcnn', 'arguments': {}})
   image = np.random.default_rng(0).random((150, 97, 3), np.float32)
   whole = model.apply({'params': params}, image[None])['restored'][0]
@@ -124,17 +132,116 @@ def test_arrays_that_are_no_images_are_refused(image, message):
     brighter()(image)
 
 
-def test_what_is_not_finite_is_not_passed_off_as_a_picture():
+def test_strength_blends_input_and_result():
+  image = picture().astype(np.float32) / 255
+  half = restore.Restorer(brighter(0.5).method, strength=0.5)
+  np.testing.assert_allclose(half(image), image + 0.25, atol=1e-6)
+  none = restore.Restorer(brighter(0.5).method, strength=0.0)
+  for dtype in (np.uint8, np.uint16):
+    np.testing.assert_array_equal(none(picture(dtype=dtype)), picture(dtype=dtype))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_a_mask_says_where_to_restore(dtype):
+  image = picture(30, 40, 4).astype(np.float32) / 255
+  mask = np.zeros((30, 40), np.float32)
+  mask[:10], mask[10:20] = 1, 0.4
+  top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+  restored = brighter(0.25)(image, mask=(mask * top).astype(dtype))
+  expected = image + 0.25 * mask[..., None] * [1, 1, 1, 0]
+  np.testing.assert_allclose(restored, expected, atol=0.002 if dtype == np.uint8 else 1e-5)
+  with pytest.raises(ValueError, match='mask'):
+    brighter()(image, mask=mask[:-1])
+
+
+def broken_above(limit, error, seen):
+  """A method that memory does not suffice for beyond `limit` pixels a piece; adds 0.25."""
+
+  def run(blurred):
+    seen.append(blurred.shape[1:3])
+    if blurred.shape[1] * blurred.shape[2] > limit:
+      raise error
+    return blurred + np.float32(0.25)
+
+  return run
+
+
+def out_of_memory():
+  try:
+    jnp.zeros((1 << 46,), jnp.float32).block_until_ready()
+  except Exception as error:
+    return error
+
+
+@pytest.mark.parametrize('error', [MemoryError(), out_of_memory()], ids=['numpy', 'jax'])
+@pytest.mark.parametrize('tiling_kind', ['exact', 'approximate'])
+@pytest.mark.parametrize('ensemble', [False, True])
+def test_pieces_get_smaller_until_memory_suffices(error, tiling_kind, ensemble):
+  seen, told = [], []
+  method = zoo.Method('m', broken_above(5000, error, seen), Needs(8, tiling_kind, 4))
+  image = np.random.default_rng(0).random((2, 200, 301, 3), np.float32)
+  restorer = restore.Restorer(method, self_ensemble=ensemble)
+  result = np.empty_like(image)
+  for where, rows in restorer.parts(image, note=told.append):
+    result[where] = rows
+  np.testing.assert_allclose(result, image + 0.25, atol=1e-5)
+  assert told and 'memory ran out with pieces of 304x200: cut to at most 152' in told[0]
+  largest = [height * width for height, width in seen]
+  assert sum(pixels > 5000 for pixels in largest) == len(told)  # each size failed but once
+
+
+def test_memory_that_never_suffices_and_other_errors_are_told():
+  nothing = broken_above(0, MemoryError(), [])
+  for needs, size in ((Needs(8, 'exact', 4), '16x16'), (Needs(8, 'none', 0), '64x40')):
+    with pytest.raises(MemoryError, match=f'memory ran out even in pieces of {size} pixels'):
+      restore.Restorer(zoo.Method('m', nothing, needs))(picture(40, 64))
+  with pytest.raises(RuntimeError, match='else'):
+    restore.Restorer(zoo.Method('m', broken_above(0, RuntimeError('else'), []), Needs()))(picture())
+
+
+def test_what_is_not_finite_is_done_again_in_float32_or_refused():
   with pytest.raises(ValueError, match='not finite'):
     brighter(np.nan)(picture())
+  with pytest.raises(ValueError, match='not finite'):
+    brighter()(np.full((4, 4, 3), np.nan))
+
+  def overflows(blurred):  # where it is bright
+    return np.where(blurred.max() > 0.8, np.inf, 1) * blurred
+
+  image = np.full((40, 200, 3), 0.25, np.float32)
+  image[:, 150:] = 0.9
+  method = zoo.Method('half', overflows, Needs(8, 'exact', 0))
+  told = []
+  restorer = restore.Restorer(method, tile=56, precise=lambda: brighter(0.5).method)
+  result = np.empty_like(image)
+  for (_, rows), restored in restorer.parts(image[None], note=told.append):
+    result[rows] = restored[0]
+  # Tiles of 56 start at 0, 56, 112 and 144; the last two saw what is bright.
+  np.testing.assert_allclose(result[:, :112], image[:, :112])
+  np.testing.assert_allclose(result[:, 112:], image[:, 112:] + 0.5)
+  assert told == ['a piece with values that are not finite was done again in float32'] * 2
 
 
-def test_threads_do_not_mix_their_pictures(restorer):
-  images = [picture(20 + i % 3, 30, seed=i) for i in range(12)]
+def test_weights_that_overflow_in_float16_are_done_again_in_float32(tmp_path):
+  model, params = random_network('srcnn')
+  params = jax.tree.map(lambda leaf: 200 * leaf, params)
+  manifest = {'network': 'srcnn', 'arguments': {'dtype': 'float16'}}
+  weights.write(tmp_path / 'w.safetensors', params, manifest)
+  image = np.random.default_rng(0).random((20, 20, 3), np.float32)
+  assert not np.isfinite(zoo.load(tmp_path / 'w.safetensors').restore(image[None])).all()
+  precise = model.apply({'params': params}, image[None])['restored'][0]
+  restored = restore.load(tmp_path / 'w.safetensors')(image)
+  np.testing.assert_allclose(restored, precise, rtol=1e-4, atol=1e-2 * np.abs(precise).max())
+
+
+def test_threads_do_not_mix_their_pictures(identity):
+  """Whole and tiled, several dtypes, sizes that compile while others run."""
+  loaded = {tile: restore.load(identity, tile=tile) for tile in (None, 24)}
+  images = [picture(20 + i % 3, 30, seed=i, dtype=(np.uint8, np.uint16)[i % 2]) for i in range(16)]
   results = [None] * len(images)
 
   def work(i):
-    results[i] = restorer(images[i])
+    results[i] = loaded[None if i % 4 < 2 else 24](images[i])
 
   threads = [threading.Thread(target=work, args=(i,)) for i in range(len(images))]
   for thread in threads:
@@ -145,97 +252,40 @@ def test_threads_do_not_mix_their_pictures(restorer):
     np.testing.assert_array_equal(result, image)
 
 
+@pytest.mark.parametrize('kind', ['ramp', 'flat', 'black', 'checkerboard'])
+def test_a_network_leaves_no_seams(tmp_path, kind):
+  """Exact tiles give the whole's result, on what shows seams best."""
+  y, x = np.mgrid[:120, :170].astype(np.float32)
+  plane = {'ramp': x / 169, 'flat': 0 * x + 0.6, 'black': 0 * x, 'checkerboard': (x + y) % 2}[kind]
+  image = np.repeat(plane[..., None], 3, -1)
+  _, params = random_network('srcnn')
+  weights.write(tmp_path / 'w.safetensors', params, {'network': 'srcnn', 'arguments': {}})
+  whole = restore.load(tmp_path / 'w.safetensors')(image)
+  tiled = restore.load(tmp_path / 'w.safetensors', tile=48)(image)
+  np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('height,width', [(1, 1), (1, 67), (15, 17), (67, 66)])
+def test_small_sizes_come_back_in_the_same_size(tmp_path, height, width):
+  _, params = random_network('nafnet', 'smoke')
+  arguments = {'width': 4, 'enc_blk_nums': [1, 1], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1]}
+  manifest = {'network': 'nafnet', 'arguments': arguments}
+  weights.write(tmp_path / 'w.safetensors', params, manifest)
+  path = tmp_path / 'a.png'
+  vips = pyvips.Image.new_from_array(picture(height, width))
+  vips.pngsave(str(path))
+  report = restored(path, tmp_path / 'out', restore.load(tmp_path / 'w.safetensors'))
+  assert report.restored == 1, report
+  assert pictures.size(tmp_path / 'out/a.png') == (height, width)
+
+
 # Files.
 
 
-def outcomes(report):
-  return {outcome.source.name: outcome.status for outcome in report.outcomes}
-
-
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_orientation_is_applied_once(tmp_path, orientation):
-  exif = PIL.Image.Exif()
-  exif[0x0112] = orientation
-  exif[0x010F] = 'A camera'
-  path = tmp_path / 'in' / 'photo.jpg'
-  path.parent.mkdir()
-  PIL.Image.fromarray(picture()).save(path, quality=98, exif=exif)
-  restore.restore_files([path], tmp_path / 'out', brighter(0))
-  with PIL.Image.open(path) as given, PIL.Image.open(tmp_path / 'out/photo.jpg') as result:
-    upright = np.asarray(PIL.ImageOps.exif_transpose(given), int)
-    assert result.getexif().get(0x0112, 1) == 1
-    assert result.getexif()[0x010F] == 'A camera'
-    assert result.size == upright.shape[1::-1]
-    assert np.abs(np.asarray(result, int) - upright).mean() < 2
-
-
-@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.webp', 'a.tif'])
-def test_profile_exif_and_density_are_kept(tmp_path, name):
-  profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile('sRGB')).tobytes()
-  exif = PIL.Image.Exif()
-  exif[0x8298] = 'Copyright Someone'
-  exif.get_ifd(0x8769)[0x9003] = '2020:01:02 03:04:05'
-  exif.get_ifd(0x8825)[1] = 'N'
-  known = {'dpi': (300, 300)} if name != 'a.webp' else {}
-  known |= {'exif': exif} if name != 'a.tif' else {}
-  PIL.Image.fromarray(picture()).save(tmp_path / name, icc_profile=profile, **known)
-  restore.restore_files([tmp_path / name], tmp_path / 'out', brighter(0))
-  with PIL.Image.open(tmp_path / 'out' / name) as result:
-    assert result.info['icc_profile'] == profile
-    if 'exif' in known:
-      assert result.getexif()[0x8298] == 'Copyright Someone'
-      assert result.getexif().get_ifd(0x8769)[0x9003] == '2020:01:02 03:04:05'
-      assert result.getexif().get_ifd(0x8825)[1] == 'N'
-    if 'dpi' in known:
-      np.testing.assert_allclose(np.float64(result.info['dpi']), 300, rtol=1e-3)
-
-
-def test_the_thumbnail_shows_the_result(tmp_path):
-  """The old one would show the picture blurred and lying on its side."""
-  image = pyvips.Image.new_from_array(np.zeros((200, 320, 3), np.uint8)).copy()
-  thumbnail = image.resize(0.25).jpegsave_buffer()
-  image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', thumbnail)
-  image.set_type(pyvips.GValue.gint_type, 'orientation', 6)
-  image.jpegsave(str(tmp_path / 'a.jpg'))
-  restore.restore_files([tmp_path / 'a.jpg'], tmp_path / 'out', brighter(1))
-  result = pyvips.Image.new_from_file(str(tmp_path / 'out/a.jpg'))
-  thumbnail = pyvips.Image.new_from_buffer(result.get('jpeg-thumbnail-data'), '')
-  assert (thumbnail.width, thumbnail.height) == (100, 160)
-  assert thumbnail.avg() == 255
-
-
-@pytest.mark.parametrize('suffix', ['png', 'tif'])
-@pytest.mark.parametrize('channels', [1, 2, 3, 4])
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_depth_grey_and_alpha_are_kept_without_loss(tmp_path, restorer, suffix, channels, dtype):
-  image = picture(23, 31, channels, dtype)
-  grey = {np.uint8: 'b-w', np.uint16: 'grey16'}[dtype]
-  color = {np.uint8: 'srgb', np.uint16: 'rgb16'}[dtype]
-  path = tmp_path / f'x.{suffix}'
-  given = pyvips.Image.new_from_array(image, interpretation=grey if channels < 3 else color)
-  given.write_to_file(str(path))
-  report = restore.restore_files([path], tmp_path / 'out', restorer)
-  assert report.restored == 1, report
-  result = pyvips.Image.new_from_file(str(tmp_path / 'out' / path.name))
-  assert result.interpretation == (grey if channels < 3 else color)
-  np.testing.assert_array_equal(pixels(tmp_path / 'out' / path.name), image)
-
-
-def test_webp_avif_palette_and_cmyk(tmp_path):
-  image = pyvips.Image.new_from_array(picture(64, 64, 4))
-  image.webpsave(str(tmp_path / 'a.webp'), lossless=True)
-  image.heifsave(str(tmp_path / 'a.avif'), compression='av1', Q=95)
-  PIL.Image.fromarray(picture()).quantize(16).save(tmp_path / 'palette.png')
-  PIL.Image.fromarray(picture()).convert('CMYK').save(tmp_path / 'cmyk.jpg', quality=95)
-  report = restore.restore_files([tmp_path], tmp_path / 'out', brighter(0))
-  assert report.restored == 4, report
-  np.testing.assert_array_equal(pixels(tmp_path / 'out/a.webp')[..., 3], picture(64, 64, 4)[..., 3])
-  assert np.abs(pixels(tmp_path / 'out/a.avif').astype(int) - picture(64, 64, 4)).mean() < 4
-  with PIL.Image.open(tmp_path / 'palette.png') as palette:
-    np.testing.assert_array_equal(
-      pixels(tmp_path / 'out/palette.png')[..., :3], np.asarray(palette.convert('RGB'))
-    )
-  assert pyvips.Image.new_from_file(str(tmp_path / 'out/cmyk.jpg')).interpretation == 'srgb'
+def restored(inputs, output, restorer, *, recursive=False, watch=None, **options):
+  inputs = inputs if isinstance(inputs, list) else [inputs]
+  todo = jobs.plan(inputs, output, recursive=recursive)
+  return restore.restore_files(todo, restorer, restore.Options(**options), watch=watch)
 
 
 @pytest.fixture
@@ -249,24 +299,17 @@ def folder(tmp_path):
   (folder / 'empty.png').touch()
   (folder / 'text.jpg').write_text('hello ' * 50)
   (folder / 'notes.txt').write_text('not meant')
-  frames = [PIL.Image.fromarray(picture(seed=i)) for i in range(3)]
-  frames[0].save(folder / 'pages.tif', save_all=True, append_images=frames[1:])
   (folder / 'deeper').mkdir()
   PIL.Image.fromarray(picture()).save(folder / 'deeper' / 'c.png')
   return folder
 
 
-BAD = {
-  'cut.jpg': 'cut short',
-  'empty.png': 'empty',
-  'text.jpg': 'not a pic',
-  'pages.tif': '3 pages',
-}
+BAD = {'cut.jpg': 'cut short', 'empty.png': 'empty', 'text.jpg': 'not a pic'}
 
 
 def test_bad_files_are_told_and_the_rest_is_done(folder, tmp_path):
-  report = restore.restore_files([folder, tmp_path / 'none.png'], tmp_path / 'out', brighter(0))
-  assert (report.restored, report.skipped, report.failed) == (4, 0, 5)
+  report = restored([folder, tmp_path / 'none.png'], tmp_path / 'out', brighter(0))
+  assert (report.restored, report.skipped, report.failed) == (4, 0, 4)
   told = {o.source.name: o.message for o in report.outcomes if o.status == 'failed'}
   assert told.pop('none.png') == 'no such file or folder'
   assert told.keys() == BAD.keys()
@@ -280,36 +323,58 @@ def test_bad_files_are_told_and_the_rest_is_done(folder, tmp_path):
 
 
 def test_a_second_run_skips_and_overwrite_does_not(folder, tmp_path):
-  first = restore.restore_files([folder], tmp_path / 'out', brighter(0))
+  first = restored(folder, tmp_path / 'out', brighter(0))
   before = (tmp_path / 'out/a.png').read_bytes()
-  second = restore.restore_files([folder], tmp_path / 'out', brighter(0.5))
+  second = restored(folder, tmp_path / 'out', brighter(0.5))
   assert (second.restored, second.skipped) == (0, first.restored)
   assert (tmp_path / 'out/a.png').read_bytes() == before
-  third = restore.restore_files([folder], tmp_path / 'out', brighter(0.5), overwrite=True)
+  third = restored(folder, tmp_path / 'out', brighter(0.5), overwrite=True)
   assert third.restored == first.restored
   assert (tmp_path / 'out/a.png').read_bytes() != before
 
 
 def test_recursion_mirrors_the_tree_and_leaves_results_alone(folder):
   for expected in (5, 0):  # The results lie among the inputs: they are not restored again.
-    report = restore.restore_files([folder], folder / 'out', brighter(0), recursive=True)
+    report = restored(folder, folder / 'out', brighter(0), recursive=True)
     assert report.restored == expected
   assert (folder / 'out/deeper/c.png').exists()
   assert not (folder / 'out/out').exists()
 
 
+def test_patterns_are_expanded_and_shards_share_the_work(folder):
+  given = [str(folder / '*.png'), str(folder / 'ünï 照片 [1].png'), str(folder / '**/c.*')]
+  todo = jobs.plan(given, folder / 'out')
+  names = [job.source.name for job in todo]
+  assert names == ['a.png', 'empty.png', 'ünï 照片 [1].png', 'c.png']
+  (none,) = jobs.plan([str(folder / '*.none')], folder / 'out')
+  assert none.problem == 'no such file or folder'
+  for count in (1, 2, 3, 7):
+    parts = [jobs.shard(todo, index + 1, count) for index in range(count)]
+    assert sorted(job for part in parts for job in part) == sorted(todo)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_single_result_may_be_named_by_a_file_of_its_kind(folder):
+  report = restored(folder / 'a.png', folder / 'new.png', brighter(0.25))
+  assert report.restored == 1
+  assert (pixels(folder / 'new.png') > pixels(folder / 'a.png')).any()
+  (outcome,) = restored(folder / 'a.png', folder / 'new.jpg', brighter()).outcomes
+  assert outcome.message == 'pictures stay of their kind: name the result *.png'
+  assert not (folder / 'new.jpg').exists()
+
+
 def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
   before = {path: path.read_bytes() for path in folder.glob('*.*')}
-  report = restore.restore_files([folder], folder, brighter(), overwrite=True)
+  report = restored(folder, folder, brighter(), overwrite=True)
   assert report.restored == 0
   assert all('would overwrite the input' in o.message for o in report.outcomes)
+  assert restored(folder / 'a.png', folder / 'a.png', brighter(), overwrite=True).failed == 1
   assert {path: path.read_bytes() for path in folder.glob('*.*')} == before
 
   (tmp_path / 'other').mkdir()
   PIL.Image.fromarray(picture(8, 8)).save(tmp_path / 'other/a.png')
-  report = restore.restore_files(
-    [folder / 'a.png', tmp_path / 'other/a.png', folder / 'a.png'], tmp_path / 'out', brighter(0)
-  )
+  inputs = [folder / 'a.png', tmp_path / 'other/a.png', folder / 'a.png']
+  report = restored(inputs, tmp_path / 'out', brighter(0))
   assert [o.status for o in report.outcomes] == ['restored', 'failed']
   np.testing.assert_array_equal(pixels(tmp_path / 'out/a.png'), pixels(folder / 'a.png'))
 
@@ -318,7 +383,7 @@ def test_links_to_an_input_are_not_written_through(folder, tmp_path):
   (tmp_path / 'out').mkdir()
   (tmp_path / 'out/a.png').symlink_to(folder / 'a.png')
   before = (folder / 'a.png').read_bytes()
-  report = restore.restore_files([folder / 'a.png'], tmp_path / 'out', brighter(), overwrite=True)
+  report = restored(folder / 'a.png', tmp_path / 'out', brighter(), overwrite=True)
   assert report.failed == 1
   assert (folder / 'a.png').read_bytes() == before
 
@@ -331,15 +396,115 @@ def test_many_sizes_run_in_few_shapes(tmp_path):
     return blurred
 
   rng = np.random.default_rng(0)
-  sizes = [*rng.integers(1, 120, (20, 2)).tolist(), (1300, 1200), (300, 4500), (1200, 1300)]
+  sizes = [*rng.integers(1, 120, (9, 2)).tolist(), (1300, 1200), (300, 4500)]
   for i, (height, width) in enumerate(sizes):
     pyvips.Image.new_from_array(picture(height, width)).pngsave(str(tmp_path / f'{i}.png'))
   method = zoo.Method('note', note, Needs(multiple=16, tiling='exact', halo=8))
-  report = restore.restore_files([tmp_path], tmp_path / 'out', restore.Restorer(method))
+  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(method))
   assert report.restored == len(sizes), report
   assert len(shapes) <= 4
   for i in range(len(sizes)):
     np.testing.assert_array_equal(pixels(tmp_path / f'out/{i}.png'), pixels(tmp_path / f'{i}.png'))
+
+
+def test_grey_alpha_and_depth_go_through_a_network(tmp_path, restorer):
+  for channels, interpretation in ((1, 'grey16'), (2, 'grey16'), (3, 'rgb16'), (4, 'rgb16')):
+    image = picture(23, 31, channels, np.uint16)
+    path = tmp_path / f'{channels}.tif'
+    vips = pyvips.Image.new_from_array(image, interpretation=interpretation)
+    vips.tiffsave(str(path))
+    assert restored(path, tmp_path / 'out', restorer).restored == 1
+    np.testing.assert_array_equal(pixels(tmp_path / 'out' / path.name), image)
+
+
+class Seen:
+  """Notes what a watch is told."""
+
+  def __init__(self):
+    self.pixels, self.done, self.outcomes = 0, 0, []
+
+  def start(self, pixels):
+    self.pixels = pixels
+
+  def advance(self, pixels):
+    self.done += pixels
+
+  def finish(self, outcome):
+    self.outcomes.append(outcome)
+
+
+def test_a_dry_run_does_nothing_but_look(tmp_path):
+  PIL.Image.fromarray(picture(300, 500)).save(tmp_path / 'a.png')
+  PIL.Image.fromarray(picture(30, 50)).save(tmp_path / 'b.png')
+
+  def never(blurred):
+    raise AssertionError
+
+  method = zoo.Method('never', never, Needs(8, 'exact', 4))
+  watch = Seen()
+  report = restored(
+    tmp_path, tmp_path / 'out', restore.Restorer(method, 128), dry_run=True, watch=watch
+  )
+  assert [o.status for o in report.outcomes] == ['planned'] * 2
+  assert [o.size for o in report.outcomes] == [(300, 500), (30, 50)]
+  # Tiles of 128 that overlap by 8: three over 300 pixels, five over 500.
+  assert [o.tiles for o in report.outcomes] == [15, 1]
+  assert not (tmp_path / 'out').exists()
+  seen = []
+  counted = zoo.Method('counted', broken_above(1e9, None, seen), method.needs)
+  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(counted, 128))
+  assert len(seen) == sum(o.tiles for o in report.outcomes) == 16
+
+
+def test_progress_ends_where_it_was_to_end(folder, tmp_path):
+  def fails_on_wide(blurred):
+    if blurred.shape[2] > 45:
+      raise RuntimeError('too wide')
+    return blurred
+
+  watch = Seen()
+  method = zoo.Method('picky', fails_on_wide, Needs())
+  report = restored(folder, tmp_path / 'out', restore.Restorer(method), watch=watch)
+  assert watch.done == watch.pixels == 20 * 50 + 27 * 45 + 34 * 40 + 41 * 35 + 20 * 50 * 0
+  assert {o.message for o in report.outcomes if o.source.name == 'a.png'} == {'too wide'}
+  assert set(watch.outcomes) == set(report.outcomes)
+
+
+def test_mask_compare_and_strip_reach_the_files(tmp_path):
+  image = picture(30, 40)
+  exif = PIL.Image.Exif()
+  exif[0x010F] = 'A camera'
+  PIL.Image.fromarray(image).save(tmp_path / 'a.png', exif=exif)
+  mask = np.zeros((30, 40), np.uint8)
+  mask[:, 20:] = 255
+  PIL.Image.fromarray(mask).save(tmp_path / 'mask.png')
+  options = {'mask': tmp_path / 'mask.png', 'compare': True, 'strip': True}
+  report = restored(tmp_path / 'a.png', tmp_path / 'out', brighter(1), **options)
+  assert report.restored == 1, report
+  result = pixels(tmp_path / 'out/a.png')
+  np.testing.assert_array_equal(result[:, :20], image[:, :20])
+  assert (result[:, 20:] == 255).all()
+  both = pixels(tmp_path / 'out/a.png.compare.png')
+  np.testing.assert_array_equal(both[-30:, :40], image)
+  np.testing.assert_array_equal(both[-30:, -40:], result)
+  assert b'A camera' not in (tmp_path / 'out/a.png').read_bytes()
+  PIL.Image.fromarray(mask[:-1]).save(tmp_path / 'mask.png')
+  (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'new', brighter(), **options).outcomes
+  assert 'is 40x29 and the picture 40x30' in outcome.message
+
+
+def test_incidents_and_warnings_are_told(tmp_path):
+  y, x = np.mgrid[:200, :300]
+  image = np.where((x // 40 + y // 40) % 2, 200, 50).astype(np.uint8)
+  PIL.Image.fromarray(np.stack([image] * 3, -1)).save(tmp_path / 'a.png')
+  method = zoo.Method('m', broken_above(10_000, MemoryError(), []), Needs(8, 'exact', 4))
+  (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'out', restore.Restorer(method)).outcomes
+  assert outcome.notes[0].startswith('memory ran out with pieces of 304x200')
+  assert outcome.notes[1] == 'memory ran out with pieces of 112x104: cut to at most 56 pixels'
+  assert 'the picture was sharp already' in outcome.notes
+  assert outcome.diagnosis.blur.kind == 'sharp'
+  (same,) = restored(tmp_path / 'a.png', tmp_path / 'same', brighter(0)).outcomes
+  assert 'the result equals the input' in same.notes
 
 
 def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
@@ -347,72 +512,36 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(weights.os, 'fsync', full)
-  report = restore.restore_files([folder / 'a.png'], tmp_path / 'out', brighter())
+  report = restored(folder / 'a.png', tmp_path / 'out', brighter())
   assert [o.message for o in report.outcomes] == ['No space left on device']
   assert not list((tmp_path / 'out').iterdir())
 
 
-# The command.
+# Names.
 
 
-def test_command_restores_reports_and_exits_with_1(folder, tmp_path, identity, capsys):
-  arguments = ['restore', str(folder), '-o', str(tmp_path / 'new/out'), '--weights', identity]
-  assert cli.main(arguments) == 1
-  out, err = capsys.readouterr()
-  assert out.splitlines()[-1].startswith('4 restored, 4 failed in ')
-  assert len(err.splitlines()) == 4
-  assert all(any(name in line for line in err.splitlines()) for name in BAD)
-
-  sound = [str(folder / 'a.png'), str(folder / 'deeper')]
-  assert cli.main(['restore', *sound, *arguments[2:], '--tile', '32', '--self-ensemble']) == 0
-  out, err = capsys.readouterr()
-  assert out.splitlines()[-1].startswith('1 restored, 1 skipped')
-  assert not err
-
-
-def test_command_takes_a_run_folder(tmp_path, identity):
-  run = tmp_path / 'run'
-  run.mkdir()
-  (run / 'weights.safetensors').write_bytes(pathlib.Path(identity).read_bytes())
-  assert zoo.load(run).name == 'run'
-  assert zoo.load(identity).name == 'identity'
+def test_weights_in_the_package_go_by_name(tmp_path, monkeypatch, identity):
+  monkeypatch.setattr(zoo, 'SHIPPED', tmp_path)
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(FileNotFoundError, match=r"general: no such weights; there are: a run's fold"):
+    zoo.load()
+  params, manifest = weights.read(identity)
+  weights.write(tmp_path / 'general.safetensors', params, manifest, dtype='bfloat16')
+  assert list(zoo.shipped()) == ['general']
+  np.testing.assert_array_equal(restore.load()(picture()), picture())
+  (tmp_path / 'general').mkdir()
+  assert zoo.find('general') == tmp_path / 'general.safetensors'
+  with pytest.raises(FileNotFoundError, match=r'no weights.safetensors in this folder'):
+    zoo.find('./general')
+  with pytest.raises(FileNotFoundError, match='there are: general, a run'):
+    zoo.find('other')
 
 
-def _usage(tmp_path, identity):
-  (tmp_path / 'file.txt').write_text('text')
-  (tmp_path / 'a.png').write_bytes(b'')
-  (tmp_path / 'folder').mkdir()
-  weights.write(tmp_path / 'odd.safetensors', {'a': np.zeros(3)}, {'network': 'nothing'})
-  weights.write(
-    tmp_path / 'small.safetensors', {'a': np.zeros(3)}, {'network': 'srcnn', 'arguments': {}}
-  )
-  weights.write(
-    tmp_path / 'new.safetensors', {'a': np.zeros(3)}, {'network': 'later', 'arguments': {}}
-  )
-  a, out, file = str(tmp_path / 'a.png'), str(tmp_path / 'out'), str(tmp_path / 'file.txt')
-  return {
-    'no such weights': [a, '-o', out, '--weights', 'nowhere'],
-    'no weights.safetensors in this folder': [a, '-o', out, '--weights', str(tmp_path)],
-    'not a safetensors file': [a, '-o', out, '--weights', file],
-    "no 'arguments' entry": [a, '-o', out, '--weights', str(tmp_path / 'odd.safetensors')],
-    '1 extra': [a, '-o', out, '--weights', str(tmp_path / 'small.safetensors')],
-    "no network 'later'": [a, '-o', out, '--weights', str(tmp_path / 'new.safetensors')],
-    'this is a file': [a, '-o', file, '--weights', identity],
-    'no pictures in': [str(tmp_path / 'folder'), '-o', out, '--weights', identity],
-    'too small': [a, '-o', out, '--weights', identity, '--tile', '4'],
-  }
-
-
-def test_wrong_use_gets_one_line_and_exit_code_2(tmp_path, identity, capsys):
-  for message, arguments in _usage(tmp_path, identity).items():
-    assert cli.main(['restore', *arguments]) == 2, message
-    out, err = capsys.readouterr()
-    assert message in err and len(err.splitlines()) == 1 and not out, err
-  assert not (tmp_path / 'out').exists()
-  for arguments in (['restore', 'a.png'], ['retsore'], [], ['restore', 'a', '-o', 'b']):
-    with pytest.raises(SystemExit) as stop:
-      cli.main(arguments)
-    assert stop.value.code == 2
+def test_wrong_strengths_and_tiles_are_told_before_any_work(identity):
+  with pytest.raises(ValueError, match='from 0 to 1, not 2'):
+    restore.load(identity, strength=2)
+  with pytest.raises(ValueError, match='too small'):
+    restore.load(identity, tile=4)
 
 
 def test_importing_the_package_is_light():

@@ -33,18 +33,17 @@ class Convolution:
   def apply(self, image: jax.Array) -> jax.Array:
     """Blurred `image`, of the same shape `[... h w c]`."""
     self._check(image)
-    # Fused into the sums that read it, the extension would be made anew for each of their terms.
-    return valid(jax.lax.optimization_barrier(self._extend(image)), self.psf)
+    return convolve(image, self.psf, *self._margins(), self.boundary)
 
   def adjoint(self, image: jax.Array) -> jax.Array:
     """The adjoint, so that <apply(x), y> = <x, adjoint(y)> for all x and y, borders included."""
-    kh, kw = self.psf.shape[-2:]
     self._check(image)
-    spread = extend(image, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
-    spread = valid(jax.lax.optimization_barrier(spread), self.psf[..., ::-1, ::-1])
+    kh, kw = self.psf.shape[-2:]
+    flipped = self.psf[..., ::-1, ::-1]
+    spread = convolve(image, flipped, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
     # What lies in a margin goes back to the pixels that the margin was made of.
-    (folded,) = jax.linear_transpose(self._extend, image)(spread)
-    return folded
+    fold = jax.linear_transpose(lambda x: extend(x, *self._margins(), self.boundary), image)
+    return fold(spread)[0]
 
   def transfer(self, height: int, width: int) -> jax.Array:
     """Factors `[... h w // 2 + 1]` that `rfft2` of an image is multiplied by; 'wrap' alone has any.
@@ -61,11 +60,9 @@ class Convolution:
     psf = jnp.roll(psf, (-(kh // 2), -(kw // 2)), axis=(-2, -1))
     return _rfft2(psf, (height, width))
 
-  def _extend(self, image: jax.Array) -> jax.Array:
-    """`image` with as much around it as the PSF looks at."""
-    kh, kw = self.psf.shape[-2:]
-    rows, columns = ((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2)
-    return extend(image, rows, columns, self.boundary)
+  def _margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns that the PSF looks at around an image."""
+    return margins(*self.psf.shape[-2:])
 
   def _check(self, image: jax.Array) -> None:
     check_boundary(self.boundary)
@@ -81,6 +78,11 @@ def check_boundary(boundary: str) -> None:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
 
 
+def margins(kh: int, kw: int) -> tuple[tuple[int, int], tuple[int, int]]:
+  """Rows above and below and columns beside an image that a PSF `[kh kw]` looks at."""
+  return ((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2)
+
+
 def extend(
   image: jax.Array, rows: tuple[int, int], columns: tuple[int, int], boundary: str
 ) -> jax.Array:
@@ -90,13 +92,21 @@ def extend(
   return jnp.pad(image, [*rest, rows, columns, (0, 0)], mode=mode)
 
 
-def valid(image: jax.Array, psf: jax.Array) -> jax.Array:
-  """Convolution where `psf` lies wholly on `image`: `[... h-kh+1 w-kw+1 c]`."""
-  kh, kw = psf.shape[-2:]
-  return (_valid_direct if kh * kw <= _DIRECT_TAPS else _valid_fft)(image, psf)
+def convolve(
+  image: jax.Array,
+  psf: jax.Array,
+  rows: tuple[int, int],
+  columns: tuple[int, int],
+  boundary: str,
+) -> jax.Array:
+  """Convolution of the extended `image`, where `psf` lies wholly on it: `[... h-kh+1 w-kw+1 c]`."""
+  if psf.shape[-2] * psf.shape[-1] > _DIRECT_TAPS:
+    return _by_fft(image, psf, rows, columns, boundary)
+  # Fused into the sums that read it, the extension would be made anew for each of their terms.
+  return _direct(jax.lax.optimization_barrier(extend(image, rows, columns, boundary)), psf)
 
 
-def _valid_direct(image: jax.Array, psf: jax.Array) -> jax.Array:
+def _direct(image: jax.Array, psf: jax.Array) -> jax.Array:
   kh, kw = psf.shape[-2:]
   height, width = image.shape[-3] - kh + 1, image.shape[-2] - kw + 1
   lead = psf.shape[:-2] or (1,) * (image.ndim - 3)
@@ -108,17 +118,34 @@ def _valid_direct(image: jax.Array, psf: jax.Array) -> jax.Array:
   return total
 
 
-def _valid_fft(image: jax.Array, psf: jax.Array) -> jax.Array:
+def _by_fft(
+  image: jax.Array,
+  psf: jax.Array,
+  rows: tuple[int, int],
+  columns: tuple[int, int],
+  boundary: str,
+) -> jax.Array:
+  (kh, kw), (height, width, _) = psf.shape[-2:], image.shape[-3:]
+  height, width = height + sum(rows), width + sum(columns)
+  size = fast_length(height), fast_length(width)
+  # What fills up the size only meets what the circular wrap of the FFT spoils anyway.
+  rows, columns = (rows[0], rows[1] + size[0] - height), (columns[0], columns[1] + size[1] - width)
+
+  def blur(image, factors):
+    # Planes are extended faster than pixels are.
+    planes = extend(jnp.moveaxis(image, -1, 0)[..., None], rows, columns, boundary)[..., 0]
+    # By FFTs of reals: on a CPU XLA's complex ones are faster still, but where threads share the
+    # work their last bits differ from call to call, and runs could not be repeated.
+    planes = _irfft2(_rfft2(planes, size) * factors[None], size)
+    return jnp.moveaxis(planes[:, kh - 1 : height, kw - 1 : width], 0, -1)
+
   images = image.reshape(-1, *image.shape[-3:])
-  size = fast_length(image.shape[-3]), fast_length(image.shape[-2])
   if psf.ndim == 2:
     factors = _rfft2(psf, size)
-    blurred = _each(lambda image: _filter(image, factors, size, psf.shape), images)
+    blurred = _each(lambda image: blur(image, factors), images)
   else:
-    pairs = images, psf.reshape(-1, *psf.shape[-2:])
-    blurred = _each(
-      lambda pair: _filter(pair[0], _rfft2(pair[1], size), size, psf.shape[-2:]), pairs
-    )
+    pairs = images, psf.reshape(-1, kh, kw)
+    blurred = _each(lambda pair: blur(pair[0], _rfft2(pair[1], size)), pairs)
   return blurred.reshape(*image.shape[:-3], *blurred.shape[1:])
 
 
@@ -127,21 +154,6 @@ def _each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
   if jax.default_backend() == 'cpu':
     return jax.lax.map(function, items)
   return jax.vmap(function)(items)
-
-
-def _filter(
-  image: jax.Array, factors: jax.Array, size: tuple[int, int], side: Sequence[int]
-) -> jax.Array:
-  """One image `[h w c]` convolved, where a PSF `side` large lies wholly on it.
-
-  By FFTs of reals: on a CPU XLA's complex ones are faster still, but where threads share the work
-  their last bits differ from call to call, and runs could not be repeated.
-  """
-  (height, width, _), (kh, kw) = image.shape, side
-  spectrum = _rfft2(jnp.moveaxis(image, -1, 0), size)
-  blurred = _irfft2(spectrum * factors[None], size)
-  # The circular wrap of the FFT only spoils what is cut off.
-  return jnp.moveaxis(blurred[:, kh - 1 : height, kw - 1 : width], 0, -1)
 
 
 def _rfft2(image: jax.Array, size: Sequence[int]) -> jax.Array:

@@ -107,6 +107,8 @@ def defocus(
   `size` is the kernels' canvas, odd; larger radii are cut to it. Without it the largest radius has
   room, which only a concrete `depth` tells: under jit a missing `size` raises ValueError.
   """
+  if layers < 3:
+    raise ValueError(f'a scene is cut into 3 layers or more, not {layers}')
   spread = 1 - focus / depth  # below 0 before the focus
   if size is None:
     size = _canvas(aperture * spread)

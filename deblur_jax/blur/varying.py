@@ -37,7 +37,7 @@ class SpatiallyVarying:
     def add(total, patch):
       psf, start, high, wide = patch
       seen = _cut(extended, start, high.size + kh - 1, wide.size + kw - 1)
-      return _add(total, start, _window(high, wide, operators.valid(seen, psf))), None
+      return _add(total, start, _window(high, wide, _convolve(seen, psf, 0, 0))), None
 
     return jax.lax.scan(add, jnp.zeros_like(image), self._patches(image))[0]
 
@@ -49,8 +49,7 @@ class SpatiallyVarying:
     def add(total, patch):
       psf, start, high, wide = patch
       seen = _window(high, wide, _cut(image, start, high.size, wide.size))
-      spread = operators.extend(seen, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
-      return _add(total, start, operators.valid(spread, psf[::-1, ::-1])), None
+      return _add(total, start, _convolve(seen, psf[::-1, ::-1], kh - 1, kw - 1)), None
 
     total = jnp.zeros_like(self._extend(image))
     total, _ = jax.lax.scan(add, total, self._patches(image))
@@ -67,9 +66,7 @@ class SpatiallyVarying:
     return self.psfs.reshape(-1, *self.psfs.shape[2:]), starts, high, wide
 
   def _extend(self, image: jax.Array) -> jax.Array:
-    kh, kw = self.psfs.shape[-2:]
-    rows, columns = ((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2)
-    return operators.extend(image, rows, columns, self.boundary)
+    return operators.extend(image, *operators.margins(*self.psfs.shape[-2:]), self.boundary)
 
   def _check(self, image: jax.Array) -> None:
     operators.check_boundary(self.boundary)
@@ -79,6 +76,11 @@ class SpatiallyVarying:
         f'PSFs are [gy gx kh kw], at most one a pixel; {self.psfs.shape} do not suit images '
         f'{image.shape}'
       )
+
+
+def _convolve(patch: jax.Array, psf: jax.Array, rows: int, columns: int) -> jax.Array:
+  """`patch` convolved with zeros around it, so many rows and columns on either side."""
+  return operators.convolve(patch, psf, (rows, rows), (columns, columns), 'zero')
 
 
 def _cut(image: jax.Array, start: jax.Array, height: int, width: int) -> jax.Array:

@@ -2,11 +2,16 @@
 
 import argparse
 import contextlib
+import json
 import pathlib
+import shutil
 import sys
+import tempfile
 import time
 
 from deblur_jax.cli import values
+
+PIPE = '-'
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -17,15 +22,40 @@ def add(commands: argparse._SubParsersAction) -> None:
     description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF. '
     'What is in OUT already is skipped, so that the same command again finishes the job.',
   )
-  parser.add_argument('inputs', nargs='+', metavar='FILE_OR_FOLDER', help='pictures, or folders')
   parser.add_argument(
-    '-o', '--output', required=True, metavar='OUT', help='folder for the results, same names'
+    'inputs',
+    nargs='+',
+    metavar='FILE_OR_FOLDER',
+    help="pictures, folders, patterns such as '*.jpg', or - for standard input",
   )
   parser.add_argument(
-    '--weights', required=True, metavar='W', help="a run's folder or a .safetensors file"
+    '-o',
+    '--output',
+    default='restored',
+    metavar='OUT',
+    help='folder for the results, under the same names (restored); for one picture also a file, '
+    'or - for standard output',
+  )
+  parser.add_argument(
+    '--weights',
+    metavar='W',
+    help="shipped weights by name (general), a run's folder or a .safetensors file; "
+    'deblur-jax models lists them',
   )
   parser.add_argument(
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
+  )
+  parser.add_argument(
+    '--strength',
+    type=values.share,
+    default=1.0,
+    metavar='S',
+    help='blend of input (0) and result (1)',
+  )
+  parser.add_argument(
+    '--mask',
+    metavar='FILE',
+    help='grey picture of the same size: white is restored, black is left, grey blends',
   )
   parser.add_argument(
     '--tile', type=values.positive, metavar='N', help='side of the tiles; smaller takes less memory'
@@ -33,42 +63,162 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--self-ensemble', action='store_true', help='average over 8 turned copies: slower, smoother'
   )
+  parser.add_argument(
+    '--device', choices=values.DEVICES, help='what computes; by default the best there is'
+  )
+  parser.add_argument(
+    '--compare', action='store_true', help='before and after side by side, too: NAME.compare.png'
+  )
+  parser.add_argument(
+    '--strip', action='store_true', help='leave out EXIF, GPS, XMP and IPTC; the ICC profile stays'
+  )
   parser.add_argument('--overwrite', action='store_true', help='restore again what is in OUT')
+  parser.add_argument('--dry-run', action='store_true', help='tell what would be done, no more')
+  parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses there as JSON')
+  parser.add_argument(
+    '--shard',
+    type=values.part,
+    metavar='I/N',
+    help='only part I of N of the pictures, for as many machines',
+  )
   parser.set_defaults(run=_restore)
 
 
 def _restore(arguments: argparse.Namespace) -> int:
-  from deblur_jax import restore, sharding
+  with tempfile.TemporaryDirectory(prefix='deblur_jax_') as spare:
+    return _restore_with(arguments, pathlib.Path(spare))
 
-  output = pathlib.Path(arguments.output)
-  if output.exists() and not output.is_dir():
-    raise ValueError(f'{output}: -o takes a folder, and this is a file')
-  if not restore.plan(arguments.inputs, output, recursive=arguments.recursive):
-    hint = '' if arguments.recursive else '; -r looks in folders inside'
-    raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
+
+def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
+  """As the arguments say; `spare` is a folder for what comes in and goes out by pipes."""
+  from deblur_jax import restore, sharding, zoo
+
+  values.use_device(arguments.device)
+  todo = _plan(arguments, spare)
   sharding.keep_compiled()
   restorer = restore.load(
-    arguments.weights, tile=arguments.tile, self_ensemble=arguments.self_ensemble
+    _weights(arguments.weights or zoo.DEFAULT),
+    tile=arguments.tile,
+    self_ensemble=arguments.self_ensemble,
+    strength=arguments.strength,
   )
+  options = restore.Options(
+    overwrite=arguments.overwrite,
+    strip=arguments.strip,
+    compare=arguments.compare,
+    mask=arguments.mask,
+    dry_run=arguments.dry_run,
+  )
+  piped = arguments.output == PIPE
   begin = time.monotonic()
-  with _watch() as watch:
-    report = restore.restore_files(
-      arguments.inputs,
-      output,
-      restorer,
-      recursive=arguments.recursive,
-      overwrite=arguments.overwrite,
-      watch=watch,
-    )
-  counts = [f'{report.restored} restored']
-  counts += [f'{report.skipped} skipped (there already)'] if report.skipped else []
-  counts += [f'{report.failed} failed'] if report.failed else []
-  print(f'{", ".join(counts)} in {time.monotonic() - begin:.1f} s -> {output}')
+  with _watch(spare, sys.stderr if piped else sys.stdout) as watch:
+    try:
+      report = restore.restore_files(todo, restorer, options, watch=watch)
+    finally:
+      if arguments.report:
+        _write_report(arguments, restorer.method.name, watch.outcomes)
+  if piped and report.restored:
+    with open(todo[0].target, 'rb') as file:
+      shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+  elif not piped:
+    counts = [f'{report.restored} restored']
+    counts = [f'{report.count("planned")} to restore'] if arguments.dry_run else counts
+    counts += [f'{report.skipped} skipped (there already)'] if report.skipped else []
+    counts += [f'{report.failed} failed'] if report.failed else []
+    took = '' if arguments.dry_run else f' in {time.monotonic() - begin:.1f} s'
+    print(f'{", ".join(counts)}{took} -> {arguments.output}')
   return 1 if report.failed else 0
 
 
+def _plan(arguments: argparse.Namespace, spare: pathlib.Path) -> list:
+  """The jobs; ValueError where the arguments do not go together."""
+  from deblur_jax import jobs
+
+  output = pathlib.Path(arguments.output)
+  if arguments.output == PIPE:
+    output = spare / 'out'
+    if sys.stdout.isatty() and not arguments.dry_run:
+      raise ValueError('-o -: the picture would go to the terminal; add > FILE or | COMMAND')
+  elif output.exists() and not output.is_dir() and not jobs.names_a_file(output):
+    raise ValueError(f'{output}: -o takes a folder, and this is a file')
+  if arguments.report and not pathlib.Path(arguments.report).absolute().parent.is_dir():
+    raise ValueError(f'{arguments.report}: no such folder to write the report to')
+  inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
+  todo = jobs.plan(inputs, output, recursive=arguments.recursive)
+  if not todo:
+    hint = '' if arguments.recursive else '; -r looks in folders inside'
+    raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
+  one_only = {
+    '-o -': arguments.output == PIPE,
+    '--mask': arguments.mask is not None,
+    f'-o {output}, a file,': jobs.names_a_file(output),
+  }
+  for what, given in one_only.items():
+    if given and len(todo) > 1:
+      raise ValueError(f'{what} goes with a single picture, and here are {len(todo)}')
+  return jobs.shard(todo, *arguments.shard) if arguments.shard else todo
+
+
+def _standard_input(spare: pathlib.Path) -> pathlib.Path:
+  """A file with what comes in, named by the kind of picture that it is."""
+  from deblur_jax import pictures
+
+  path = spare / 'stdin'
+  with open(path, 'wb') as file:
+    shutil.copyfileobj(sys.stdin.buffer, file)
+  with contextlib.suppress(ValueError):  # What is no picture is told with all other failures.
+    kind = pictures.read(path).kind
+    suffix = next(suffix for suffix, one in pictures.SUFFIXES.items() if one == kind)
+    path = path.rename(path.with_suffix(suffix))
+  return path
+
+
+def _weights(name: str) -> str:
+  """`name`, or ValueError where it is the default and there is nothing of that name."""
+  from deblur_jax import zoo
+
+  if name == zoo.DEFAULT and name not in zoo.shipped() and not pathlib.Path(name).exists():
+    raise ValueError(
+      f'no weights {name!r} in this installation: give --weights, '
+      "a run's folder or a .safetensors file (deblur-jax models lists what there is)"
+    )
+  return name
+
+
+def _write_report(arguments: argparse.Namespace, method: str, outcomes: list) -> None:
+  import jax
+
+  import deblur_jax
+  from deblur_jax import atomic
+
+  files = []
+  for outcome in outcomes:
+    height, width = outcome.size or (None, None)
+    told = {'source': str(outcome.source), 'target': str(outcome.target), 'status': outcome.status}
+    told |= {'message': outcome.message} if outcome.message else {}
+    told |= {'height': height, 'width': width, 'tiles': outcome.tiles} if outcome.size else {}
+    if outcome.diagnosis:
+      told |= {'seconds': round(outcome.seconds, 3), 'notes': outcome.notes}
+      told['diagnosis'] = outcome.diagnosis.plain()
+    files.append(told)
+  report = {
+    'version': deblur_jax.__version__,
+    'weights': arguments.weights or method,
+    'device': jax.devices()[0].device_kind,
+    'strength': arguments.strength,
+    'self_ensemble': arguments.self_ensemble,
+    'files': files,
+  }
+  atomic.write_text(arguments.report, json.dumps(report, indent=2, ensure_ascii=False) + '\n')
+
+
 class Lines:
-  """Tells how it goes in plain lines: results to standard output, failures to standard error."""
+  """Tells how it goes in plain lines: results to `output`, failures to standard error."""
+
+  def __init__(self, spare: pathlib.Path, output):
+    self.outcomes = []
+    self._spare, self._output = spare, output
 
   def start(self, pixels: int) -> None:
     pass
@@ -77,38 +227,54 @@ class Lines:
     pass
 
   def finish(self, outcome) -> None:
-    if outcome.status == 'restored':
-      print(f'{outcome.source} -> {outcome.target} ({outcome.seconds:.1f} s)', flush=True)
-    elif outcome.status == 'failed':
-      print(f'{outcome.source}: {outcome.message}', file=sys.stderr, flush=True)
+    self.outcomes.append(outcome)
+    for line in self.lines(outcome):
+      print(line, file=sys.stderr if outcome.status == 'failed' else self._output, flush=True)
 
-
-class Bar:
-  """Tells how it goes by a progress bar with the time left, and failures in lines above it."""
-
-  def __init__(self, progress):
-    self.progress = progress
-    self.task = None
-
-  def start(self, pixels: int) -> None:
-    self.task = self.progress.add_task('restoring', total=pixels)
-
-  def advance(self, pixels: int) -> None:
-    self.progress.advance(self.task, pixels)
-
-  def finish(self, outcome) -> None:
+  def lines(self, outcome) -> list[str]:
+    """What is told of a file."""
+    name = self._shown(outcome.source)
     if outcome.status == 'failed':
-      line = f'{outcome.source}: {outcome.message}'
-      self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-    elif self.task is not None:
-      self.progress.update(self.task, description=outcome.source.name)
+      return [f'{name}: {outcome.message}']
+    if outcome.status == 'planned':
+      height, width = outcome.size
+      cut = f', {outcome.tiles} tiles' if outcome.tiles > 1 else ''
+      return [f'{name} -> {self._shown(outcome.target)} ({width}x{height}{cut})']
+    if outcome.status == 'skipped':
+      return []
+    notes = [f'  {note}' for note in outcome.notes]
+    return [f'{name}: {outcome.diagnosis} ({outcome.seconds:.1f} s)', *notes]
+
+  def _shown(self, path: pathlib.Path) -> str:
+    if self._spare not in path.parents:
+      return str(path)
+    return 'standard output' if path.parent.name == 'out' else 'standard input'
+
+
+class Bar(Lines):
+  """Tells how it goes by a progress bar with the time left, and lines above it."""
+
+  def __init__(self, spare: pathlib.Path, output, progress):
+    super().__init__(spare, output)
+    self._progress, self._task = progress, None
+
+  def start(self, pixels: int) -> None:
+    self._task = self._progress.add_task('restoring', total=pixels)
+
+  def advance(self, pixels: int) -> None:
+    self._progress.advance(self._task, pixels)
+
+  def finish(self, outcome) -> None:
+    self.outcomes.append(outcome)
+    for line in self.lines(outcome):
+      self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def _watch():
+def _watch(spare: pathlib.Path, output):
   """A progress bar on a terminal, plain lines elsewhere."""
   if not sys.stderr.isatty():
-    yield Lines()
+    yield Lines(spare, output)
     return
   from rich.console import Console
   from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -119,5 +285,5 @@ def _watch():
     TaskProgressColumn(),
     TimeRemainingColumn(),
   )
-  with Progress(*columns, console=Console(stderr=True)) as progress:
-    yield Bar(progress)
+  with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    yield Bar(spare, output, progress)

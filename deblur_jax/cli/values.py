@@ -1,6 +1,8 @@
-"""What the commands' options take, for argparse; wrong values are told in one line."""
+"""What the commands' options take; wrong values are told in one line."""
 
 import argparse
+
+DEVICES = ('cpu', 'gpu', 'tpu')
 
 
 def positive(text: str) -> int:
@@ -8,3 +10,45 @@ def positive(text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
     raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels')
   return int(text)
+
+
+def share(text: str) -> float:
+  """A number from 0 to 1."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = -1.0
+  if not 0 <= value <= 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+  return value
+
+
+def part(text: str) -> tuple[int, int]:
+  """(index, count) of a part such as '2/4', the second of four."""
+  index, _, count = text.partition('/')
+  numbers = index.isdecimal() and count.isdecimal()
+  if not numbers or not 1 <= int(index) <= int(count):
+    raise argparse.ArgumentTypeError(f'{text!r} is no part such as 1/4, up to 4/4')
+  return int(index), int(count)
+
+
+def use_device(name: str | None) -> None:
+  """Makes JAX compute on 'cpu', 'gpu' or 'tpu', before it has started; None leaves it the choice.
+
+  Raises ValueError where there is no such device.
+  """
+  import jax
+
+  if name is None:
+    return
+  if name == 'cpu':
+    jax.config.update('jax_platforms', 'cpu')
+    return
+  try:
+    jax.config.update('jax_default_device', jax.devices(name)[0])
+  except RuntimeError:
+    extra = 'cuda' if name == 'gpu' else 'tpu'
+    raise ValueError(
+      f'--device {name}: JAX finds none here, only {jax.default_backend()}; '
+      f"pip install 'deblur-jax[{extra}]' adds support for one"
+    ) from None

@@ -1,0 +1,151 @@
+"""EXIF of TIFF files, which libvips leaves behind: from one file to another.
+
+TIFF 6.0, BigTIFF and EXIF 2.32, section 4.6.2: a directory is a list of entries (tag, type, count,
+values), with the values elsewhere in the file where they are too long; EXIF and GPS are directories
+of their own that an entry points to.
+"""
+
+import contextlib
+import os
+import struct
+from typing import BinaryIO, NamedTuple
+
+Path = str | os.PathLike[str]
+
+TEXTS = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
+"""Description, maker, model, software, date, artist, computer, rating, copyright, Windows' own."""
+
+DIRECTORIES = (34665, 34853, 40965)
+"""EXIF, GPS and, inside EXIF, interoperability."""
+
+DROPPED = (40962, 40963)
+"""The picture's sides, which TIFF has elsewhere and turning upright exchanges."""
+
+LONG, UNSIGNED_64 = 4, 16
+
+ITEM = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
+ITEM |= {16: 8, 17: 8, 18: 8}
+"""Type -> bytes of the numbers that it is made of; a fraction is made of two."""
+
+FRACTIONS = (5, 10)
+
+
+class Layout(NamedTuple):
+  """How a file writes numbers."""
+
+  order: str
+  """'<' or '>'"""
+  head: str
+  """Of the number of entries in a directory."""
+  entry: str
+  """Of an entry, up to its values."""
+  pointer: str
+
+  def pack(self, form: str, *values: int) -> bytes:
+    return struct.pack(self.order + form, *values)
+
+
+class Entry(NamedTuple):
+  """Values of a tag, as bytes in the order of the file they come from, or a directory."""
+
+  kind: int
+  values: bytes
+  inside: dict[int, 'Entry'] | None = None
+
+
+def carry(source: Path, target: Path) -> None:
+  """Adds the EXIF of one TIFF file to another, in place; none where it cannot be read.
+
+  Takes descriptive tags of the main directory, and the EXIF and GPS directories.
+  """
+  with contextlib.suppress(struct.error), open(source, 'rb') as file:
+    from_layout, at = _begin(file)
+    found = _directory(file, from_layout, at)
+    carried = {tag: entry for tag, entry in found.items() if tag in (*TEXTS, *DIRECTORIES)}
+    if not carried:
+      return
+    with open(target, 'rb+') as written:
+      layout, at = _begin(written)
+      own = _directory(written, layout, at)
+      added = {tag: _ordered(entry, from_layout, layout) for tag, entry in carried.items()}
+      end = written.seek(0, os.SEEK_END)
+      start = end + end % 2
+      written.write(b'\0' * (start - end) + _packed(added | own, layout, start))
+      written.seek(8 if layout.pointer == 'Q' else 4)
+      written.write(layout.pack(layout.pointer, start))
+
+
+def _begin(file: BinaryIO) -> tuple[Layout, int]:
+  """The layout of a file, and where its first directory is; struct.error where it is no TIFF."""
+  start = file.read(16)
+  order = {b'II': '<', b'MM': '>'}.get(start[:2])
+  if order is None:
+    raise struct.error('no TIFF')
+  (version,) = struct.unpack_from(order + 'H', start, 2)
+  if version == 43:
+    return Layout(order, 'Q', 'HHQ', 'Q'), struct.unpack_from(order + 'Q', start, 8)[0]
+  return Layout(order, 'H', 'HHI', 'I'), struct.unpack_from(order + 'I', start, 4)[0]
+
+
+def _directory(file: BinaryIO, layout: Layout, at: int, depth: int = 0) -> dict[int, Entry]:
+  """The entries of the directory at `at`; those that make no sense are left out."""
+  room, whole = struct.calcsize('=' + layout.pointer), os.fstat(file.fileno()).st_size
+  form = struct.Struct(f'{layout.order}{layout.entry}{room}s')
+  file.seek(at)
+  head = struct.Struct(layout.order + layout.head)
+  (count,) = head.unpack(file.read(head.size))
+  raw = file.read(min(count, 4096) * form.size)
+  found = {}
+  for tag, kind, number, inline in form.iter_unpack(raw):
+    length = ITEM.get(kind, 0) * number * (2 if kind in FRACTIONS else 1)
+    if not 0 < length <= whole:
+      continue
+    (place,) = struct.unpack(layout.order + layout.pointer, inline)
+    if tag in DIRECTORIES:
+      place = struct.unpack_from(layout.order + 'I', inline)[0] if kind == LONG else place
+      if depth < 2:
+        found[tag] = Entry(kind, b'', _directory(file, layout, place, depth + 1))
+      continue
+    if length > room:
+      file.seek(place)
+      inline = file.read(length)
+    if len(inline) >= length:
+      found[tag] = Entry(kind, inline[:length])
+  return found
+
+
+def _ordered(entry: Entry, given: Layout, wanted: Layout) -> Entry:
+  """`entry` with its numbers in the byte order of another file."""
+  if entry.inside is not None:
+    inside = {
+      tag: _ordered(one, given, wanted) for tag, one in entry.inside.items() if tag not in DROPPED
+    }
+    return Entry(UNSIGNED_64 if wanted.pointer == 'Q' else LONG, b'', inside)
+  size = ITEM[entry.kind]
+  if given.order == wanted.order or size == 1:
+    return entry
+  turned = (entry.values[i : i + size][::-1] for i in range(0, len(entry.values), size))
+  return Entry(entry.kind, b''.join(turned))
+
+
+def _packed(entries: dict[int, Entry], layout: Layout, at: int) -> bytes:
+  """A directory that is to lie at `at`, followed by all that it points to."""
+  room = struct.calcsize('=' + layout.pointer)
+  size = struct.calcsize(layout.order + layout.entry) + room
+  head = layout.pack(layout.head, len(entries))
+  behind = at + len(head) + len(entries) * size + room
+  table, rest = head, b''
+  for tag, entry in sorted(entries.items()):
+    rest += b'\0' * ((behind + len(rest)) % 2)
+    place = behind + len(rest)
+    values, number = entry.values, 1
+    if entry.inside is not None:
+      rest += _packed(entry.inside, layout, place)
+      values = layout.pack(layout.pointer, place)
+    else:
+      number = len(values) // ITEM[entry.kind] // (2 if entry.kind in FRACTIONS else 1)
+      if len(values) > room:
+        rest += values
+        values = layout.pack(layout.pointer, place)
+    table += layout.pack(layout.entry, tag, entry.kind, number) + values.ljust(room, b'\0')
+  return table + layout.pack(layout.pointer, 0) + rest

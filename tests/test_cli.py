@@ -1,0 +1,273 @@
+"""The commands restore, models and doctor, as people call them."""
+
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from deblur_jax import cli, models, weights, zoo
+from deblur_jax.cli import doctor
+
+
+@pytest.fixture(scope='session')
+def brighter(tmp_path_factory):
+  """A weights file of an SRCNN that adds a quarter: one pixel of each kernel is 1."""
+  params = jax.tree.map(
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype), zoo.shapes(models.make('srcnn'))
+  )
+  for layer in params.values():
+    kernel = layer['kernel'] if 'kernel' in layer else layer['conv']['kernel']
+    for channel in range(3):
+      kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, channel, channel] = 1
+  params['conv3']['bias'] += 0.25
+  path = tmp_path_factory.mktemp('weights') / 'brighter.safetensors'
+  manifest = {
+    'network': 'srcnn',
+    'arguments': {},
+    'steps': 1200,
+    'license': 'Apache-2.0',
+    'scores': {'gopro': {'psnr': 31.5, 'ssim': 0.912}, 'kodak/psnr': 29.123},
+  }
+  weights.write(path, params, manifest)
+  return str(path)
+
+
+def picture(height=40, width=60, seed=0):
+  """Values up to 177, so that a quarter more is not clipped."""
+  y, x = np.mgrid[:height, :width]
+  planes = [97 + 80 * np.sin(y / 9 + c) * np.cos(x / (7 + c) + seed) for c in range(3)]
+  return np.stack(planes, -1).astype(np.uint8)
+
+
+def png(image):
+  file = io.BytesIO()
+  PIL.Image.fromarray(image).save(file, 'png')
+  return file.getvalue()
+
+
+def pixels(path):
+  with PIL.Image.open(path) as image:
+    return np.asarray(image)
+
+
+def more(image, strength=1.0):
+  return np.rint(image + strength * 63.75).astype(np.uint8)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+  """The current folder, with two sound pictures, one that is none, and one deeper."""
+  monkeypatch.chdir(tmp_path)
+  for name in ('a.png', 'b.png'):
+    (tmp_path / name).write_bytes(png(picture()))
+  (tmp_path / 'text.png').write_text('hello ' * 50)
+  (tmp_path / 'deeper').mkdir()
+  (tmp_path / 'deeper/c.png').write_bytes(png(picture(150, 250)))
+  return tmp_path
+
+
+def call(capsys, *arguments):
+  """(exit code, lines to standard output, lines to standard error)."""
+  code = cli.main(list(arguments))
+  out, err = capsys.readouterr()
+  return code, out.splitlines(), err.splitlines()
+
+
+def test_restore_tells_each_file_and_exits_with_1(here, brighter, capsys):
+  code, out, err = call(capsys, 'restore', '*.png', 'none.jpg', '--weights', brighter)
+  assert code == 1
+  assert out[0].startswith('a.png: ') and 'sharpness' in out[0] and out[0].endswith(' s)')
+  assert out[-1].startswith('2 restored, 2 failed in ') and out[-1].endswith(' -> restored')
+  assert sorted(err) == ['none.jpg: no such file or folder', 'text.png: not a picture']
+  np.testing.assert_array_equal(pixels('restored/b.png'), more(picture()))
+
+  again = ['restore', 'a.png', 'b.png', 'deeper', '--weights', brighter, '--tile', '64']
+  code, out, err = call(capsys, *again, '--self-ensemble')
+  assert (code, err) == (0, [])
+  assert out[-1].startswith('1 restored, 2 skipped (there already) in ')
+  np.testing.assert_array_equal(pixels('restored/c.png'), more(picture(150, 250)))
+  assert max(map(len, out)) <= 80
+
+
+def test_report_has_outcomes_and_diagnoses(here, brighter, capsys):
+  call(
+    capsys, 'restore', '.', '-r', '--weights', brighter, '--report', 'told.json', '--device', 'cpu'
+  )
+  told = json.loads(pathlib.Path('told.json').read_text())
+  assert told['weights'] == brighter and told['device'] == 'cpu' and told['strength'] == 1
+  files = {one['source']: one for one in told['files']}
+  assert set(files) == {'a.png', 'b.png', 'text.png', 'deeper/c.png'}
+  assert files['text.png']['status'] == 'failed'
+  assert files['text.png']['message'] == 'not a picture'
+  one = files['deeper/c.png']
+  assert (one['status'], one['height'], one['width'], one['tiles']) == ('restored', 150, 250, 1)
+  assert any(note.startswith('colors drift: red +25.') for note in one['notes'])
+  assert set(one['diagnosis']) >= {'blur', 'confidence', 'sharpness_before', 'reblurred_psnr'}
+
+
+def test_strength_mask_compare_and_strip(here, brighter, capsys):
+  weights_ = ['--weights', brighter]
+  assert call(capsys, 'restore', 'a.png', *weights_, '-o', 'half', '--strength', '0.5')[0] == 0
+  np.testing.assert_array_equal(pixels('half/a.png'), more(picture(), 0.5))
+  mask = np.zeros((40, 60), np.uint8)
+  mask[:20] = 255
+  pathlib.Path('mask.png').write_bytes(png(mask))
+  options = ['--mask', 'mask.png', '--compare', '--strip']
+  assert call(capsys, 'restore', 'a.png', *weights_, '-o', 'new.png', *options)[0] == 0
+  expected = np.concatenate([more(picture())[:20], picture()[20:]])
+  np.testing.assert_array_equal(pixels('new.png'), expected)
+  np.testing.assert_array_equal(pixels('new.png.compare.png')[-40:, -60:], expected)
+
+
+def test_a_dry_run_tells_and_does_nothing(here, brighter, capsys):
+  before = sorted(here.rglob('*'))
+  command = ['restore', '.', '-r', '--weights', brighter, '--tile', '64', '--dry-run']
+  code, out, err = call(capsys, *command)
+  assert code == 1 and err == ['text.png: not a picture']
+  # Tiles of 64 that overlap by 12: three over 150 pixels, five over 250.
+  assert out == [
+    'a.png -> restored/a.png (60x40)',
+    'b.png -> restored/b.png (60x40)',
+    'deeper/c.png -> restored/deeper/c.png (250x150, 15 tiles)',
+    '3 to restore, 1 failed -> restored',
+  ]
+  assert sorted(here.rglob('*')) == before
+
+
+def test_shards_do_all_between_them(here, brighter, capsys):
+  for part in ('1/3', '2/3', '3/3'):
+    call(capsys, 'restore', '.', '-r', '--weights', brighter, '--shard', part)
+  _, out, _ = call(capsys, 'restore', '.', '-r', '--weights', brighter)
+  assert out[-1].startswith('0 restored, 3 skipped')
+
+
+def piped(*arguments, given=b''):
+  command = [sys.executable, '-c', 'import sys; from deblur_jax import cli; sys.exit(cli.main())']
+  return subprocess.run([*command, *arguments], input=given, capture_output=True, check=False)
+
+
+def test_pipes_carry_the_picture_and_nothing_else(here, brighter):
+  done = piped('restore', '-', '-o', '-', '--weights', brighter, given=png(picture()))
+  assert done.returncode == 0
+  np.testing.assert_array_equal(pixels(io.BytesIO(done.stdout)), more(picture()))
+  assert done.stderr.decode().startswith('standard input: ')
+  done = piped('restore', '-', '-o', '-', '--weights', brighter, given=b'no picture')
+  assert (done.returncode, done.stdout) == (1, b'')
+  assert done.stderr.decode() == 'standard input: not a picture\n'
+
+
+def test_standard_input_to_a_folder_is_named_by_its_kind(here, brighter, capsys, monkeypatch):
+  class Piped:
+    buffer = io.BytesIO(png(picture()))
+
+  monkeypatch.setattr(sys, 'stdin', Piped)
+  assert call(capsys, 'restore', '-', '--weights', brighter)[0] == 0
+  np.testing.assert_array_equal(pixels('restored/stdin.png'), more(picture()))
+
+
+def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys):
+  weights.write('odd.safetensors', {'a': np.zeros(3)}, {'network': 'nothing'})
+  manifest = {'network': 'srcnn', 'arguments': {}}
+  weights.write('small.safetensors', {'a': np.zeros(3)}, manifest)
+  weights.write('new.safetensors', {'a': np.zeros(3)}, manifest | {'network': 'later'})
+  (here / 'file.txt').write_text('text')
+  (here / 'empty').mkdir()
+  good = ['--weights', brighter]
+  wrong = {
+    "no weights 'general' in this installation: give --weights": ['a.png'],
+    'no such weights': ['a.png', '--weights', 'nowhere'],
+    'no weights.safetensors in this folder': ['a.png', '--weights', 'empty'],
+    'not a safetensors file': ['a.png', '--weights', 'file.txt'],
+    "no 'arguments' entry": ['a.png', '--weights', 'odd.safetensors'],
+    '1 extra': ['a.png', '--weights', 'small.safetensors'],
+    "no network 'later'": ['a.png', '--weights', 'new.safetensors'],
+    'this is a file': ['a.png', '-o', 'file.txt', *good],
+    'no pictures in empty; -r looks': ['empty', *good],
+    'too small': ['a.png', '--tile', '4', *good],
+    '-o - goes with a single picture': ['a.png', 'b.png', '-o', '-', *good],
+    '-o new.png, a file, goes with a single picture': ['a.png', 'b.png', '-o', 'new.png', *good],
+    '--mask goes with a single picture': ['a.png', 'b.png', '--mask', 'a.png', *good],
+    'no such folder to write the report to': ['a.png', '--report', 'none/r.json', *good],
+    '--device tpu: JAX finds none here': ['a.png', '--device', 'tpu', *good],
+  }
+  for message, arguments in wrong.items():
+    code, out, err = call(capsys, 'restore', *arguments)
+    assert (code, out, len(err)) == (2, [], 1), message
+    assert message in err[0], err
+  assert not (here / 'restored').exists()
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    ['restore'],
+    ['retsore'],
+    [],
+    ['restore', 'a', '--strength', '1.5'],
+    ['restore', 'a', '--shard', '0/4'],
+    ['restore', 'a', '--shard', '5/4'],
+    ['restore', 'a', '--shard', 'half'],
+    ['restore', 'a', '--device', 'abacus'],
+    ['restore', 'a', '--tile', '-3'],
+  ],
+)
+def test_what_cannot_be_parsed_is_refused(arguments, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cli.main(arguments)
+  assert stop.value.code == 2
+
+
+def test_shipped_weights_are_taken_by_themselves(here, brighter, capsys, monkeypatch):
+  monkeypatch.setattr(zoo, 'SHIPPED', here / 'weights')
+  (here / 'weights').mkdir()
+  shutil.copy(brighter, here / 'weights/general.safetensors')
+  assert call(capsys, 'restore', 'a.png')[0] == 0
+  np.testing.assert_array_equal(pixels('restored/a.png'), more(picture()))
+
+
+def test_models_lists_weights_and_networks_in_80_columns(here, brighter, capsys, monkeypatch):
+  monkeypatch.setattr(zoo, 'SHIPPED', here / 'none')
+  monkeypatch.setattr(models, 'names', lambda: ['nafnet', 'srcnn'])  # The others take their time.
+  (here / 'runs/my-run').mkdir(parents=True)
+  shutil.copy(brighter, here / 'runs/my-run/weights.safetensors')
+  (here / 'runs/broken').mkdir()
+  (here / 'runs/broken/weights.safetensors').write_bytes(b'x')
+  code, out, _ = call(capsys, 'models')
+  assert code == 0 and max(map(len, out)) <= 80
+  assert out[:2] == ['Weights in the package (--weights NAME)', '  none']
+  listed = ' '.join(' '.join(out).split())
+  assert (
+    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0, gopro/psnr 31.5, '
+    'gopro/ssim 0.912, kodak/psnr 29.12' in listed
+  )
+  assert 'broken: not a safetensors file' in listed
+  assert 'nafnet default 17,111,907 16 approximate' in listed
+  assert 'srcnn 9-5-5 69,251 1 exact' in listed
+  assert 'smoke' not in listed
+
+
+def test_doctor_passes_and_fails_by_its_self_test(capsys, monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  code, out, _ = call(capsys, 'doctor')
+  told = dict(line.split(None, 1) for line in out)
+  assert code == 0
+  assert told['jax'] == jax.__version__ and told['libvips'].startswith('8.')
+  assert told['devices'].startswith('cpu') and 'GB' in told['free']
+  assert told['self'].startswith('test passed in') or 'passed in' in told['self']
+
+  monkeypatch.setattr(doctor, 'self_test', lambda: 0.1)
+  assert call(capsys, 'doctor')[0] == 1
+
+  def broken():
+    raise ValueError('a picture did not come back\nand more')
+
+  monkeypatch.setattr(doctor, 'self_test', broken)
+  code, out, _ = call(capsys, 'doctor')
+  assert code == 1 and out[-1].endswith('FAILED: a picture did not come back')
