@@ -13,10 +13,10 @@ middle 80 % in brackets):
   motion of 9 and 25 pixels      told as 11 (9 to 12) and 26 (23 to 31), angle within 10 degrees
 
 With 3 % noise widths come out by up to 60 % too large, half of the short motions as mixed, and
-sharp pictures as blurred by 1 pixel; with 1 % four in ten of the sharp ones still are. It fails, too,
-where edges are soft by themselves (fur, fog), where blur differs from place to place, and on real
-shakes, whose trails are thin and sharp: their direction is right and their length far too small.
-`confidence` tells some of this, and is no probability.
+sharp pictures as blurred by 1 pixel; with 1 % four in ten of the sharp ones still are. It fails,
+too, where edges are soft by themselves (fur, fog), where blur differs from place to place, and on
+real shakes, whose trails are thin and sharp: their direction is right and their length far too
+small. `confidence` tells some of this, and is no probability.
 """
 
 from collections.abc import Callable, Sequence
