@@ -1,10 +1,9 @@
-"""Mixed real-life blur, for the weights `general` in the package; `restore_mobile.py` is its small
-sister.
+"""Mixed real-life blur, to restore any photograph; `restore_mobile.py` is its small sister.
 
   python -m deblur_jax.main --config=configs/restore_general.py      a trial, minutes on two cores
 
-The weights themselves take photographs and a film of high-speed frames, averaged into pairs as
-GoPro was made, in linear light and not:
+The real thing takes photographs and a film of high-speed frames, averaged into pairs as GoPro was
+made, of the values in the files and in linear light:
 
   deblur-jax blur FRAMES -o film --frames 11 --step 3 --test 0
   deblur-jax blur FRAMES -o film_gamma --frames 9 --step 3 --test 0 --response gamma

@@ -31,6 +31,7 @@ import numpy as np
 
 from deblur_jax.blur import estimate
 from deblur_jax.metrics import sharpness
+from deblur_jax.pictures import as_float
 
 SIDE = 128
 GRID, SMALL_GRID = 6, 2
@@ -148,7 +149,7 @@ def windows(shape: Sequence[int], rows: Callable[[int, int], np.ndarray]) -> np.
     strip = rows(int(top), int(min(top + SIDE, height)))[..., : channels - (channels in (2, 4))]
     for left in np.linspace(0, max(width - SIDE, 0), grid).round().astype(int):
       found.append(np.pad(strip[:, left : left + SIDE], missing, 'symmetric'))
-  colors = _parts(np.stack(found))
+  colors = as_float(np.stack(found))
   return np.repeat(colors, 3, -1) if colors.shape[-1] == 1 else colors
 
 
@@ -263,9 +264,3 @@ def _warnings(found: Blur, changed: Change) -> list[str]:
   if share > CLIPPED:
     told.append(f'{100 * share:.1f} % of the values are clipped to black or white')
   return told
-
-
-def _parts(pixels: np.ndarray) -> np.ndarray:
-  """float32, integers in parts of their range."""
-  scale = np.iinfo(pixels.dtype).max if pixels.dtype.kind == 'u' else 1
-  return pixels.astype(np.float32) / np.float32(scale)

@@ -206,6 +206,12 @@ def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
 
 
+def as_float(pixels: np.ndarray) -> np.ndarray:
+  """float32: integers as parts of their range, floats as they are."""
+  scale = np.iinfo(pixels.dtype).max if pixels.dtype.kind == 'u' else 1
+  return pixels.astype(np.float32) / np.float32(scale)
+
+
 def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
   raw = math.prod(like.shape) * like.dtype.itemsize
   if like.kind == 'jpeg':

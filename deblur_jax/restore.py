@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from deblur_jax import diagnosis, jobs, pictures, tiling, zoo
+from deblur_jax.pictures import as_float
 
 Path = str | os.PathLike[str]
 Note = Callable[[str], None]
@@ -87,8 +88,8 @@ class Restorer:
       restored = np.array(images[which, rows])
       kept = restored[..., : _colors(restored)]
       if mask is not None or self.strength != 1:
-        weight = self.strength * (1 if mask is None else _as_float(mask[:, rows]))
-        before = _as_float(kept)
+        weight = self.strength * (1 if mask is None else as_float(mask[:, rows]))
+        before = as_float(kept)
         colors = before + weight * (colors - before)
       kept[...] = _quantized(colors, kept.dtype)
       yield (which, rows), restored
@@ -306,18 +307,12 @@ def _on_colors(restore: Callable) -> Callable[[np.ndarray], np.ndarray]:
   """`restore` for images as stored: `[b h w 1..4]` of any dtype -> `[b h w 1 or 3]` float32."""
 
   def run(images: np.ndarray) -> np.ndarray:
-    colors = _as_float(images[..., : _colors(images)])
+    colors = as_float(images[..., : _colors(images)])
     if colors.shape[-1] == 3:
       return restore(colors)
     return (restore(np.repeat(colors, 3, -1)) @ LUMA)[..., None]
 
   return run
-
-
-def _as_float(images: np.ndarray) -> np.ndarray:
-  """float32, integers in parts of their range."""
-  scale = np.iinfo(images.dtype).max if images.dtype.kind == 'u' else 1
-  return images.astype(np.float32) / np.float32(scale)
 
 
 def _quantized(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:

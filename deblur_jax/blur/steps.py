@@ -4,6 +4,7 @@ A step is a frozen dataclass. Every field of type `Value` is a number, or a rang
 each image draws its own value from, uniformly.
 """
 
+import abc
 import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -65,27 +66,27 @@ class Step:
     return drawn
 
 
-class KernelStep(Step):
+class KernelStep(Step, abc.ABC):
   """A step that blurs by a random PSF, in linear light."""
 
   @property
+  @abc.abstractmethod
   def size(self) -> int:
     """Side of the smallest canvas, odd, that holds every kernel of the step."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def psf(self, size: int, **values: jax.Array) -> jax.Array:
     """The kernel `[size size]` of the values that were drawn."""
-    raise NotImplementedError
 
 
-class PixelStep(Step):
+class PixelStep(Step, abc.ABC):
   """A step that turns an image into another, in linear light or encoded."""
 
   linear: ClassVar[bool] = True
 
+  @abc.abstractmethod
   def __call__(self, image: jax.Array, **values: jax.Array) -> jax.Array:
     """The image `[h w c]` after the step, by the values that were drawn."""
-    raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

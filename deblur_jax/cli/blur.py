@@ -6,6 +6,8 @@ import pathlib
 import sys
 import time
 
+from deblur_jax.cli import values
+
 MIX = (
   'shake(9..31) or motion(5..25) or bokeh(2..6) or camera or objects'
   ' | poisson | saturate | jpeg(80..95)'
@@ -31,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder of the data set')
   parser.add_argument(
     '--test',
-    type=_share,
+    type=values.share,
     default=0.1,
     metavar='SHARE',
     help='to hold out for testing, unless in folders train and test already (0.1)',
@@ -39,15 +41,19 @@ def add(commands: argparse._SubParsersAction) -> None:
   mixed = parser.add_argument_group('pictures, blurred by a mix')
   mixed.add_argument('--mix', metavar='TEXT', help='how to blur; see below')
   mixed.add_argument('--seed', type=_whole, metavar='N', help='of all that is drawn (0)')
-  mixed.add_argument('--copies', type=_count, metavar='N', help='pairs of each picture (1)')
+  mixed.add_argument(
+    '--copies', type=values.positive, metavar='N', help='pairs of each picture (1)'
+  )
   films = parser.add_argument_group('films, folders of high-speed frames that are averaged')
   films.add_argument(
     '--frames',
-    type=_count,
+    type=values.positive,
     metavar='N',
     help='frames of a pair, an odd number: the middle is sharp',
   )
-  films.add_argument('--step', type=_count, metavar='N', help='frames from pair to pair (as many)')
+  films.add_argument(
+    '--step', type=values.positive, metavar='N', help='frames from pair to pair (as many)'
+  )
   films.add_argument(
     '--response',
     choices=('linear', 'gamma'),
@@ -96,23 +102,7 @@ def _blur(arguments: argparse.Namespace) -> int:
   return 1 if counts['failed'] else 0
 
 
-def _count(text: str) -> int:
-  if not text.isdecimal() or int(text) < 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 up')
-  return int(text)
-
-
 def _whole(text: str) -> int:
   if not text.isdecimal() or int(text) >= 2**32:
     raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 up to 4294967295')
   return int(text)
-
-
-def _share(text: str) -> float:
-  try:
-    share = float(text)
-  except ValueError:
-    share = -1.0
-  if not 0 <= share <= 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is not a share from 0 to 1')
-  return share

@@ -6,9 +6,9 @@ DEVICES = ('cpu', 'gpu', 'tpu')
 
 
 def positive(text: str) -> int:
-  """A whole number of pixels from 1 up."""
+  """A whole number from 1 up."""
   if not text.isdecimal() or int(text) < 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 up')
   return int(text)
 
 

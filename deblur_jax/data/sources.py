@@ -4,7 +4,7 @@
 |---|---|---|
 | `builtin` | photographs of scikit-image and dead leaves; sharp | none |
 | `sharp` | a folder of sharp pictures | any layout, or with train/ and test/ |
-| `pairs` | blurred and sharp, matched by name | blur/ and sharp/, or scenes that hold both |
+| `pairs` | blurred and sharp, matched by name | blur/ or blur_gamma/ and sharp/, in scenes or not |
 | `gopro/blur`, `gopro/blur_gamma` | GoPro | TFDS's data directory |
 | `hide` | HIDE | the same |
 | `realblur/j`, `realblur/r` | RealBlur | the same |
