@@ -122,9 +122,9 @@ def track(items: Iterable[T], what: str, *, total: int | None = None) -> Iterato
     yield from progress.track(items, description=what, total=total)
 
 
-def table(title: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
   """A table for the terminal; the first column is text, the others are figures."""
-  shown = Table(title=title, title_justify='left')
+  shown = Table()
   for index, name in enumerate(header):
     shown.add_column(name, justify='right' if index else 'left')
   for row in rows:

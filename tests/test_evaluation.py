@@ -127,7 +127,7 @@ def test_the_protocol_stands_beside_every_number(pair, tmp_path):
     restoration.write(tmp_path, reports)
     shown = []
     restoration.show(shown.append, tmp_path)
-    return json.loads((tmp_path / 'results.json').read_text())['mine'], shown[0].title
+    return json.loads((tmp_path / 'results.json').read_text())['mine'], shown[0]
 
   evaluate('first', 'plain')
   results, title = evaluate('second', 'plain')

@@ -238,4 +238,5 @@ def show(say: Callable[[Any], None], workdir: pathlib.Path, *, title: str = '') 
         row.append(f'{scores["psnr"] - methods["blurred"]["psnr"]:+.2f} dB')
       rows.append(row)
     header = ['method', *metrics, *(['gain'] if 'psnr' in metrics else [])]
-    say(writers.table(f'{name}{title} ({protocol})', header, rows))
+    say(f'{name}{title} ({protocol})')  # a table breaks a title that is wider than itself
+    say(writers.table(header, rows))
