@@ -17,6 +17,7 @@ def base() -> ConfigDict:
   config.seed = 0
   config.trainer = 'supervised'
   config.steps = 1000
+  config.start = ''  # weights to go on from: a run's folder, a file or a name; '' for random ones
   config.batch_size = 16  # over all devices
   config.dtype = 'float32'  # of the computation; parameters, norms and losses stay float32
   config.data = {
@@ -34,9 +35,11 @@ def base() -> ConfigDict:
     'weight_decay': 0.0,
     'clip': 0.0,  # of the global norm; 0 for none
     'learning_rate': 1e-3,
-    'schedule': 'cosine',  # cosine, step or constant
+    'schedule': 'cosine',  # cosine, polynomial, exponential, step or constant
     'warmup': 0,
+    'hold': 0,  # steps before the rate begins to fall to `final`
     'final': 1e-6,
+    'power': 1.0,  # of polynomial
     'boundaries': (),
     'factor': 0.5,
     'stair': 1,

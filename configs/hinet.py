@@ -1,7 +1,8 @@
 """HINet: half instance normalization (Chen et al., CVPR workshops 2021, arXiv:2105.06086).
 
-  python -m deblur_jax.main --config=configs/hinet.py           a small one, minutes on two cores
-  python -m deblur_jax.main --config=configs/hinet.py:gopro     the published recipe
+  python -m deblur_jax.main --config=configs/hinet.py                a small one, on two cores
+  python -m deblur_jax.main --config=configs/hinet.py:gopro          the published recipe
+  python -m deblur_jax.main --config=configs/hinet.py:three_stage    three stages, trained on L1
 
 `gopro` expects 32.77 dB / 0.959 on the GoPro test set (quoted from the authors' repository; 32.71
 in the paper) and wants accelerators: the authors trained on eight GPUs, 400,000 steps of 64 crops.
@@ -42,6 +43,14 @@ def gopro():
   return config
 
 
+def three_stage():
+  config = gopro()
+  config.model = common.network('hinet', 'three_stage')
+  config.loss.psnr = 0.0
+  config.loss.l1 = 1.0
+  return config
+
+
 def smoke():
   config = common.smoke(builtin())
   config.model = common.network('hinet', 'smoke')
@@ -49,4 +58,5 @@ def smoke():
 
 
 def get_config(recipe=None):
-  return common.pick(recipe, {'builtin': builtin, 'gopro': gopro, 'smoke': smoke})
+  recipes = {'builtin': builtin, 'gopro': gopro, 'three_stage': three_stage, 'smoke': smoke}
+  return common.pick(recipe, recipes)

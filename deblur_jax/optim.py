@@ -14,7 +14,9 @@ def schedule(
   steps: int,
   *,
   warmup: int = 0,
+  hold: int = 0,
   final: float = 0.0,
+  power: float = 1.0,
   boundaries: tuple[int, ...] = (),
   factor: float = 0.5,
   stair: int = 1,
@@ -22,22 +24,29 @@ def schedule(
   """The learning rate as a function of the step, counted from 0.
 
   Args:
-    kind: 'cosine' (to `final` at `steps`), 'step' (times `factor` at each of `boundaries`), or
-      'constant'.
+    kind: 'cosine', 'polynomial' or 'exponential' (down to `final` at `steps`), 'step' (times
+      `factor` at each of `boundaries`), or 'constant'.
     learning_rate: the rate after warm-up.
     steps: length of the training, warm-up included.
     warmup: steps of linear rise; the first step already has `learning_rate / warmup`.
-    final: the rate at the end of 'cosine'.
+    hold: steps after warm-up before the rate begins to fall to `final`.
+    final: the rate at the end; above 0 for 'exponential'.
+    power: of 'polynomial'; 1 is a straight line.
     boundaries: steps at which 'step' changes the rate.
     factor: what 'step' multiplies by.
     stair: the rate is held for this many steps, as authors do who step their schedule per epoch;
       `warmup`, `steps` and `boundaries` are counted in steps all the same.
   """
-  warmup_stairs, all_stairs = warmup // stair, max(steps // stair, 1)
+  warmup_stairs, hold_stairs = warmup // stair, hold // stair
+  falling = max(steps // stair - warmup_stairs - hold_stairs, 1)
+  if kind == 'exponential' and final <= 0:
+    raise ValueError("an 'exponential' schedule never reaches 0: set optim.final above it")
   if kind == 'cosine':
-    after = optax.cosine_decay_schedule(
-      learning_rate, max(all_stairs - warmup_stairs, 1), final / learning_rate
-    )
+    after = optax.cosine_decay_schedule(learning_rate, falling, final / learning_rate)
+  elif kind == 'polynomial':
+    after = optax.polynomial_schedule(learning_rate, final, power, falling)
+  elif kind == 'exponential':
+    after = optax.exponential_decay(learning_rate, falling, final / learning_rate)
   elif kind == 'step':
     after = optax.piecewise_constant_schedule(
       learning_rate, {boundary // stair - warmup_stairs: factor for boundary in boundaries}
@@ -45,12 +54,14 @@ def schedule(
   elif kind == 'constant':
     after = optax.constant_schedule(learning_rate)
   else:
-    raise ValueError(f'no schedule {kind!r} (known: cosine, step, constant): set optim.schedule')
+    known = 'cosine, polynomial, exponential, step, constant'
+    raise ValueError(f'no schedule {kind!r} (known: {known}): set optim.schedule')
 
   def rate(count: jax.Array) -> jax.Array:
     count = jnp.asarray(count) // stair
     rising = learning_rate * (count + 1) / max(warmup_stairs, 1)
-    return jnp.where(count < warmup_stairs, rising, after(count - warmup_stairs))
+    late = jnp.maximum(count - warmup_stairs - hold_stairs, 0)
+    return jnp.where(count < warmup_stairs, rising, after(late))
 
   return rate
 

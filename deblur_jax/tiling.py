@@ -80,6 +80,10 @@ def side(needs: Needs, tile: int | None = None) -> int:
   """
   if needs.tiling not in TILE:
     raise ValueError('this method needs the whole picture at once: leave out the tile size')
+  if needs.side:
+    if tile not in (None, needs.side):
+      raise ValueError(f'this method takes tiles of {needs.side} pixels only, not of {tile}')
+    return needs.side
   overlap = _overlap(needs)
   if tile is None:
     tile = max(TILE[needs.tiling], 2 * overlap)
@@ -98,6 +102,8 @@ def tile_shape(
   image that needs the longest.
   """
   most, overlap = side(needs, tile), _overlap(needs)
+  if needs.side:
+    return most, most
 
   def length(size: int) -> int:
     tiles = max(-(-(size - overlap) // (most - overlap)), 1)
@@ -111,9 +117,9 @@ def fits(height: int, width: int, needs: Needs, *, tile: int | None = None) -> b
   """Whether an image of this size goes through in one piece.
 
   It does where tiles make no sense, where it is no larger than one tile, and, unless a tile size
-  is asked for, up to `WHOLE_PIXELS`.
+  is asked for or given by `needs.side`, up to `WHOLE_PIXELS`.
   """
-  if tile is None and (needs.tiling == 'none' or height * width <= WHOLE_PIXELS):
+  if tile is None and not needs.side and (needs.tiling == 'none' or height * width <= WHOLE_PIXELS):
     return True
   return max(height, width) <= side(needs, tile)
 
@@ -209,7 +215,7 @@ def enduring(
         if not _out_of_memory(error):
           raise
       height, width = images.shape[1:3]
-      if needs.tiling == 'none' or longest // 2 < _overlap(needs) + needs.multiple:
+      if needs.tiling == 'none' or needs.side or longest // 2 < _overlap(needs) + needs.multiple:
         raise MemoryError(f'memory ran out even in pieces of {width}x{height} pixels')
       limit = side(needs, longest // 2)
       note(f'memory ran out with pieces of {width}x{height}: cut to at most {limit} pixels')
@@ -286,7 +292,7 @@ def _whole(shape: Sequence[int], needs: Needs, tile: Any, least: Any) -> bool:
 def _cuts(shape: Sequence[int], needs: Needs, tile: Any, least: Any) -> tuple[list, list]:
   """Where the tiles of images `[b h w ...]` start, and their weights: of rows, and of columns."""
   height, width = map(max, shape[1:3], least or (0, 0))
-  tall, wide = round_up(height, needs.multiple), round_up(width, needs.multiple)
+  tall, wide = (max(round_up(size, needs.multiple), needs.side) for size in (height, width))
   if _whole(shape, needs, tile, least):
     tile = tall, wide
   elif not isinstance(tile, tuple):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import atomic, models, sharding, weights, writers
+from deblur_jax import atomic, fit, models, sharding, weights, writers, zoo
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluators import figures, restoration
@@ -106,13 +106,24 @@ def _first_state(config, trainer, dataset, mesh, checkpoints):
     compiler_options={'xla_backend_optimization_level': 0},
   )
   if checkpoints.latest() is None:
-    return init(jax.random.key(config.seed), example)
+    state = init(jax.random.key(config.seed), example)
+    return _begin_with(config.start, state, mesh) if config.start else state
   abstract = jax.eval_shape(init, jax.random.key(config.seed), example)
   target = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)),
     abstract,
   )
   return checkpoints.restore(target)
+
+
+def _begin_with(name, state, mesh):
+  """`state` with the parameters of the weights called `name`, see `zoo.find`."""
+  path = zoo.find(name)
+  params, _ = weights.read(path)
+  fit.check(params, state.params, what=str(path))
+  params = jax.device_put(params, sharding.replicated(mesh))
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+  return state.replace(params=params, ema=ema)
 
 
 def _greet(writer, config, workdir, state, mesh, start) -> None:
@@ -219,9 +230,11 @@ class _Evaluator:
     self._best = self._known_best()
 
   def __call__(self, step: int, state: Any) -> dict[str, float] | None:
-    reports = restoration.evaluate(
-      lambda blurred: self._predict(state, blurred), self._sets, self._name, self._model.needs
-    )
+    def restore(blurred, **known):
+      del known
+      return self._predict(state, blurred)
+
+    reports = restoration.evaluate(restore, self._sets, self._name, self._model.needs)
     scores = {
       f'{name}/{metric}': value
       for name, report in reports.items()

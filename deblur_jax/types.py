@@ -34,6 +34,12 @@ class Needs(NamedTuple):
   'none': tiles make no sense."""
   halo: int = 0
   """Pixels of context that a tile needs on every side."""
+  side: int = 0
+  """The one side of the square images that the method takes; 0 where it takes any size."""
+
+  def square(self, least: int) -> int:
+    """The side of a square image that the method takes, at least `least` where it can be."""
+    return self.side or -(-least // self.multiple) * self.multiple
 
 
 @struct.dataclass

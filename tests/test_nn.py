@@ -10,8 +10,10 @@ import pytest
 
 from deblur_jax.nn import conv, resample
 from deblur_jax.nn.attention import ChannelAttention
+from deblur_jax.nn.bgan import BlurGenerator, noise_map
 from deblur_jax.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from deblur_jax.nn.norm import InstanceNorm, LayerNorm
+from deblur_jax.nn.patchgan import PatchGAN
 
 # Compiles in a fraction of the time.
 QUICKLY = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
@@ -75,7 +77,9 @@ def test_the_forms_are_different_programs():
   assert 'conv_general_dilated' not in fast
 
 
-@pytest.mark.parametrize('size,stride,padding', [(1, 1, 0), (3, 1, 1), (4, 2, 1), (2, 2, 0)])
+@pytest.mark.parametrize(
+  'size,stride,padding', [(1, 1, 0), (3, 1, 1), (3, 1, 0), (4, 2, 1), (2, 2, 0)]
+)
 def test_conv_is_the_padded_sum(size, stride, padding):
   x, kernel = random(0, 2, 6, 8, 3), random(1, size, size, 3, 5)
   padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -89,8 +93,9 @@ def test_conv_is_the_padded_sum(size, stride, padding):
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_pointwise_forms_agree():
-  plain, fast = both_forms(conv.conv, random(0, 2, 5, 7, 6), random(1, 1, 1, 6, 4))
+@pytest.mark.parametrize('size', [1, 3, 4])
+def test_unpadded_forms_agree(size):
+  plain, fast = both_forms(conv.conv, random(0, 2, 5, 7, 6), random(1, size, size, 6, 4))
   assert_close(fast, plain)
 
 
@@ -158,6 +163,13 @@ def test_layers_start_as_torchs_do(layer, fan_in, key):
     assert np.abs(leaf).max() <= bound
     assert np.abs(leaf).max() > 0.8 * bound
   assert np.std(params['kernel']) == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize('layer', [Conv, functools.partial(ConvTranspose, stride=2)])
+def test_layers_start_as_told_with_biases_at_zero(layer, key):
+  layer = layer(4, kernel_size=2, kernel_init=nn.initializers.ones)
+  params = layer.init(key, np.zeros((1, 4, 4, 2), np.float32))['params']
+  assert params['kernel'].all() and not params['bias'].any()
 
 
 def test_layers_compute_in_their_dtype(key):
@@ -254,3 +266,41 @@ def test_channel_attention_without_weights_halves(key):
   assert shapes == {'conv_du_0': {'kernel': (1, 1, 6, 3)}, 'conv_du_2': {'kernel': (1, 1, 3, 6)}}
   zeros = jax.tree.map(jnp.zeros_like, params)
   np.testing.assert_allclose(layer.apply({'params': zeros}, x), x / 2)
+
+
+@pytest.mark.parametrize(
+  'n_layers,parameters,side',
+  [(3, 2_764_737, 35), (5, 11_154_369, 11)],  # the latter for whole pictures, of DeblurGAN-v2
+)
+def test_patchgan_has_the_published_size(n_layers, parameters, side, key):
+  image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  logits, state = jax.eval_shape(PatchGAN(n_layers=n_layers).init_with_output, key, image)
+  assert logits.shape == (1, side, side, 1)
+  assert sum(leaf.size for leaf in jax.tree.leaves(state)) == parameters
+
+
+def test_noise_maps_are_normal_and_the_same_all_over_an_image(key):
+  noise = noise_map(key, jnp.zeros((2000, 2, 3, 3)), channels=2)
+  assert noise.shape == (2000, 2, 3, 2)
+  np.testing.assert_array_equal(noise, jnp.broadcast_to(noise[:, :1, :1], noise.shape))
+  assert np.abs(noise.mean((0, 1, 2))).max() < 0.1
+  assert noise[:, 0, 0].std(0) == pytest.approx([1, 1], abs=0.1)
+
+
+def test_blur_generator_does_as_the_noise_says(key):
+  generator = BlurGenerator(width=8, blocks=1)
+  sharp = jax.random.uniform(key, (2, 9, 12, 3))
+  noise, other = noise_map(key, sharp), noise_map(jax.random.key(1), sharp)
+  params = QUICKLY(generator.init)(key, sharp, noise)['params']
+
+  def total(params, noise):
+    blurred = generator.apply({'params': params}, sharp, noise)
+    return jnp.sum(blurred**2), blurred
+
+  run = QUICKLY(jax.grad(total, has_aux=True))
+  gradient, blurred = run(params, noise)
+  assert blurred.shape == sharp.shape and blurred.dtype == jnp.float32
+  assert np.abs(blurred - run(params, other)[1]).max((1, 2, 3)).min() > 1e-3
+  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+  params['last'] = jax.tree.map(jnp.zeros_like, params['last'])
+  np.testing.assert_array_equal(run(params, noise)[1], sharp)

@@ -74,6 +74,45 @@ def test_moving_average():
   np.testing.assert_allclose(average['w'], 0.9, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  'kind,options,expected',
+  [
+    # Restormer: 92,000 steps at 3e-4, then a cosine over 208,000 to 1e-6
+    (
+      'cosine',
+      {'learning_rate': 3e-4, 'steps': 300_000, 'hold': 92_000, 'final': 1e-6},
+      {0: 3e-4, 92_000: 3e-4, 196_000: (3e-4 + 1e-6) / 2, 300_000: 1e-6},
+    ),
+    # SRN: (1 - step / steps)^0.3
+    (
+      'polynomial',
+      {'learning_rate': 1e-4, 'steps': 524_000, 'power': 0.3},
+      {0: 1e-4, 262_000: 1e-4 * 0.5**0.3, 524_000: 0},
+    ),
+    # DeblurGAN: 150 epochs, then a straight line to 0 over 150 more
+    (
+      'polynomial',
+      {'learning_rate': 1e-4, 'steps': 300, 'hold': 150},
+      {150: 1e-4, 200: 1e-4 * 2 / 3, 300: 0},
+    ),
+    (
+      'exponential',
+      {'learning_rate': 1e-2, 'steps': 90, 'final': 1e-5, 'warmup': 10},
+      {4: 5e-3, 10: 1e-2, 50: 1e-2 * 10**-1.5, 90: 1e-5},
+    ),
+  ],
+)
+def test_rates_fall_as_their_authors_let_them(kind, options, expected):
+  rate = optim.schedule(kind, **options)
+  for step, value in expected.items():
+    assert float(rate(step)) == pytest.approx(value, rel=1e-4, abs=1e-12)
+
+
+def test_an_exponential_never_reaches_zero():
+  with pytest.raises(ValueError, match=r'set optim\.final above it'):
+    optim.schedule('exponential', 1e-3, 10)
+
+
 @pytest.mark.parametrize('change', [{'name': 'sgd'}, {'schedule': 'linear'}, {'weight_decay': 0.1}])
 def test_what_does_not_exist_is_named(change):
   with pytest.raises(ValueError, match=r'optim\.'):

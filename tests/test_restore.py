@@ -192,7 +192,11 @@ def test_pieces_get_smaller_until_memory_suffices(error, tiling_kind, ensemble):
 
 def test_memory_that_never_suffices_and_other_errors_are_told():
   nothing = broken_above(0, MemoryError(), [])
-  for needs, size in ((Needs(8, 'exact', 4), '16x16'), (Needs(8, 'none', 0), '64x40')):
+  for needs, size in (
+    (Needs(8, 'exact', 4), '16x16'),
+    (Needs(8, 'none', 0), '64x40'),
+    (Needs(1, 'approximate', 4, side=128), '128x128'),
+  ):
     with pytest.raises(MemoryError, match=f'memory ran out even in pieces of {size} pixels'):
       restore.Restorer(zoo.Method('m', nothing, needs))(picture(40, 64))
   with pytest.raises(RuntimeError, match='else'):
@@ -265,11 +269,17 @@ def test_a_network_leaves_no_seams(tmp_path, kind):
   np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'name,arguments',
+  [
+    ('nafnet', {'width': 4, 'enc_blk_nums': [1, 1], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1]}),
+    ('autoencoder', {'features': [4, 8], 'latent': 6, 'side': 64}),
+  ],
+)
 @pytest.mark.parametrize('height,width', [(1, 1), (1, 67), (15, 17), (67, 66)])
-def test_small_sizes_come_back_in_the_same_size(tmp_path, height, width):
-  _, params = random_network('nafnet', 'smoke')
-  arguments = {'width': 4, 'enc_blk_nums': [1, 1], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1]}
-  manifest = {'network': 'nafnet', 'arguments': arguments}
+def test_small_sizes_come_back_in_the_same_size(tmp_path, height, width, name, arguments):
+  _, params = random_network(name, 'smoke')
+  manifest = {'network': name, 'arguments': arguments}
   weights.write(tmp_path / 'w.safetensors', params, manifest)
   path = tmp_path / 'a.png'
   vips = pyvips.Image.new_from_array(picture(height, width))
@@ -403,6 +413,24 @@ def test_many_sizes_run_in_few_shapes(tmp_path):
   report = restored(tmp_path, tmp_path / 'out', restore.Restorer(method))
   assert report.restored == len(sizes), report
   assert len(shapes) <= 4
+  for i in range(len(sizes)):
+    np.testing.assert_array_equal(pixels(tmp_path / f'out/{i}.png'), pixels(tmp_path / f'{i}.png'))
+
+
+def test_methods_of_one_size_get_no_other(tmp_path):
+  shapes = set()
+
+  def note(blurred):
+    shapes.add(blurred.shape)
+    return blurred
+
+  sizes = [(20, 30), (64, 64), (65, 10), (100, 150)]
+  for i, (height, width) in enumerate(sizes):
+    pyvips.Image.new_from_array(picture(height, width)).pngsave(str(tmp_path / f'{i}.png'))
+  method = zoo.Method('note', note, Needs(tiling='approximate', halo=4, side=64))
+  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(method))
+  assert shapes == {(1, 64, 64, 3)}
+  assert [outcome.tiles for outcome in report.outcomes] == [1, 1, 2, 3 * 5]
   for i in range(len(sizes)):
     np.testing.assert_array_equal(pixels(tmp_path / f'out/{i}.png'), pixels(tmp_path / f'{i}.png'))
 

@@ -80,6 +80,21 @@ def test_identity_through_tiles_is_the_image(tiling_kind, height, width):
   assert max(restore.shapes[0][1:3]) <= 64
 
 
+@pytest.mark.parametrize('height,width', [(64, 64), (10, 200), (65, 64), (1, 1), (150, 101)])
+def test_methods_of_one_size_get_no_other(height, width):
+  restore = Seen(lambda images: images)
+  needs = Needs(tiling='approximate', halo=7, side=64)  # overlap 46
+  image = noise(height, width, 3)
+  restored = tiling.tiled(restore, image, needs)
+  np.testing.assert_allclose(restored, image, atol=1e-6)
+  rows, columns = (1 + max(-(-(size - 64) // 18), 0) for size in (height, width))
+  assert restore.shapes == [(1, 64, 64, 3)] * (rows * columns)
+  assert tiling.count(height, width, needs) == rows * columns
+  batch = noise(3, height, width, 1)
+  np.testing.assert_allclose(tiling.tiled(restore, batch, needs), batch, atol=1e-6)
+  assert {shape[1:3] for shape in restore.shapes} == {(64, 64)}
+
+
 @pytest.mark.parametrize('height,width', [(150, 211), (50, 129), (7, 90), (1, 65)])
 def test_exact_filter_in_tiles_is_the_whole_up_to_the_borders(height, width):
   image = noise(height, width, 3)
@@ -103,7 +118,8 @@ def test_halo_too_small_shows():
 
 
 @pytest.mark.parametrize('kind', ['ramp', 'flat', 'black', 'checkerboard'])
-def test_no_seams_where_statistics_differ_from_tile_to_tile(kind):
+@pytest.mark.parametrize('side,tile', [(0, 96), (96, None)])
+def test_no_seams_where_statistics_differ_from_tile_to_tile(kind, side, tile):
   """A function that adds a tenth of each tile's mean: tiles disagree, and must fade, not jump."""
   y, x = np.mgrid[:150, :400].astype(np.float32)
   plane = {'ramp': x / 399, 'flat': 0 * x + 0.6, 'black': 0 * x, 'checkerboard': (x + y) % 2}[kind]
@@ -112,8 +128,8 @@ def test_no_seams_where_statistics_differ_from_tile_to_tile(kind):
   def restore(images):
     return images + 0.1 * images.mean((1, 2, 3), keepdims=True)
 
-  needs = Needs(multiple=8, tiling='approximate', halo=4)
-  added = tiling.tiled(restore, image, needs, tile=96) - image
+  needs = Needs(multiple=8, tiling='approximate', halo=4, side=side)
+  added = tiling.tiled(restore, image, needs, tile=tile) - image
   jumps = max(np.abs(np.diff(added, axis=0)).max(), np.abs(np.diff(added, axis=1)).max())
   # Neighboring tiles of the ramp differ by at most 0.1 * 96 / 399; a hard seam would show it all.
   assert jumps < 0.1 * 96 / 399 / 10
@@ -168,6 +184,8 @@ def test_wrong_tiles_are_refused():
     tiling.tiled(box, noise(60, 60, 3), EXACT, tile=6)
   with pytest.raises(ValueError, match='whole picture'):
     tiling.tiled(box, noise(60, 60, 3), Needs(tiling='none'), tile=32)
+  with pytest.raises(ValueError, match='tiles of 64 pixels only, not of 32'):
+    tiling.tiled(box, noise(60, 60, 3), Needs(tiling='approximate', side=64), tile=32)
   with pytest.raises(ValueError, match='without pixels'):
     tiling.tiled(box, np.zeros((0, 5, 3)), EXACT)
   with pytest.raises(ValueError, match=r'\[h w c\]'):

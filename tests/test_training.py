@@ -103,7 +103,7 @@ def test_every_recipe_builds_and_locks(name):
     config = module.get_config(recipe).lock()
     model = models.make(**config.model)
     trainer = supervised.make(config, model)
-    side = 2 * model.needs.multiple
+    side = model.needs.square(2 * model.needs.multiple)
     batch = dict.fromkeys(('sharp', 'blurred'), jnp.zeros((1, side, side, 3)))
     if config.model.to_json() not in traced:
       traced.add(config.model.to_json())
@@ -175,6 +175,19 @@ def test_sigterm_saves_and_leaves(tmp_path):
   assert 'the same command goes on' in out
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     assert checkpoints.latest() == writers.read_metrics(tmp_path)[-1]['step']
+
+
+def test_a_run_goes_on_from_given_weights(finished, tmp_path):
+  config = nafnet.get_config('smoke')
+  config.start, config.steps, config.optim.learning_rate = str(finished), 1, 1e-12
+  train.train(config, tmp_path / 'run')
+  found, expected = (
+    weights.read(one / 'weights.safetensors')[0] for one in (tmp_path / 'run', finished)
+  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+  config.model.width = 2 * config.model.width
+  with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
+    train.train(config, tmp_path / 'wider')
 
 
 def test_a_folder_of_another_network_is_refused(finished):
@@ -291,6 +304,22 @@ class Untouched(nn.Module):
   @nn.compact
   def __call__(self, blurred, *, train=False):
     return {'restored': blurred + self.param('offset', nn.initializers.zeros, (1, 1, 1, 1))}
+
+
+def test_every_scale_and_stage_is_judged_by_its_own_target():
+  sharp = jnp.arange(2 * 16 * 16 * 3, dtype=jnp.float32).reshape(2, 16, 16, 3)
+  model = models.make('deepdeblur', 'smoke', downscale='mean', n_scales=2)
+  scales = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 8, 8, 3))
+  judged = supervised.supervised(model, {'restored': scales[0], 'scales': scales}, sharp)
+  means = sharp.reshape(2, 8, 2, 8, 2, 3).mean((2, 4))
+  for (found, target), scale, expected in zip(judged, scales, (sharp, means), strict=True):
+    assert found is scale
+    np.testing.assert_allclose(target, expected, rtol=1e-6)
+  stages = jnp.ones((2, 16, 16, 3)), scales[0]
+  judged = supervised.supervised(model, {'restored': scales[0], 'stages': stages}, sharp)
+  assert [
+    (found is stage, target is sharp) for (found, target), stage in zip(judged, stages, strict=True)
+  ] == [(True, True)] * 2
 
 
 def test_in_a_mixture_only_sharp_pictures_are_blurred(key):

@@ -8,12 +8,12 @@ import argparse
 from collections.abc import Sequence
 import sys
 
-from deblur_jax.cli import benchmark, blur, doctor, models, restore
+from deblur_jax.cli import benchmark, blur, convert, doctor, models, restore
 
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore, blur, benchmark, models, doctor)
+COMMANDS = (restore, blur, benchmark, convert, models, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _models(arguments: argparse.Namespace) -> int:
   from deblur_jax import convert, zoo
+  from deblur_jax.evaluators import published
 
   print('Weights in the package (--weights NAME)')
   for name, path in zoo.shipped().items():
@@ -39,14 +40,24 @@ def _models(arguments: argparse.Namespace) -> int:
   if not trained:
     print('  none')
 
-  print('\nPublished PyTorch weights that can be converted: ' + ', '.join(convert.names()))
-  print('  under the licenses of their authors; see deblur_jax/convert')
+  print('\nPublished weights that deblur-jax convert reads, and their licenses')
+  for name in convert.names():
+    print(f'  {name:<20}{convert.license_of(name)}')
+
+  print('\nScores on GoPro, quoted from their authors')
+  for name, quoted in published.GOPRO.items():
+    ssim = f'{quoted.ssim:.4f}' if quoted.ssim else ''
+    print(f'  {name:<20}{quoted.psnr:>6.2f} dB  {ssim:<8}{quoted.source}')
 
   print('\nNetworks')
-  print(f'  {"network":<20}{"variant":<16}{"parameters":>12}{"sides":>12}   tiles')
+  print(
+    f'  {"network":<13}{"variant":<15}{"parameters":>11}{"GMACs":>9}{"sides":>7}{"field":>8}  tiles'
+  )
   for line in _networks():
     print(line, flush=True)
-  print('sides: of which multiple they must be (padding sees to it)')
+  print('GMACs: billions of multiply-adds at 256x256, of convolutions and matrix products')
+  print('sides: of which multiple they must be, or what they must be (padding sees to it)')
+  print('field: side of the square that a pixel of the result depends on')
   print('tiles: whether they give exactly what the whole picture would')
   return 0
 
@@ -73,15 +84,27 @@ def _networks() -> Iterator[str]:
   """A line for every variant of every network, but those that only tests use."""
   import importlib
 
-  from deblur_jax import models, zoo
+  import jax
+
+  from deblur_jax import models, tiling, zoo
+  from deblur_jax.evaluators import costs
 
   for name in models.names():
     for variant in importlib.import_module(f'deblur_jax.models.{name}').VARIANTS:
       if variant == 'smoke':
         continue
       model = models.make(name, variant)
-      count, needs = _count(zoo.shapes(model)), model.needs
-      yield f'  {name:<20}{variant:<16}{count:>12,}{needs.multiple:>12}   {needs.tiling}'
+      params, needs = zoo.shapes(model), model.needs
+      image = jax.ShapeDtypeStruct((1, *[needs.square(costs.SMALL[0])] * 2, 3), 'float32')
+      macs = costs.count_macs(
+        lambda params, x, m=model: m.apply({'params': params}, x), params, image
+      )
+      gmacs = macs * tiling.count(*costs.SMALL, needs) / 1e9
+      field = f'{"" if needs.tiling == "exact" else "> "}{2 * needs.halo + 1}'
+      yield (
+        f'  {name:<13}{variant:<15}{_count(params):>11,}{gmacs:>9.2f}'
+        f'{f"= {needs.side}" if needs.side else needs.multiple:>7}{field:>8}  {needs.tiling}'
+      )
 
 
 def _count(params: Any) -> int:

@@ -1,9 +1,11 @@
-"""Published PyTorch weights as parameters of our networks: name maps only.
+"""Published weights, mostly PyTorch's, as parameters of our networks: name maps only.
 
-A file here for each network holds `SIGNATURE`, names that tell its state dict from all others;
-`RULES`, pairs (pattern, replacement) for the few names that are not ours but for their dots;
-`TRANSPOSED`, a pattern for its transposed convolutions, if any; and `arguments(shapes)`, the
-constructor arguments read off the shapes of the tensors.
+A file here for each network holds `LICENSE`, under which its authors published their code and
+weights; `SIGNATURE`, names that tell its state dict from all others; and `arguments(shapes)`, the
+constructor arguments read off the shapes of the tensors. Further, where it needs them: `RULES`,
+pairs (pattern, replacement) for names that are not ours but for their dots; `TRANSPOSED`, a pattern
+for its transposed convolutions; `IGNORED`, a pattern for tensors that are no parameters; or, in
+place of these, its own `entry(key, value)`, the path and the value of one of our parameters.
 """
 
 from collections.abc import Mapping
@@ -37,13 +39,15 @@ def from_torch(
   Raises:
     fit.DoesNotFit: listing every missing, extra and mis-shaped name.
   """
-  rules, state = _rules(name), unwrap(state_dict)
+  rules = _rules(name)
+  ignored = getattr(rules, 'IGNORED', r'(?!)')
+  state = {k: v for k, v in unwrap(state_dict).items() if not re.fullmatch(ignored, k)}
   if absent := [key for key in rules.SIGNATURE if key not in state]:
     raise fit.DoesNotFit(f'not the weights of {name}: no {", ".join(absent)}; see convert.detect')
   shapes = {key: tuple(value.shape) for key, value in state.items()}
   model = models.make(name, **{**rules.arguments(shapes), **overrides})
-  found = _convert(state, rules.RULES, getattr(rules, 'TRANSPOSED', None))
-  side = max(64, model.needs.multiple)
+  found = _convert(state, rules)
+  side = model.needs.square(64)
   image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
   expected = jax.eval_shape(model.init, jax.random.key(0), image)['params']
   fit.check(found, expected, what=f'torch weights for {name}')
@@ -69,6 +73,11 @@ def names() -> list[str]:
   return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def license_of(name: str) -> str:
+  """What the authors of the network `name` say about the use of their weights."""
+  return _rules(name).LICENSE
+
+
 def open_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """The state dict in a torch file, as numpy arrays; runs no code from the file.
 
@@ -87,8 +96,32 @@ def open_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   except OSError:
     raise
   except Exception as error:  # torch raises many kinds
-    raise ValueError(f'{path} is not a torch file of plain weights: {error}') from error
+    if 'global' in str(error).lower():  # the names of Python objects in a pickle
+      raise ValueError(
+        f'{path} holds more than plain weights, and reading that could run code: refused; '
+        'save the state_dict alone'
+      ) from error
+    raise ValueError(f'{path} is not a torch file, or is damaged') from error
   return unwrap(content)
+
+
+def open_tensorflow(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The variables in a TensorFlow checkpoint: 'deblur.model-523000', or that with '.index'.
+
+  Raises:
+    ImportError: TensorFlow is not installed.
+    ValueError: there is no checkpoint of that name, or it is damaged.
+  """
+  try:
+    import tensorflow
+  except ImportError as error:
+    raise ImportError(f'TensorFlow is needed to open {path}: pip install tensorflow') from error
+  try:
+    reader = tensorflow.train.load_checkpoint(os.fspath(path).removesuffix('.index'))
+    kinds = reader.get_variable_to_dtype_map()
+    return {name: reader.get_tensor(name) for name, kind in kinds.items() if kind.is_floating}
+  except (ValueError, RuntimeError, tensorflow.errors.OpError) as error:
+    raise ValueError(f'{path} is not a TensorFlow checkpoint: {error}') from error
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -113,11 +146,13 @@ def _rules(name: str):
   return importlib.import_module(f'{__name__}.{name}')
 
 
-def _convert(state, rules, transposed):
+def _convert(state, rules):
   """Parameters under our names and in our layouts, nested."""
+  rename, transposed = getattr(rules, 'RULES', ()), getattr(rules, 'TRANSPOSED', r'(?!)')
+  entry = getattr(rules, 'entry', lambda key, value: _entry(key, value, rename, transposed))
   found = {}
   for key, value in state.items():
-    path, value = _entry(key, value, rules, transposed)
+    path, value = entry(key, value)
     if path in found and not np.array_equal(found[path], value):
       raise fit.DoesNotFit(f'{key} differs from another tensor that must be the same parameter')
     found[path] = value
@@ -132,10 +167,12 @@ def _entry(key, value, rules, transposed):
   *modules, leaf = re.sub(r'\.(?=\d)', '_', name).split('.')
   if leaf == 'weight' and value.ndim == 4:
     leaf = 'kernel'
-    if transposed and re.fullmatch(transposed, '.'.join(key.split('.')[:-1])):
+    if re.fullmatch(transposed, '.'.join(key.split('.')[:-1])):
       value = value.transpose(2, 3, 0, 1)[::-1, ::-1]  # IOHW, and slid over the output
     else:
       value = value.transpose(2, 3, 1, 0)  # OIHW
+  elif leaf == 'weight' and value.ndim == 2:
+    leaf, value = 'kernel', value.T
   elif leaf == 'weight':
     leaf = 'scale'
   elif leaf == 'negative_slope':  # [1]

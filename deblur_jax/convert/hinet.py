@@ -2,8 +2,8 @@
 
 import re
 
+LICENSE = 'MIT'
 SIGNATURE = ('conv_01.weight', 'down_path_1.0.conv_1.weight', 'sam12.conv1.weight', 'cat12.weight')
-RULES = ()
 TRANSPOSED = r'up_path_\d\.\d+\.up'
 
 
@@ -17,5 +17,6 @@ def arguments(shapes):
     'depth': depth,
     'hin_position_left': min(normalized, default=depth),
     'hin_position_right': max(normalized, default=depth),
+    'stages': sum(re.fullmatch(r'conv_0\d\.weight', name) is not None for name in shapes),
     'channels': shapes['conv_01.weight'][1],
   }

@@ -2,6 +2,7 @@
 
 import re
 
+LICENSE = 'academic public license, non-commercial'
 SIGNATURE = (
   'shallow_feat1.0.weight',
   'shallow_feat1.1.CA.conv_du.0.weight',

@@ -2,6 +2,7 @@
 
 import re
 
+LICENSE = 'MIT'
 SIGNATURE = ('intro.weight', 'ending.weight', 'middle_blks.0.sca.1.weight', 'ups.0.0.weight')
 RULES = (
   (r'\.sca\.1\.', '.sca.'),

@@ -1,7 +1,7 @@
 """SRCNN as in github.com/yjn870/SRCNN-pytorch."""
 
+LICENSE = 'none stated'
 SIGNATURE = ('conv1.weight', 'conv2.weight', 'conv3.weight')
-RULES = ()
 
 
 def arguments(shapes):

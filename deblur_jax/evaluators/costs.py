@@ -58,6 +58,7 @@ def measure(load: Callable[[], Any]) -> Costs:
   memory, seconds = _peak_mib(), sum(compiling)
   # Anew, because what is traced already stays in its fast form.
   macs = count_macs(load().restore, _image(method.needs, SMALL))
+  macs *= tiling.count(*SMALL, method.needs)
   return Costs(macs / 1e9, small, large, seconds, memory)
 
 
@@ -126,16 +127,16 @@ def _median_ms(method: Any, size: tuple[int, int]) -> float:
 
 def _call(method: Any, size: tuple[int, int]) -> Callable[[], Any]:
   """Restores one picture of `size` as photographs are: whole where it fits, else in tiles."""
-  image = _image(method.needs, size)
   if not tiling.fits(*size, method.needs):
+    image = np.random.default_rng(0).random((*size, 3), np.float32)
     return lambda: tiling.tiled(method.restore, image, method.needs)
-  placed = jax.device_put(image)
+  placed = jax.device_put(_image(method.needs, size))
   return lambda: jax.block_until_ready(method.restore(placed))
 
 
 def _image(needs: Needs, size: tuple[int, int]) -> np.ndarray:
-  """A picture `[1 h w 3]` of at least `size`, with sides as they are needed."""
-  height, width = (tiling.round_up(side, needs.multiple) for side in size)
+  """A picture `[1 h w 3]` of at least `size`, or one tile, with sides as they are needed."""
+  height, width = (needs.side or tiling.round_up(side, needs.multiple) for side in size)
   return np.random.default_rng(0).random((1, height, width, 3), np.float32)
 
 

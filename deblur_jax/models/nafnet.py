@@ -2,17 +2,20 @@
 
 L. Chen, X. Chu, X. Zhang, J. Sun, "Simple Baselines for Image Restoration", ECCV 2022,
 arXiv:2204.04676. GoPro 32.87 dB / 0.961 at width 32, 33.71 / 0.967 at width 64, both with the
-global means replaced by local ones at test time (TLC), which this file does not do.
+global means replaced by local ones at test time (`tlc=384`, see nn/local.py).
 
 Computes what the authors' code computes, save that padding to a multiple is left to the caller.
 """
 
+from collections.abc import Callable
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deblur_jax.nn import local
 from deblur_jax.nn.conv import Conv, DepthwiseConv
 from deblur_jax.nn.norm import LayerNorm
 from deblur_jax.nn.resample import pixel_shuffle
@@ -58,6 +61,7 @@ class SimpleGate(nn.Module):
 class NAFBlock(nn.Module):
   """Gated depthwise convolution with channel attention, then a gated pointwise network."""
 
+  mean: Callable
   dtype: Any
 
   @nn.compact
@@ -69,8 +73,8 @@ class NAFBlock(nn.Module):
 
     out = pointwise(2 * c, 'conv1')(LayerNorm(name='norm1')(x))
     out = SimpleGate()(DepthwiseConv(dtype=self.dtype, name='conv2')(out))
-    means = out.mean((1, 2), keepdims=True, dtype=jnp.float32)
-    out = out * pointwise(c, 'sca')(means)  # simplified channel attention
+    weight = pointwise(c, 'sca')(self.mean(out))  # simplified channel attention
+    out = out * local.spread(weight, out)
     x = x + pointwise(c, 'conv3')(out) * self.residual_scale('beta', x)
 
     out = SimpleGate()(pointwise(2 * c, 'conv4')(LayerNorm(name='norm2')(x)))
@@ -89,19 +93,25 @@ class NAFNet(nn.Module):
   middle_blk_num: int = 1
   dec_blk_nums: tuple[int, ...] = (1, 1, 1, 1)
   channels: int = 3
+  tlc: int = 0
+  """Side of the window, in pixels of the image, that means are taken over; 0 for the whole."""
   dtype: Any = jnp.float32
 
   @property
   def needs(self) -> Needs:
-    # Channel attention pools over the whole image, so tiles can only approximate. The convolutions
-    # of the deep levels reach further than 64 pixels too, but with little weight at their ends.
-    return Needs(multiple=2 ** len(self.enc_blk_nums), tiling='approximate', halo=64)
+    # Channel attention pools over the whole image, or over windows that every block widens, so
+    # tiles can only approximate. The convolutions of the deep levels reach further than 64 pixels
+    # too, but with little weight at their ends.
+    halo = max(64, self.tlc // 2)
+    return Needs(multiple=2 ** len(self.enc_blk_nums), tiling='approximate', halo=halo)
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+    mean = functools.partial(local.mean, image=blurred.shape, window=self.tlc)
+
     def blocks(x, count, name):
       for i in range(count):
-        x = NAFBlock(self.dtype, name=f'{name}_{i}')(x)
+        x = NAFBlock(mean, self.dtype, name=f'{name}_{i}')(x)
       return x
 
     def conv(features, size, name, **options):

@@ -1,11 +1,13 @@
 """Attention over channels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deblur_jax.nn import local
 from deblur_jax.nn.conv import Conv
 
 
@@ -13,6 +15,7 @@ class ChannelAttention(nn.Module):
   """`[b h w c]` with each channel weighed by what all their means say (Zhang et al. 2018, RCAN)."""
 
   reduction: int
+  mean: Callable = local.mean
   use_bias: bool = False
   dtype: Any = jnp.float32
 
@@ -23,6 +26,6 @@ class ChannelAttention(nn.Module):
     def pointwise(features, name):
       return Conv(features, 1, use_bias=self.use_bias, dtype=self.dtype, name=name)
 
-    weight = x.mean((1, 2), keepdims=True, dtype=jnp.float32)  # [b 1 1 c]
-    weight = nn.relu(pointwise(channels // self.reduction, 'conv_du_0')(weight))
-    return x * nn.sigmoid(pointwise(channels, 'conv_du_2')(weight))
+    weight = nn.relu(pointwise(channels // self.reduction, 'conv_du_0')(self.mean(x)))
+    weight = nn.sigmoid(pointwise(channels, 'conv_du_2')(weight))  # [b 1 1 c], or of each window
+    return x * local.spread(weight, x)

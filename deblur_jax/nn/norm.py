@@ -1,8 +1,12 @@
 """Normalizations; statistics in float32 whatever the input, output in the input's dtype."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from deblur_jax.nn import local
 
 
 class LayerNorm(nn.Module):
@@ -26,6 +30,25 @@ class InstanceNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     normal = _normalize(x, axes=(-3, -2), eps=self.eps)
     return (_affine(self, normal) if self.affine else normal).astype(x.dtype)
+
+
+class LocalInstanceNorm(nn.Module):
+  """`InstanceNorm` with scale and bias whose statistics are of a window about each pixel."""
+
+  mean: Callable
+  """As `local.mean`."""
+  eps: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    # About the whole mean, where E[x^2] - E[x]^2 is the same but loses fewer digits.
+    centered = wide - wide.mean((-3, -2), keepdims=True)
+    mean = self.mean(centered)
+    variance = jnp.maximum(self.mean(jnp.square(centered)) - jnp.square(mean), 0)
+    normal = centered - local.spread(mean, x)
+    normal = normal * local.spread(jax.lax.rsqrt(variance + self.eps), x)
+    return _affine(self, normal).astype(x.dtype)
 
 
 def _normalize(x, axes, eps):

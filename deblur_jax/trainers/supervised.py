@@ -1,5 +1,6 @@
 """Training on pairs: the blurred picture in, losses against the sharp one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,8 +19,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
   """The trainer of `config` for `model`.
 
   Reads config.seed, steps, optim, ema (decay, 0 for none), loss (name -> weight, summed over the
-  stages of networks that have several) and blur (the mix that makes the blurred half of sharp
-  pictures that come without).
+  stages or scales of networks that have several) and blur (the mix that makes the blurred half of
+  sharp pictures that come without).
   """
   optimizer, rate = optim.make(config.optim, config.steps)
   degrade = synthesis.parse(config.blur)
@@ -50,8 +51,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
 
   def objective(params, blurred, sharp, key):
     output = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
-    stages = output.get('stages', (output['restored'],))
-    terms = {name: sum(LOSSES[name](stage, sharp).mean() for stage in stages) for name in weights}
+    judged = supervised(model, output, sharp)
+    terms = {name: sum(LOSSES[name](*pair).mean() for pair in judged) for name in weights}
     loss = sum(weight * terms[name] for name, weight in weights.items())
     return loss, (terms, output['restored'])
 
@@ -79,3 +80,12 @@ def make(config: Any, model: nn.Module) -> Trainer:
     return model.apply({'params': params}, blurred)['restored']
 
   return Trainer(init, step, predict)
+
+
+def supervised(
+  model: nn.Module, output: Mapping[str, Any], sharp: jax.Array
+) -> list[tuple[jax.Array, jax.Array]]:
+  """Pairs of what a network made and what it should have made: of each stage, of each scale."""
+  if 'scales' in output:
+    return list(zip(output['scales'], model.pyramid(sharp), strict=True))
+  return [(stage, sharp) for stage in output.get('stages', (output['restored'],))]

@@ -1,0 +1,118 @@
+"""`deblur-jax convert`: published weights as a file of this program."""
+
+import argparse
+import ast
+import hashlib
+import pathlib
+import sys
+from typing import Any
+
+SUFFIX = '.safetensors'
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+  """Adds `deblur-jax convert`."""
+  parser = commands.add_parser(
+    'convert',
+    help='convert published weights',
+    description='Converts weights that authors have published (PyTorch, for SRN TensorFlow) into '
+    'a .safetensors file that all other commands take. Runs no code out of the files.',
+  )
+  parser.add_argument(
+    'inputs',
+    nargs='+',
+    metavar='IN',
+    help='the file, or all files of a network that comes in parts (DMPHN), or a TensorFlow '
+    'checkpoint by its .index file',
+  )
+  parser.add_argument('output', metavar='OUT.safetensors', help='what to write')
+  parser.add_argument(
+    '--network', metavar='NAME', help='which network they are of, if it cannot be told from them'
+  )
+  parser.add_argument(
+    '--set',
+    action='append',
+    default=[],
+    metavar='ARGUMENT=VALUE',
+    help='a constructor argument that cannot be read off the weights (relu_slope=0.1)',
+  )
+  parser.add_argument(
+    '--license', metavar='TEXT', help='of the weights (by default what their authors state)'
+  )
+  parser.add_argument(
+    '--half', action='store_true', help='store as float16: half the size, the same speed'
+  )
+  parser.set_defaults(run=_convert)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+  from deblur_jax import convert, fit, weights
+
+  output = pathlib.Path(arguments.output)
+  if output.suffix != SUFFIX:
+    raise ValueError(f'{output}: the last name is that of the file to write, NAME{SUFFIX}')
+  paths = [pathlib.Path(path) for path in arguments.inputs]
+  try:
+    state = _read(paths)
+    name = arguments.network or convert.detect(state)
+    model, params = convert.from_torch(name, state, **_settings(arguments.set))
+  except ImportError as error:
+    raise ValueError(str(error)) from None
+  except fit.DoesNotFit as error:
+    print(f'deblur-jax: {error}', file=sys.stderr)  # all lines: they name what does not fit
+    return 2
+  manifest = {
+    'network': name,
+    'arguments': _arguments(model),
+    'source': {path.name: _digest(path) for path in paths},
+    'license': arguments.license or convert.license_of(name),
+  }
+  weights.write(output, params, manifest, dtype='float16' if arguments.half else None)
+  told = ', '.join(f'{key} {value}' for key, value in manifest['arguments'].items())
+  print(f'{name}: {told}')
+  print(f'license: {manifest["license"]}')
+  print(f'{output}: {output.stat().st_size / 1e6:.1f} MB, read again and found sound')
+  return 0
+
+
+def _read(paths: list[pathlib.Path]) -> dict[str, Any]:
+  """The state dict in the files; of several, names begin with that of their file."""
+  from deblur_jax import convert
+
+  states = {}
+  for path in paths:
+    if not path.is_file():
+      raise FileNotFoundError(f'{path}: no such file')
+    read = convert.open_tensorflow if path.suffix == '.index' else convert.open_torch
+    states[path.stem] = read(path)
+  if len(states) < len(paths):
+    raise ValueError('two files have the same name: parts are told apart by their names')
+  if len(states) == 1:
+    return next(iter(states.values()))
+  return {f'{stem}.{name}': value for stem, one in states.items() for name, value in one.items()}
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+  settings = {}
+  for text in given:
+    name, equals, value = text.partition('=')
+    try:
+      settings[name] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      settings[name] = value
+    if not equals or not name:
+      raise ValueError(f'--set {text}: it is written ARGUMENT=VALUE')
+  return settings
+
+
+def _arguments(model: Any) -> dict[str, Any]:
+  """The constructor arguments of a network but its dtype, as JSON has them."""
+  import dataclasses
+
+  fields = [field.name for field in dataclasses.fields(model)]
+  return {name: getattr(model, name) for name in fields if name not in ('parent', 'name', 'dtype')}
+
+
+def _digest(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
