@@ -16,9 +16,11 @@ import sys
 from typing import Any
 
 import jax
+import numpy as np
 
 import deblur_jax
 from deblur_jax import atomic, sharding, weights, writers, zoo
+from deblur_jax.blur import kernels
 from deblur_jax.evaluators import costs, figures, protocols, restoration, tables
 from deblur_jax.types import Needs
 
@@ -27,6 +29,9 @@ Say = Callable[[Any], None]
 
 BLURRED = 'blurred'
 """The method that does nothing."""
+
+TIMED_PSF = 21, 30, 25
+"""Length, angle and canvas of the motion that solvers are timed with."""
 
 BUILTIN_DRAWS = 4
 """How often each of the few built-in pictures comes; as the configs have it."""
@@ -49,7 +54,7 @@ def plan(methods: Sequence[str], sets: Iterable[str], output: Path, **settings: 
   """The plan for methods and sets as they are written on the command line.
 
   Args:
-    methods: run folders or weights files.
+    methods: run folders, weights files or solvers; these take the PSF from sets that know it.
     sets: `SOURCE`, `SOURCE:DIRECTORY`, each perhaps with `@PROTOCOL`.
     output: the folder for the results.
     **settings: `blur`, `lpips` and `dists` of `restoration.open_set`, for all sets.
@@ -80,7 +85,7 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
   lines, failed = [], 0
   for name, method in {BLURRED: '', **plan.methods}.items():
     try:
-      digest = weights.read(zoo.find(method))[1]['sha256'] if method else ''
+      digest = _digest(method)
     except (OSError, ValueError) as error:
       say(f'{name}: {_line(error)}')
       failed += 1
@@ -157,9 +162,13 @@ def _main(text: str) -> int:
 
 
 def _cost(job: dict[str, Any]) -> dict[str, Any]:
-  # Not to be kept beside the method's own: they would count as its memory.
-  parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(zoo.find(job['method']))[0]))
-  found = costs.measure(lambda: zoo.load(job['method']))
+  method, parameters, known = job['method'], 0, {}
+  if zoo.is_solver(method):
+    known = {'psf': np.asarray(kernels.motion(*TIMED_PSF))}
+  else:
+    # Not to be kept beside the method's own: they would count as its memory.
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(zoo.find(method))[0]))
+  found = costs.measure(lambda: zoo.load(method, **known))
   return {'parameters': parameters, **found._asdict(), 'device': job['device']}
 
 
@@ -169,11 +178,18 @@ def _score(job: dict[str, Any]) -> dict[str, Any]:
   if job['method']:
     _, restore, needs = zoo.load(job['method'])
   else:
-    restore, needs = lambda blurred: blurred, Needs()
+    restore, needs = lambda blurred, **known: blurred, Needs()
   done = restoration.restore_set(restore, pictures, needs)
   progress = writers.track(done, f'{job["name"]} on {job["set"]}', total=len(pictures))
   scores = restoration.mean(pictures.score(restored, example) for example, restored in progress)
   return scores | {'protocol': pictures.protocol, 'pictures': len(pictures)}
+
+
+def _digest(method: str) -> str:
+  """What stands for the method itself in a tag; solvers change with the package's version only."""
+  if not method or zoo.is_solver(method):
+    return method
+  return weights.read(zoo.find(method))[1]['sha256']
 
 
 def _file(job: dict[str, Any]) -> pathlib.Path:

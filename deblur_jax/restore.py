@@ -101,19 +101,23 @@ def load(
   tile: int | None = None,
   self_ensemble: bool = False,
   strength: float = 1.0,
+  psf: np.ndarray | None = None,
 ) -> Restorer:
   """A function that restores numpy images by the method called `name`.
 
-  `name` is that of weights in the package (`zoo.shipped`), a run's folder or a `.safetensors` file;
+  `name` is that of weights in the package (`zoo.shipped`), a run's folder, a `.safetensors` file or
+  a classical method (`solvers.SOLVERS`), which takes the `psf` `[kh kw]` that blurred the pictures;
   `tile`, `self_ensemble` and `strength` as in `Restorer`. Raises FileNotFoundError where there is
   no such method, ValueError where it cannot be used so.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
-  method = zoo.load(name)
+  if zoo.is_solver(name) and psf is None:
+    raise ValueError(f'{name} needs the PSF that blurred the pictures')
+  method = zoo.load(name, psf=psf)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
-  precise = functools.partial(zoo.load, name, dtype='float32')
+  precise = None if zoo.is_solver(name) else functools.partial(zoo.load, name, dtype='float32')
   return Restorer(method, tile, self_ensemble, strength, precise)
 
 

@@ -1,17 +1,19 @@
 """A name for a method, and the method: what restores images, whatever it is.
 
-Nobody downstream asks whether it is a network, a solver or an ensemble. So far a name is that of
-weights that come with the package, a run's folder or a `.safetensors` file.
+Nobody downstream asks whether it is a network or a solver. A name is that of weights that come with
+the package, a run's folder, a `.safetensors` file, or one of `solvers.SOLVERS`.
 """
 
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from deblur_jax import fit, models, weights
+from deblur_jax.blur import light
+from deblur_jax.solvers import SOLVERS
 from deblur_jax.types import Needs, Restore
 
 DEFAULT = 'general'
@@ -21,6 +23,9 @@ SHIPPED = pathlib.Path(__file__).parent / 'weights'
 
 RUN_WEIGHTS = 'weights.safetensors'
 """What a run's folder calls its best weights."""
+
+LARGEST_PSF = 64
+"""Context that a solver's tiles have where the PSF comes with the pictures."""
 
 TRIAL_SIDE = 64
 """Side of the image that a network's parameter shapes are asked for with; nothing is computed."""
@@ -35,13 +40,20 @@ class Method(NamedTuple):
   needs: Needs
 
 
-def load(name: str | os.PathLike[str] = DEFAULT, *, dtype: str | None = None) -> Method:
-  """The method that `name` stands for: see `find`.
+def load(
+  name: str | os.PathLike[str] = DEFAULT, *, dtype: str | None = None, psf: Any = None
+) -> Method:
+  """The method that `name` stands for: a solver, or weights, see `find`.
 
-  `dtype` is what a network computes in, in place of what its manifest says. Raises
-  FileNotFoundError where there is nothing of that name, and ValueError where the weights are
-  damaged, are of an unknown network or do not fit it.
+  `dtype` is what a network computes in, in place of what its manifest says; `psf` `[kh kw]` is what
+  blurred the pictures, for a solver. Raises FileNotFoundError where there is nothing of that name,
+  and ValueError where the weights are damaged, are of an unknown network or do not fit it, or are
+  given a PSF.
   """
+  if is_solver(name):
+    return _solver(os.fspath(name), psf)
+  if psf is not None:
+    raise ValueError(f'{name} is a network, which takes no PSF; {", ".join(SOLVERS)} do')
   path = find(name)
   params, manifest = weights.read(path)
   try:
@@ -65,10 +77,31 @@ def load(name: str | os.PathLike[str] = DEFAULT, *, dtype: str | None = None) ->
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
 
 
+def is_solver(name: str | os.PathLike[str]) -> bool:
+  """Whether `name` is that of a classical method; './wiener' is the folder or file of that name."""
+  return os.fspath(name) in SOLVERS
+
+
+def _solver(name: str, psf: Any) -> Method:
+  """A classical method as one for pictures: it works in linear light, in which blur is linear."""
+
+  @jax.jit
+  def solve(blurred, psf):
+    return light.to_srgb(SOLVERS[name](light.to_linear(blurred), psf))
+
+  def restore(blurred, *, psf=psf, **known):
+    del known  # Noise is estimated.
+    if psf is None:
+      raise ValueError(f'{name} needs the PSF that blurred the picture')
+    return solve(blurred, jnp.asarray(psf, jnp.float32))
+
+  reach = LARGEST_PSF if psf is None else max(psf.shape)
+  return Method(name, restore, Needs(tiling='approximate', halo=2 * reach))
+
+
 def shapes(model) -> dict:
   """The parameters of a network as `jax.ShapeDtypeStruct`s, nested."""
-  multiple = model.needs.multiple
-  side = multiple * -(-TRIAL_SIDE // multiple)
+  side = model.needs.square(TRIAL_SIDE)
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   return jax.eval_shape(model.init, jax.random.key(0), image)['params']
 
@@ -98,6 +131,6 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
     return path
   can = f'{", ".join(known)}, ' if known else ''
   raise FileNotFoundError(
-    f"{path}: no such weights; there are: {can}a run's folder (holding {RUN_WEIGHTS}) or a "
-    '.safetensors file'
+    f"{path}: no such weights; there are: {can}a run's folder (holding {RUN_WEIGHTS}), a "
+    f'.safetensors file, or without weights {", ".join(SOLVERS)}'
   )

@@ -151,3 +151,17 @@ def test_tables_of_a_benchmark_fit_80_columns(pairs, tmp_path, capsys):
   text = capsys.readouterr().out
   assert 'mine, 2 pictures (plain: 8-bit, 2-D SSIM)' in text and 'blurred' in text
   assert max(len(line) for line in text.splitlines() if 'are in' not in line) <= 80
+
+
+@pytest.mark.slow
+def test_solvers_have_rows_where_the_psf_is_known(tmp_path):
+  (tmp_path / 'mine/test').mkdir(parents=True)
+  sharp = builtin.photograph('coffee.png')[100:148, 200:264]
+  Image.fromarray(sharp).save(tmp_path / 'mine/test/a.png')
+  out, sets = tmp_path / 'out', [f'sharp:{tmp_path / "mine"}']
+  plan = benchmark.plan(['wiener'], sets, out, blur='gaussian(2)')
+  assert benchmark.run(plan, lambda line: None) == 0
+  costs = json.loads((out / 'costs.json').read_text())['wiener']
+  assert (costs['parameters'], costs['gmacs']) == (0, 0) and costs['ms_256x256'] > 0
+  scores = json.loads((out / 'results.json').read_text())['mine']
+  assert scores['wiener']['psnr'] > scores['blurred']['psnr'] + 1

@@ -13,7 +13,9 @@ import PIL.Image
 import pytest
 
 from deblur_jax import cli, models, weights, zoo
-from deblur_jax.cli import doctor
+from deblur_jax.blur import light
+from deblur_jax.blur.operators import Convolution
+from deblur_jax.cli import doctor, psfs
 
 
 @pytest.fixture(scope='session')
@@ -94,6 +96,59 @@ def test_restore_tells_each_file_and_exits_with_1(here, brighter, capsys):
   assert out[-1].startswith('1 restored, 2 skipped (there already) in ')
   np.testing.assert_array_equal(pixels('restored/c.png'), more(picture(150, 250)))
   assert max(map(len, out)) <= 80
+
+
+def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
+  sharp, psf = picture(90, 120), psfs.read('disk:3')
+  blurred = np.asarray(light.to_srgb(Convolution(psf).apply(light.to_linear(sharp / 255.0))))
+  (here / 'soft.png').write_bytes(png(np.rint(255 * blurred).astype(np.uint8)))
+  np.save(here / 'psf.npy', 3 * psf)  # is made to add up to 1
+  PIL.Image.fromarray(np.rint(psf / psf.max() * 255).astype(np.uint8)).save(here / 'psf.png')
+  method = ['restore', 'soft.png', '--weights', 'richardson_lucy', '--psf']
+  found = []
+  for given in ('disk:3', 'psf.npy', 'psf.png'):
+    code, _, err = call(capsys, *method, given, '-o', 'out', '--overwrite', '--report', 'r.json')
+    assert (code, err) == (0, [])
+    found.append(pixels('out/soft.png').astype(float))
+  assert json.loads((here / 'r.json').read_text())['psf'] == 'psf.png'
+  assert np.abs(found[0] - found[1]).max() <= 1
+  assert np.abs(found[0] - found[2]).max() <= 3
+
+  def error(image):
+    return np.mean(np.square(image - sharp))
+
+  assert error(found[0]) < error(255 * blurred) / 4
+
+
+@pytest.mark.parametrize(
+  'text,size,told',
+  [
+    ('motion:9,0', (11, 11), None),
+    ('disk:4', (9, 9), None),
+    ('gaussian:1.5', (13, 13), None),
+    ('motion:9', None, 'motion:LENGTH,ANGLE'),
+    ('disk:0', None, 'disk:RADIUS'),
+    ('gaussian:x', None, 'gaussian:SIGMA'),
+    ('nothing.png', None, 'no such file, and not motion'),
+  ],
+)
+def test_psfs_are_read_as_they_are_written(text, size, told):
+  if told:
+    with pytest.raises(ValueError, match=told):
+      psfs.read(text)
+    return
+  psf = psfs.read(text)
+  assert psf.shape == size and psf.sum() == pytest.approx(1, abs=1e-5)
+  rows, columns = np.nonzero(psf > 0.01 * psf.max())
+  if text == 'motion:9,0':
+    assert np.ptp(rows) == 0 and np.ptp(columns) == 8
+
+
+def test_files_that_hold_no_psf(tmp_path):
+  for name, values in {'flat': np.zeros((3, 3)), 'below': -np.eye(3), 'line': np.ones(3)}.items():
+    np.save(tmp_path / f'{name}.npy', values)
+    with pytest.raises(ValueError, match='a PSF is a plane of values from 0 up'):
+      psfs.read(str(tmp_path / f'{name}.npy'))
 
 
 def test_report_has_outcomes_and_diagnoses(here, brighter, capsys):
@@ -196,6 +251,9 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys):
     '--mask goes with a single picture': ['a.png', 'b.png', '--mask', 'a.png', *good],
     'no such folder to write the report to': ['a.png', '--report', 'none/r.json', *good],
     '--device tpu: JAX finds none here': ['a.png', '--device', 'tpu', *good],
+    'wiener has to know what blurred the picture: add --psf': ['a.png', '--weights', 'wiener'],
+    'is a network, which takes no PSF': ['a.png', '--psf', 'disk:2', *good],
+    'it is written disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
   }
   for message, arguments in wrong.items():
     code, out, err = call(capsys, 'restore', *arguments)
@@ -248,8 +306,9 @@ def test_models_lists_weights_and_networks_in_80_columns(here, brighter, capsys,
     'gopro/ssim 0.912, kodak/psnr 29.12' in listed
   )
   assert 'broken: not a safetensors file' in listed
-  assert 'nafnet default 17,111,907 16 approximate' in listed
-  assert 'srcnn 9-5-5 69,251 1 exact' in listed
+  assert 'nafnet default 17,111,907 15.96 16 > 129 approximate' in listed
+  assert 'srcnn 9-5-5 69,251 4.53 1 17 exact' in listed
+  assert 'nafnet MIT' in listed and 'NAFNet w32 32.87 dB 0.9606 code; with TLC' in listed
   assert 'smoke' not in listed
 
 

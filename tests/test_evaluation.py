@@ -11,7 +11,8 @@ from rich.console import Console
 import safetensors.numpy
 
 from configs import common
-from deblur_jax import models
+from deblur_jax import models, zoo
+from deblur_jax.blur import light, operators
 from deblur_jax.data import builtin, sources
 from deblur_jax.evaluators import costs, figures, protocols, restoration, tables
 from deblur_jax.metrics import METRICS
@@ -113,7 +114,9 @@ def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
     restoration.Blurred(source, '')
   restoration.Blurred(Source(pair), '')
   pictures = restoration.Blurred(source, '', protocol='sharpness')
-  report = restoration.evaluate(lambda blurred: blurred, {'apart': pictures}, 'same', Needs())
+  report = restoration.evaluate(
+    lambda blurred, **known: blurred, {'apart': pictures}, 'same', Needs()
+  )
   means = report['apart'].mean()
   assert means['same'] == means['blurred'] and means['same']['laplacian'] > 0
   assert report['apart'].shown[0].sharp is None
@@ -123,7 +126,9 @@ def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
 def test_the_protocol_stands_beside_every_number(pair, tmp_path):
   def evaluate(method, protocol):
     pictures = restoration.Blurred(Source(pair), '', protocol=protocol)
-    reports = restoration.evaluate(lambda blurred: blurred, {'mine': pictures}, method, Needs())
+    reports = restoration.evaluate(
+      lambda blurred, **known: blurred, {'mine': pictures}, method, Needs()
+    )
     restoration.write(tmp_path, reports)
     shown = []
     restoration.show(shown.append, tmp_path)
@@ -168,6 +173,15 @@ def test_learned_metrics_come_with_the_file_of_their_weights(pair, tmp_path):
     ('hinet', 'default', 157.60),
     # the authors' 759.41, less 1x1 convolutions that go before upsampling here: a quarter each
     ('mprnet', 'default', 753.98),
+    ('nafnet', 'w64', 63.06),
+    ('restormer', 'default', 154.88),
+    ('swinir', 'default', 800.3),
+    ('deblurgan', 'default', 49.55),
+    ('deepdeblur', 'default', 335.94),
+    ('srn', 'default', 83.50),
+    ('srn', 'lstm', 3 * 89.43),
+    ('dmphn', 'default', 65.15),
+    ('dbgan', 'default', 758.83),
   ],
 )
 def test_multiply_adds_are_those_of_the_authors_code(network, variant, gmacs, key):
@@ -201,6 +215,44 @@ def test_multiply_adds_by_hand():
   body = lambda x, _: (x @ jnp.ones((4, 4)), None)  # noqa: E731
   many = lambda x: jax.lax.scan(body, x, None, length=6)[0]  # noqa: E731
   assert costs.count_macs(many, jnp.ones((3, 4))) == 6 * 3 * 4 * 4
+
+
+def test_a_psf_that_made_the_blur_is_told(tmp_path):
+  pictures = restoration.open_set('builtin', blur='motion(9..15)', limit=1)
+  example = pictures[0]
+  image = light.to_linear(example['sharp'] / 255.0)
+  blurred = light.to_srgb(operators.Convolution(jnp.asarray(example['psf'])).apply(image))
+  np.testing.assert_allclose(blurred, example['blurred'] / 255, atol=0.51 / 255)
+  method = zoo.load('wiener')
+  scores = [
+    pictures.score(restored, example)['psnr']
+    for example, restored in restoration.restore_set(method.restore, pictures, method.needs)
+  ]
+  assert scores[0] > pictures.score(example['blurred'], example)['psnr'] + 3
+  for blur in ('sharp', 'objects', 'disk(2) | gaussian(1)'):
+    assert 'psf' not in restoration.open_set('builtin', blur=blur, limit=1)[0]
+
+
+def test_a_solver_without_a_psf_says_so():
+  with pytest.raises(ValueError, match='wiener needs the PSF that blurred the picture'):
+    zoo.load('wiener').restore(jnp.zeros((1, 8, 8, 3)))
+
+
+def test_methods_of_one_size_are_scored_and_measured_in_tiles(pair):
+  needs = Needs(tiling='approximate', side=128)  # tiles overlap by 32
+  mix = np.eye(3, dtype=np.float32)
+
+  @jax.jit
+  def restore(blurred):
+    assert blurred.shape == (1, 128, 128, 3)
+    return blurred @ mix
+
+  pictures = restoration.Blurred(Source(pair), '')
+  for example, restored in restoration.restore_set(restore, pictures, needs):
+    np.testing.assert_allclose(restored, example['blurred'] / 255, atol=1e-6)
+  found = costs.measure(lambda: zoo.Method('mix', restore, needs))
+  assert found.gmacs * 1e9 == 9 * 128 * 128 * 3 * 3  # 256x256 takes 3 x 3 tiles
+  assert 0 < found.ms_256x256 < found.ms_1280x720
 
 
 LINES = [

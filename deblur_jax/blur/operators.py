@@ -142,15 +142,19 @@ def _by_fft(
   images = image.reshape(-1, *image.shape[-3:])
   if psf.ndim == 2:
     factors = _rfft2(psf, size)
-    blurred = _each(lambda image: blur(image, factors), images)
+    blurred = each(lambda image: blur(image, factors), images)
   else:
     pairs = images, psf.reshape(-1, kh, kw)
-    blurred = _each(lambda pair: blur(pair[0], _rfft2(pair[1], size)), pairs)
+    blurred = each(lambda pair: blur(pair[0], _rfft2(pair[1], size)), pairs)
   return blurred.reshape(*image.shape[:-3], *blurred.shape[1:])
 
 
-def _each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
-  """`function` of every item: on a CPU one after another, so that the cache holds each."""
+def each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
+  """`function` of every item: mapped at once, but on a CPU one after another.
+
+  There the cache holds one, and of a `lax.switch` only the branch that is taken is computed: mapped
+  at once it does the work of all, six to nine times as much on two cores.
+  """
   if jax.default_backend() == 'cpu':
     return jax.lax.map(function, items)
   return jax.vmap(function)(items)

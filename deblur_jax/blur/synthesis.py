@@ -13,10 +13,9 @@ cuts off at 1 where it stands: blur before it thus spreads light that the sharp 
 sensor adds photon noise before it saturates; files are written last.
 """
 
-from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +23,7 @@ from jax.sharding import AxisType, PartitionSpec
 import numpy as np
 
 from deblur_jax import pipes
-from deblur_jax.blur import kernels, light, sensor
-from deblur_jax.blur.operators import Convolution
+from deblur_jax.blur import kernels, light, operators, sensor
 from deblur_jax.blur.steps import STEPS, KernelStep, PixelStep, Saturate, Step
 
 Choices = tuple[Step, ...]
@@ -135,14 +133,14 @@ def parse(text: str) -> Degrade:
 def _step(choices: Choices, place: Place, image: jax.Array, linear: bool) -> tuple[jax.Array, bool]:
   """Images after one of `choices` each, and whether they are in linear light now."""
   if place.psf is not None:
-    image, linear = Convolution(place.psf).apply(_light(image, linear, True)), True
+    image, linear = operators.Convolution(place.psf).apply(_light(image, linear, True)), True
   if len(choices) == 1 and isinstance(choices[0], PixelStep):
     image, linear = _light(image, linear, choices[0].linear), choices[0].linear
     image = jax.vmap(lambda image, values: choices[0](image, **values))(image, place.values[0])
   elif any(isinstance(step, PixelStep) for step in choices):
     acts = [functools.partial(_apart, linear, step, index) for index, step in enumerate(choices)]
     drawn = place.chosen, place.values, image
-    image = _each(lambda own: jax.lax.switch(own[0], acts, *own[1:]), drawn)
+    image = operators.each(lambda own: jax.lax.switch(own[0], acts, *own[1:]), drawn)
   return image, linear
 
 
@@ -152,17 +150,6 @@ def _apart(linear: bool, step: Step, index: int, values: list, image: jax.Array)
     return image
   changed = step(_light(image, linear, step.linear), **values[index])
   return _light(changed, step.linear, linear)
-
-
-def _each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
-  """`function` of every item. Mapped at once, a switch does the work of all its branches.
-
-  One after another each image does that of its own alternative alone, which on two CPU cores takes
-  a sixth to a ninth of the time; accelerators are left idle by it.
-  """
-  if jax.default_backend() == 'cpu':
-    return jax.lax.map(function, items)
-  return jax.vmap(function)(items)
 
 
 def _psf(choices: Choices, chosen: jax.Array, values: list) -> jax.Array | None:

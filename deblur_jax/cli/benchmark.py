@@ -16,7 +16,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     'so that the same command again finishes the job.',
   )
   parser.add_argument(
-    'methods', nargs='*', metavar='METHOD', help="a run's folder or a .safetensors file"
+    'methods',
+    nargs='*',
+    metavar='METHOD',
+    help="shipped weights by name, a run's folder, a .safetensors file, or wiener, richardson_lucy "
+    'or total_variation, which are told the PSF where a single one made the blur',
   )
   parser.add_argument(
     '--sets',

@@ -39,8 +39,14 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--weights',
     metavar='W',
-    help="shipped weights by name (general), a run's folder or a .safetensors file; "
-    'deblur-jax models lists them',
+    help="shipped weights by name (general), a run's folder or a .safetensors file, all listed by "
+    'deblur-jax models; or wiener, richardson_lucy or total_variation with --psf',
+  )
+  parser.add_argument(
+    '--psf',
+    metavar='PSF',
+    help='what blurred the picture, for a classical method: motion:LENGTH,ANGLE (pixels, degrees), '
+    'disk:RADIUS, gaussian:SIGMA, or a file: a grey picture or .npy',
   )
   parser.add_argument(
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
@@ -101,6 +107,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
     tile=arguments.tile,
     self_ensemble=arguments.self_ensemble,
     strength=arguments.strength,
+    psf=_psf(arguments),
   )
   options = restore.Options(
     overwrite=arguments.overwrite,
@@ -186,6 +193,21 @@ def _weights(name: str) -> str:
   return name
 
 
+def _psf(arguments: argparse.Namespace):
+  """The PSF that is given, or ValueError where the method does not go with it."""
+  from deblur_jax import zoo
+  from deblur_jax.cli import psfs
+
+  if arguments.psf:
+    return psfs.read(arguments.psf)
+  if arguments.weights and zoo.is_solver(arguments.weights):
+    raise ValueError(
+      f'{arguments.weights} has to know what blurred the picture: add --psf, such as '
+      '--psf motion:15,30 or --psf disk:4'
+    )
+  return None
+
+
 def _write_report(arguments: argparse.Namespace, method: str, outcomes: list) -> None:
   import jax
 
@@ -206,6 +228,7 @@ def _write_report(arguments: argparse.Namespace, method: str, outcomes: list) ->
     'version': deblur_jax.__version__,
     'weights': arguments.weights or method,
     'device': jax.devices()[0].device_kind,
+    **({'psf': arguments.psf} if arguments.psf else {}),
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
     'files': files,

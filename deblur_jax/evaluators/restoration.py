@@ -1,7 +1,8 @@
 """How well a method restores a set of pictures: scores per picture, means, files.
 
-Pictures are restored whole, padded to one of at most three shapes, and scored by the set's
-protocol (`evaluators.protocols`); doing nothing, "blurred", is scored beside every method.
+Pictures are restored whole, padded to one of at most three shapes (in tiles where a method takes
+only one), and scored by the set's protocol (`evaluators.protocols`); doing nothing, "blurred", is
+scored beside every method.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +90,8 @@ class Blurred:
     draws = 1 if source.paired else draws
     self._indices = [i * len(source) // count for i in range(count) for _ in range(draws)]
     self._draws = draws
-    self._degrade = None if source.paired else jax.jit(synthesis.parse(blur))
+    self._degrade = None if source.paired else synthesis.parse(blur)
+    self._blur = jax.jit(self._blur_one)
     self.protocol, self._learned = protocol, learned
 
   def __len__(self) -> int:
@@ -104,9 +106,17 @@ class Blurred:
       return self._source[self._indices[index]]
     example = self._source[self._indices[index]]
     key = jax.random.fold_in(jax.random.key(0), index)
-    blurred = self._degrade(key, as_float(example['sharp'][None]))[0]
+    blurred, places = self._blur(jax.random.fold_in(key, 0), as_float(example['sharp']))
     name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
-    return {**example, 'name': name, 'blurred': as_uint8(blurred)}
+    psfs = [drawn.psf for drawn in self._degrade.tell(places) if drawn.psf is not None]
+    known = {'psf': psfs[0]} if len(psfs) == 1 else {}
+    return {**example, 'name': name, 'blurred': as_uint8(blurred), **known}
+
+  def _blur_one(self, key, sharp):
+    """`sharp` `[h w 3]` blurred, and what was drawn for it."""
+    places = self._degrade.draw(key)
+    several = jax.tree.map(lambda leaf: leaf[None], places)
+    return self._degrade.apply(several, sharp[None])[0], places
 
   def score(self, restored: np.ndarray, example: Example) -> Scores:
     """Every metric of this set for one restored picture, uint8 or float `[h w 3]`."""
@@ -171,13 +181,24 @@ def evaluate(
 def restore_set(
   restore: Restore, pictures: Blurred, needs: Needs
 ) -> Iterator[tuple[Example, np.ndarray]]:
-  """Every example of a set and its restored picture, float32 `[h w 3]`."""
+  """Every example of a set and its restored picture, float32 `[h w 3]`.
+
+  Where a single PSF made the blur, `restore` is told.
+  """
   sizes = [pictures.size(index) for index in range(len(pictures))]
   shapes = tiling.buckets(sizes, needs.multiple)
+
+  def on_pixels(images: np.ndarray, **known: Any) -> jax.Array:
+    return restore(as_float(images), **known)
+
   for index, (height, width) in enumerate(sizes):
     example = pictures[index]
-    padded = tiling.pad(example['blurred'][None], *shapes[height, width])
-    yield example, np.asarray(restore(as_float(padded)))[0, :height, :width]
+    if needs.side:
+      yield example, tiling.tiled(on_pixels, example['blurred'], needs)
+    else:
+      padded = tiling.pad(example['blurred'][None], *shapes[height, width])
+      known = {'psf': example['psf']} if 'psf' in example else {}
+      yield example, np.asarray(on_pixels(padded, **known))[0, :height, :width]
 
 
 def _scored(restore: Restore, pictures: Blurred, method: str, needs: Needs) -> Iterator[Picture]:

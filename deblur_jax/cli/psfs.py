@@ -1,0 +1,54 @@
+"""A PSF as it is written on the command line."""
+
+import math
+import pathlib
+
+import numpy as np
+
+FORMS = {
+  'motion': 'motion:LENGTH,ANGLE (pixels, degrees)',
+  'disk': 'disk:RADIUS',
+  'gaussian': 'gaussian:SIGMA',
+}
+
+
+def read(text: str) -> np.ndarray:
+  """The PSF `[kh kw]` that `text` stands for, adding up to 1.
+
+  One of `FORMS`, or a file: a picture, whose grey values count, or a `.npy` array. Raises
+  ValueError where it is neither or no PSF.
+  """
+  kind, _, numbers = text.partition(':')
+  if kind in FORMS:
+    return _made(kind, numbers, text)
+  path = pathlib.Path(text)
+  if not path.is_file():
+    raise ValueError(f'--psf {text}: no such file, and not {", ".join(FORMS.values())}')
+  psf = np.load(path) if path.suffix == '.npy' else _picture(path)
+  if psf.ndim != 2 or not np.isfinite(psf).all() or psf.min() < 0 or psf.sum() <= 0:
+    raise ValueError(f'--psf {text}: a PSF is a plane of values from 0 up, not all of them 0')
+  return (psf / psf.sum()).astype(np.float32)
+
+
+def _made(kind: str, numbers: str, text: str) -> np.ndarray:
+  from deblur_jax.blur import kernels
+
+  try:
+    values = [float(number) for number in numbers.split(',')]
+  except ValueError:
+    values = []
+  if len(values) != (2 if kind == 'motion' else 1) or not 0 < values[0] < math.inf:
+    raise ValueError(f'--psf {text}: it is written {FORMS[kind]}')
+  reach = {'motion': (values[0] + 1) / 2, 'disk': values[0], 'gaussian': 4 * values[0]}[kind]
+  size = 2 * math.ceil(reach) + 1
+  if kind == 'motion':
+    return np.asarray(kernels.motion(*values, size))
+  return np.asarray(getattr(kernels, kind)(values[0], size))
+
+
+def _picture(path: pathlib.Path) -> np.ndarray:
+  from deblur_jax import pictures
+
+  picture = pictures.read(path)
+  rows = picture.rows(0, picture.shape[0]).astype(np.float64)
+  return rows[..., : 1 if picture.shape[-1] < 3 else 3].mean(-1)

@@ -1,0 +1,101 @@
+"""What lies beyond the border of a picture, which blur has carried into it.
+
+An FFT takes the picture to repeat; taken at its word, that rings all over the result. Iterative
+solvers had better leave what lies beyond open: `Scene`, the default. One-shot filters cannot, and
+are given surroundings that suit: `surround`.
+"""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from deblur_jax.blur import operators
+from deblur_jax.blur.operators import Convolution
+
+_TAPERS = 3
+
+
+@struct.dataclass
+class Scene:
+  """A plane larger than the picture, so that the PSF finds all that it blurs into the picture.
+
+  Reeves, "Fast image restoration without boundary artifacts", IEEE TIP 2005; Almeida and
+  Figueiredo, "Deconvolving images with unknown boundaries", IEEE TIP 2013. With a boundary of
+  'wrap' it is no larger.
+
+  transfer: `[H W // 2 + 1]`, what the PSF does to `rfft2` of the scene.
+  seen: `[H W]`, 1 where the picture lies, else 0.
+  """
+
+  transfer: jax.Array
+  seen: jax.Array
+  top: int = struct.field(pytree_node=False)
+  left: int = struct.field(pytree_node=False)
+  picture: tuple[int, int] = struct.field(pytree_node=False)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """Height and width of the whole."""
+    return self.seen.shape
+
+  def blur(self, scene: jax.Array) -> jax.Array:
+    """The blurred scene, of which only the picture is true."""
+    return self.filter(scene, self.transfer)
+
+  def correlate(self, scene: jax.Array) -> jax.Array:
+    """The adjoint of `blur`."""
+    return self.filter(scene, jnp.conj(self.transfer))
+
+  def filter(self, scene: jax.Array, factors: jax.Array) -> jax.Array:
+    """A scene whose spectrum is multiplied by `factors`."""
+    return jnp.fft.irfft2(jnp.fft.rfft2(scene) * factors, s=self.shape)
+
+  def place(self, picture: jax.Array) -> jax.Array:
+    """A scene with `picture` `[h w]` in its place and its outermost pixels around it."""
+    (height, width), (h, w) = self.shape, self.picture
+    rows, columns = (self.top, height - h - self.top), (self.left, width - w - self.left)
+    return jnp.pad(picture, (rows, columns), mode='edge')
+
+  def crop(self, scene: jax.Array) -> jax.Array:
+    """The picture `[h w]` in a scene."""
+    h, w = self.picture
+    return scene[self.top : self.top + h, self.left : self.left + w]
+
+
+def scene(psf: jax.Array, picture: tuple[int, int], boundary: str) -> Scene:
+  """The scene around a picture of so many rows and columns under a PSF `[kh kw]`."""
+  if boundary == 'wrap':
+    height, width, top, left = *picture, 0, 0
+  else:
+    (top, bottom), (left, right) = operators.margins(*psf.shape)
+    height = operators.fast_length(picture[0] + top + bottom)
+    width = operators.fast_length(picture[1] + left + right)
+  transfer = Convolution(psf, 'wrap').transfer(height, width)
+  seen = jnp.zeros((height, width)).at[top : top + picture[0], left : left + picture[1]].set(1)
+  return Scene(transfer, seen, top, left, picture)
+
+
+def surround(picture: jax.Array, psf: jax.Array, boundary: str) -> tuple[Scene, jax.Array]:
+  """A scene twice as wide around as the PSF reaches, and `picture` in it, with soft surroundings.
+
+  The outermost pixels are repeated and blurred towards the outer edge, where the scene meets its
+  other side (MATLAB's edgetaper). With a boundary of 'wrap' the picture is left alone.
+  """
+  if boundary == 'wrap':
+    return scene(psf, picture.shape, boundary), picture
+  kh, kw = psf.shape
+  wide = jnp.pad(psf, ((kh // 2 + 1,) * 2, (kw // 2 + 1,) * 2))  # makes twice as much room
+  around = scene(wide, picture.shape, boundary)
+  placed = around.place(picture)
+  height, width = around.shape
+  weight = _taper(psf.sum(1), height)[:, None] * _taper(psf.sum(0), width)[None]
+  for _ in range(_TAPERS):
+    placed = weight * placed + (1 - weight) * around.blur(placed)
+  return around, placed
+
+
+def _taper(profile: jax.Array, length: int) -> jax.Array:
+  """Weights `[length]` of a picture, from 0 at the ends to 1 further in than the PSF reaches."""
+  power = jnp.square(jnp.abs(jnp.fft.rfft(profile, length)))
+  correlation = jnp.fft.irfft(power, length)
+  return 1 - correlation / correlation[0]

@@ -1,0 +1,260 @@
+"""Classical methods: peers, real borders, and what every one of them takes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage import data, restoration
+
+from deblur_jax.blur import kernels
+from deblur_jax.blur.operators import Convolution
+from deblur_jax.solvers import SOLVERS, borders, gradients, noise
+from deblur_jax.solvers.richardson_lucy import richardson_lucy
+from deblur_jax.solvers.total_variation import total_variation
+from deblur_jax.solvers.wiener import wiener
+
+FEW = {'richardson_lucy': {'num_iter': 4}, 'total_variation': {'num_iter': 4}, 'wiener': {}}
+MOTION = np.asarray(kernels.motion(21, 30, 25))
+
+
+def psnr(found, expected):
+  return -10 * np.log10(np.mean(np.square(np.asarray(found) - expected)))
+
+
+def camera(side=256):
+  return data.camera()[60 : 60 + side, 130 : 130 + side].astype(np.float32) / 255
+
+
+def blurred_by(psf, sharp, boundary):
+  operator = Convolution(jnp.asarray(psf), boundary)
+  return np.asarray(operator.apply(sharp[..., None])[..., 0])
+
+
+def as_a_camera_sees(psf, sharp, sigma=0.01):
+  """The part that the PSF finds all light for, with noise; and what of `sharp` lies there."""
+  noisy = sigma * np.random.default_rng(0).standard_normal(sharp.shape)
+  noisy = (blurred_by(psf, sharp, 'wrap') + noisy).astype(np.float32)
+  (top, left), (bottom, right) = ((k - 1) // 2 for k in psf.shape), (k // 2 for k in psf.shape)
+  inside = np.s_[top : -bottom or None, left : -right or None]
+  return noisy[inside], sharp[inside]
+
+
+def test_wiener_is_that_of_scikit_image():
+  blurred = blurred_by(MOTION, camera(), 'wrap')
+  found = wiener(blurred, MOTION, 0.05, boundary='wrap')
+  expected = restoration.wiener(blurred, MOTION, 0.05, clip=False)
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_richardson_lucy_is_that_of_scikit_image_far_from_the_border():
+  # Theirs takes all beyond the border to be black, and starts from a half, not from the mean.
+  sharp = np.pad(camera(96), 64)
+  blurred = blurred_by(MOTION, sharp, 'wrap')
+  found = richardson_lucy(blurred, MOTION, 8, boundary='wrap')
+  expected = restoration.richardson_lucy(blurred, MOTION, 8, clip=False)
+  assert psnr(found[80:144, 80:144], expected[80:144, 80:144]) > 45
+
+
+@pytest.mark.parametrize(
+  'name,gain',
+  [
+    ('wiener', 3),
+    ('richardson_lucy', 3),
+    pytest.param('total_variation', 5, marks=pytest.mark.slow),
+  ],
+)
+def test_gain_on_what_a_camera_sees(name, gain):
+  blurred, sharp = as_a_camera_sees(MOTION, data.camera().astype(np.float32) / 255)
+  before = psnr(blurred, sharp)
+  assert psnr(SOLVERS[name](blurred, MOTION), sharp) > before + gain
+  # scikit-image, without care for the border, makes it worse.
+  assert psnr(restoration.wiener(blurred, MOTION, 0.02, clip=False), sharp) < before
+  assert psnr(restoration.richardson_lucy(blurred, MOTION, 30), sharp) < before
+
+
+def test_total_variation_reaches_its_minimum():
+  noisy = 0.01 * np.random.default_rng(0).standard_normal((96, 96))
+  blurred = (blurred_by(MOTION, camera(96), 'wrap') + noisy).astype(np.float32)
+  weight = 2e-3
+
+  def objective(x):
+    fit = 0.5 * np.sum(np.square(blurred_by(MOTION, x, 'wrap') - blurred))
+    rows, columns = (np.roll(x, -1, axis) - x for axis in (0, 1))
+    return fit + weight * np.sum(np.hypot(rows, columns))
+
+  found = [
+    objective(np.asarray(total_variation(blurred, MOTION, weight, n, boundary='wrap')))
+    for n in (200, 1000)
+  ]
+  assert found[1] < objective(blurred) / 1.5
+  assert found[1] <= found[0] < 1.001 * found[1]
+
+
+def test_noise():
+  rng = np.random.default_rng(0)
+  blurred = blurred_by(kernels.gaussian(2.0, 17), camera(), 'reflect')
+  for sigma in (0.005, 0.01, 0.05):
+    noisy = blurred + sigma * rng.standard_normal(blurred.shape)
+    assert noise.estimate(jnp.asarray(noisy)) == pytest.approx(sigma, rel=0.1)
+
+
+def test_accelerated_steps_get_further(key):
+  blurred, sharp = as_a_camera_sees(MOTION, camera(), sigma=0)
+  plain, fast = (richardson_lucy(blurred, MOTION, 12, accelerate=one) for one in (False, True))
+  assert psnr(fast, sharp) > psnr(richardson_lucy(blurred, MOTION, 18), sharp) > psnr(plain, sharp)
+
+
+def test_total_variation_holds_richardson_lucys_noise_down():
+  blurred, sharp = as_a_camera_sees(MOTION, camera(), sigma=0.03)
+  plain, smooth = (richardson_lucy(blurred, MOTION, 60, tv=tv) for tv in (0, 0.01))
+  assert psnr(smooth, sharp) > psnr(plain, sharp) + 1
+
+
+def test_richardson_lucy_keeps_flux_and_sign():
+  blurred = blurred_by(MOTION, camera(96), 'wrap')
+  found = richardson_lucy(blurred, MOTION, 10, boundary='wrap')
+  assert found.min() >= 0
+  np.testing.assert_allclose(found.sum(), blurred.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', SOLVERS)
+@pytest.mark.parametrize('boundary', ['unknown', 'wrap'])
+def test_without_blur_the_picture_comes_back(name, boundary):
+  delta, sharp = np.asarray(kernels.delta(7)), camera(64)
+  options = {'balance': 1e-6} if name == 'wiener' else {}
+  options |= {'weight': 1e-7, 'num_iter': 100} if name == 'total_variation' else {}
+  found = SOLVERS[name](sharp, delta, boundary=boundary, **options)
+  np.testing.assert_allclose(found, sharp, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', SOLVERS)
+def test_a_flat_picture_stays_flat(name):
+  found = SOLVERS[name](np.full((50, 41), 0.3, np.float32), MOTION, **FEW[name])
+  np.testing.assert_allclose(found, 0.3, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', SOLVERS)
+@pytest.mark.parametrize('size', [(4, 4), (5, 4), (8, 7)])
+def test_even_kernels_leave_the_picture_in_place(name, size):
+  # A PSF with all its weight on its middle moves nothing, so neither does its inverse.
+  psf = np.zeros(size, np.float32)
+  psf[size[0] // 2, size[1] // 2] = 1
+  x = (
+    np.add.outer(np.sin(np.arange(48) / 5), np.cos(np.arange(40) / 4)).astype(np.float32) / 4 + 0.5
+  )
+  found = np.asarray(SOLVERS[name](x, psf))
+  assert psnr(found[8:-8, 8:-8], x[8:-8, 8:-8]) > psnr(found[8:-8, 8:-8], x[9:-7, 8:-8]) + 6
+
+
+@pytest.mark.parametrize('name', SOLVERS)
+def test_any_image(name):
+  def solve(image, psf):
+    return SOLVERS[name](image, psf, **FEW[name])
+
+  psf = np.asarray(kernels.motion(7, 20, 9))
+  images = np.random.default_rng(0).uniform(size=(2, 24, 31, 3)).astype(np.float32)
+  found = solve(images, psf)
+  assert found.shape == images.shape and found.dtype == jnp.float32
+  np.testing.assert_allclose(solve(images[0], psf), found[0], atol=1e-6)
+  np.testing.assert_allclose(solve(images[1, ..., 2], psf), found[1, ..., 2], atol=1e-6)
+  turned = np.stack([psf, psf.T])
+  both = solve(images, turned)
+  np.testing.assert_allclose(both[0], found[0], atol=1e-6)
+  np.testing.assert_allclose(both[1], solve(images[1], psf.T), atol=1e-6)
+
+
+@pytest.mark.parametrize('name', SOLVERS)
+def test_solvers_are_functions_for_jax(name):
+  psf, image = np.asarray(kernels.motion(7, 20, 9)), camera(32)
+
+  def solve(image):
+    return SOLVERS[name](image, psf, **FEW[name])
+
+  found = solve(image)
+  np.testing.assert_allclose(jax.jit(solve)(image), found, atol=1e-5)
+  np.testing.assert_allclose(jax.vmap(solve)(image[None])[0], found, atol=1e-5)
+  along = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
+
+  def shifted(amount):
+    # The noise's strength, a median, would have kinks.
+    given = {} if name == 'richardson_lucy' else {'noise_sigma': 0.01}
+    return SOLVERS[name](image + amount * 1e-3 * along, psf, **FEW[name], **given)
+
+  check_derivative(shifted, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+  'name,option,value', [('wiener', 'balance', 0.02), ('total_variation', 'weight', 1e-3)]
+)
+def test_gradient_by_the_weight(name, option, value):
+  psf, image = np.asarray(kernels.motion(7, 20, 9)), camera(32)
+  solve = functools.partial(SOLVERS[name], image, psf, **(FEW[name] | {'boundary': 'wrap'}))
+  check_derivative(lambda weight: solve(**{option: weight}), value, value / 20)
+
+
+def check_derivative(function, at, step):
+  """jax's reverse derivative of what a direction sees of an image, against finite differences."""
+  direction = np.random.default_rng(1).standard_normal(function(at).shape)
+  higher, lower = (np.asarray(function(at + one), np.float64) for one in (step, -step))
+  expected = np.vdot(higher - lower, direction) / (2 * step)
+  found = jax.grad(lambda x: jnp.vdot(function(x), direction.astype(np.float32)))(at)
+  assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_divergence_is_the_adjoint_of_the_gradient():
+  rng = np.random.default_rng(0)
+  x, field = rng.standard_normal((6, 9)), rng.standard_normal((2, 6, 9))
+  x, field = x.astype(np.float32), field.astype(np.float32)
+  inner = jnp.vdot(gradients.gradient(x), field)
+  np.testing.assert_allclose(inner, -jnp.vdot(x, gradients.divergence(field)), rtol=1e-5)
+  twice = -gradients.divergence(gradients.gradient(x))
+  spectrum = jnp.fft.rfft2(x) * gradients.laplacian(6, 9)
+  np.testing.assert_allclose(jnp.fft.irfft2(spectrum, (6, 9)), twice, atol=1e-5)
+
+
+def test_a_scene_blurs_into_the_picture_what_a_camera_sees():
+  psf, sharp = MOTION[:, 2:-3], camera(64)
+  height, width = 64 - psf.shape[0] + 1, 64 - psf.shape[1] + 1
+  scene = borders.scene(jnp.asarray(psf), (height, width), 'unknown')
+  rest = np.pad(sharp, [(0, whole - 64) for whole in scene.shape])
+  expected, _ = as_a_camera_sees(psf, sharp, sigma=0)
+  np.testing.assert_allclose(scene.crop(scene.blur(rest)), expected, atol=1e-5)
+  other = np.random.default_rng(0).uniform(size=scene.shape).astype(np.float32)
+  np.testing.assert_allclose(
+    jnp.vdot(scene.blur(rest), other), jnp.vdot(rest, scene.correlate(other)), rtol=1e-4
+  )
+
+
+@pytest.mark.parametrize(
+  'psf,said',
+  [
+    (np.ones((9, 40)) / 360, 'the PSF, 9x40, is larger than the picture, 32x32'),
+    (np.ones(5) / 5, r'a PSF is \[kh kw\], not \[5\]'),
+    (np.ones((3, 5, 5)) / 25, 'give one, or one for each image'),
+  ],
+)
+def test_psfs_that_do_not_fit(psf, said):
+  with pytest.raises(ValueError, match=said):
+    wiener(camera(32), psf)
+
+
+def test_a_psf_that_does_not_add_up_to_one():
+  with pytest.warns(UserWarning, match='the PSF adds up to 255, not 1'):
+    found = wiener(camera(32), 255 * kernels.delta(3))
+  np.testing.assert_allclose(found, wiener(camera(32), kernels.delta(3)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'call,said',
+  [
+    (lambda: wiener(camera(32), MOTION, boundary='mirror'), "no boundary 'mirror'"),
+    (lambda: wiener(camera(32), MOTION, reg='gradient'), "not 'gradient'"),
+    (lambda: richardson_lucy(camera(32), MOTION, 0), 'at least one iteration, not 0'),
+    (lambda: total_variation(camera(32), MOTION, num_iter=0), 'at least one iteration, not 0'),
+  ],
+)
+def test_options_that_make_no_sense(call, said):
+  with pytest.raises(ValueError, match=said):
+    call()

@@ -1,0 +1,107 @@
+"""What methods make of each kind of blur: `python tools/weights_table.py general mobile wiener`.
+
+Every picture of a folder (`--pictures`, such as Kodak's; test/ in it where there is one) is blurred
+once by each kind, the same in every run, and so are the pairs of `--pairs SOURCE:DIRECTORY`.
+Prints a Markdown table of PSNR / SSIM and of the milliseconds that a picture takes; `--json FILE`
+keeps the scores for ship_weights.py. Classical methods are told the PSF, and are left out where no
+single one made the blur.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import time
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where configs/ lies
+
+from configs.restore_general import BLUR
+from deblur_jax import tiling, zoo
+from deblur_jax.evaluators import costs, restoration
+
+CAMERA = ' | poisson(0..0.005) | jpeg(90..98)'
+KINDS = {
+  'sharp': 'sharp',
+  'Gaussian 1.5, noise 1 %': 'gaussian(1.5) | noise(0.01)',
+  'Gaussian 0.5 to 3': 'gaussian(0.5..3)' + CAMERA,
+  'disk 1 to 5': 'disk(1..5)' + CAMERA,
+  'bokeh 1 to 6': 'bokeh(1..6)' + CAMERA,
+  'line 5 to 25': 'motion(5..25)' + CAMERA,
+  'shake 5 to 31': 'shake(5..31)' + CAMERA,
+  'shake 5 to 31, saturated': 'shake(5..31) | poisson(0..0.005) | saturate(1.5..2) | jpeg(90..98)',
+  'rotating camera 5 to 21': 'camera(5..21)' + CAMERA,
+  'moving object 5 to 24': 'objects(5..24)' + CAMERA,
+  'turbulence 1 to 2': 'turbulence(1..2)' + CAMERA,
+  'the mix trained on': BLUR,
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('methods', nargs='+', help='weights by name, runs, files, or solvers')
+  parser.add_argument('--pictures', required=True, help='folder of sharp pictures')
+  parser.add_argument('--pairs', action='append', default=[], metavar='SOURCE:DIRECTORY')
+  parser.add_argument('--skip', default='', metavar='TEXT', help='leave out pairs named so')
+  parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the scores there')
+  arguments = parser.parse_args()
+  sets = {
+    name: restoration.open_set('sharp', 'all', directory=arguments.pictures, blur=blur)
+    for name, blur in KINDS.items()
+  }
+  for text in arguments.pairs:
+    source, _, directory = text.partition(':')
+    sets[source] = restoration.open_set(source, directory=directory)
+  methods = {name: zoo.load(name) for name in arguments.methods}
+  print(f'On {costs.device_name()}.\n')
+  print(f'| blur | pictures | blurred | {" | ".join(methods)} |')
+  print(f'|---|---|---|{"---|" * len(methods)}')
+  times, kept = {name: [] for name in methods}, {}
+  for name, pictures in sets.items():
+    examples = [
+      one
+      for one in map(pictures.__getitem__, range(len(pictures)))
+      if not arguments.skip or arguments.skip not in one['name']
+    ]
+    found = {'blurred': [pictures.score(one['blurred'], one) for one in examples]}
+    for method in methods:
+      found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
+    kept[name] = {
+      method: restoration.mean(iter(scores)) | {'protocol': pictures.protocol}
+      for method, scores in found.items()
+      if all(scores)
+    }
+    cells = [_cell(kept[name].get(method)) for method in found]
+    print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
+  row = ' | '.join(f'{1000 * statistics.median(seconds):.0f}' for seconds in times.values())
+  print(f'| ms a picture, median | | | {row} |')
+  if arguments.json:
+    arguments.json.write_text(json.dumps(kept, indent=2) + '\n')
+
+
+def _score(method, example, pictures, times):
+  """The scores of one picture, or None where a solver does not know what blurred it."""
+  if zoo.is_solver(method.name) and 'psf' not in example:
+    return None
+  known = {'psf': example['psf']} if 'psf' in example else {}
+  height, width = example['blurred'].shape[:2]
+  multiple = method.needs.multiple
+  padded = tiling.pad(
+    example['blurred'][None], tiling.round_up(height, multiple), tiling.round_up(width, multiple)
+  )
+  padded = jax.device_put(padded.astype(np.float32) / 255)
+  begin = time.perf_counter()
+  restored = np.asarray(method.restore(padded, **known))[0, :height, :width]
+  times.append(time.perf_counter() - begin)
+  return pictures.score(restored, example)
+
+
+def _cell(mean) -> str:
+  return f'{mean["psnr"]:.2f} / {mean["ssim"]:.3f}' if mean else ''
+
+
+if __name__ == '__main__':
+  main()
