@@ -75,9 +75,10 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
   if path.exists():
     known = json.loads(path.read_text())['model']
     asked = json.loads(config.model.to_json())
-    if known != asked:
-      changed = [name for name in {**known, **asked} if known.get(name) != asked.get(name)]
-      was, now = ({name: one.get(name) for name in sorted(changed)} for one in (known, asked))
+    # Arguments that are newer than the run have their defaults.
+    if models.make(**known) != models.make(**asked):
+      changed = [name for name in asked if known.get(name, asked[name]) != asked[name]]
+      was, now = ({name: one[name] for name in sorted(changed)} for one in (known, asked))
       raise ValueError(
         f'{workdir} holds a run of another network ({was}, now {now}): give another --workdir'
       )

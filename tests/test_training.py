@@ -88,6 +88,10 @@ def test_metrics_are_one_line_a_log_step(finished):
 
 def test_running_a_finished_run_again_changes_nothing(finished):
   before = (finished / 'weights.safetensors').read_bytes()
+  # A run from before the network had this argument, whose default it was made with.
+  config = json.loads((finished / 'config.json').read_text())
+  del config['model']['tlc']
+  (finished / 'config.json').write_text(json.dumps(config))
   train.train(nafnet.get_config('smoke'), finished)
   assert (finished / 'weights.safetensors').read_bytes() == before
   assert [line['step'] for line in writers.read_metrics(finished) if 'loss' in line] == [2, 4]
@@ -98,15 +102,13 @@ def test_every_recipe_builds_and_locks(name):
   module = __import__(f'configs.{name}', fromlist=['get_config'])
   with pytest.raises(ValueError, match=r'known: builtin, ') as told:
     module.get_config('no_such_recipe')
-  traced = set()
   for recipe in (None, *re.search(r'known: (.*)\)', str(told.value)).group(1).split(', ')):
     config = module.get_config(recipe).lock()
     model = models.make(**config.model)
     trainer = supervised.make(config, model)
-    side = model.needs.square(2 * model.needs.multiple)
-    batch = dict.fromkeys(('sharp', 'blurred'), jnp.zeros((1, side, side, 3)))
-    if config.model.to_json() not in traced:
-      traced.add(config.model.to_json())
+    if recipe in (None, 'smoke'):  # tracing the published sizes tells no more, and takes minutes
+      side = model.needs.square(2 * model.needs.multiple)
+      batch = dict.fromkeys(('sharp', 'blurred'), jnp.zeros((1, side, side, 3)))
       init = jax.eval_shape(trainer.init, jax.random.key(0), batch)
       state, metrics = jax.eval_shape(trainer.step, init, batch)
       assert state.step.shape == metrics['loss'].shape == ()
