@@ -70,7 +70,8 @@ def detect(state_dict: Mapping[str, Any]) -> str:
 
 def names() -> list[str]:
   """The networks whose published weights can be read."""
-  return sorted(module.name for module in pkgutil.iter_modules(__path__))
+  files = {module.name for module in pkgutil.iter_modules(__path__)}
+  return sorted(files & set(models.names()))
 
 
 def license_of(name: str) -> str:

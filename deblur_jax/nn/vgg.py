@@ -1,0 +1,80 @@
+"""VGG-19 up to a layer, for losses that compare what it sees.
+
+K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+ICLR 2015, arXiv:1409.1556. Parameters are {'conv1_1': {'kernel': [3 3 i o], 'bias': [o]}, ...} as
+far as they are needed, and perhaps 'color', a 1x1 convolution before all others for the colors.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from deblur_jax.nn.conv import conv
+
+DEPTHS = (2, 2, 4, 4, 4)
+
+# ImageNet's, of R, G and B in [0, 1].
+_MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def layers() -> Iterator[str]:
+  """The names of all convolutions, in order: 'conv1_1' to 'conv5_4'."""
+  for block, depth in enumerate(DEPTHS, start=1):
+    for layer in range(1, depth + 1):
+      yield f'conv{block}_{layer}'
+
+
+def features(
+  params: Mapping[str, Any],
+  image: jax.Array,
+  layer: str,
+  *,
+  colors: str = 'imagenet',
+  padding: str = 'constant',
+) -> jax.Array:
+  """What VGG-19 makes of `image` `[b h w 3]` in [0, 1] at a layer, `[b h' w' c]` float32.
+
+  Args:
+    params: see above.
+    image: sides at least as long as the poolings halve.
+    layer: 'conv3_3', before its ReLU, or 'relu3_3', after it.
+    colors: 'imagenet', as the network was trained; 'signed', [-1, 1], as DeblurGAN's authors have
+      it; or 'unit', [0, 1], for parameters that have 'color'.
+    padding: 'constant' (zeros) as the network was trained, or 'reflect'.
+
+  Raises ValueError for a layer that is not there.
+  """
+  last = layer.replace('relu', 'conv')
+  if last not in params:
+    there = ', '.join(name for name in layers() if name in params)
+    raise ValueError(f'no layer {layer!r} in these VGG-19 weights, which hold {there}')
+  x = _colored(image.astype(jnp.float32), colors)
+  if 'color' in params:
+    x = _convolved(x, params['color'])
+  for name in layers():
+    if name.endswith('_1') and name != 'conv1_1':
+      x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=padding)
+    x = _convolved(x, params[name])
+    if name == layer:
+      return x
+    x = jax.nn.relu(x)
+    if name == last:
+      return x
+  raise AssertionError('the layer was among the parameters')
+
+
+def _colored(image: jax.Array, colors: str) -> jax.Array:
+  if colors == 'imagenet':
+    mean, spread = (jnp.asarray(one).reshape(1, 1, 1, 3) for one in (_MEAN, _SPREAD))
+    return (image - mean) / spread
+  if colors not in ('signed', 'unit'):
+    raise ValueError(f"colors are 'imagenet', 'signed' or 'unit', not {colors!r}")
+  return 2 * image - 1 if colors == 'signed' else image
+
+
+def _convolved(x: jax.Array, layer: Mapping[str, jax.Array]) -> jax.Array:
+  return conv(x, jnp.asarray(layer['kernel'])) + jnp.reshape(layer['bias'], (1, 1, 1, -1))

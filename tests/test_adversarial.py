@@ -1,0 +1,206 @@
+"""Losses of generators and critics by hand, what penalties pull at, what VGG-19 sees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from deblur_jax.convert import vgg19
+from deblur_jax.fit import DoesNotFit
+from deblur_jax.losses.adversarial import GAMES, gradient_penalty
+from deblur_jax.losses.perceptual import perceptual
+from deblur_jax.nn import vgg
+
+REAL = np.float32([[2.0, 0.0], [1.0, -1.0]])  # means 1 and 0, of all 0.5
+MADE = np.float32([[0.5, -0.5], [3.0, 1.0]])  # means 0 and 2, of all 1
+
+
+def log1pexp(x):
+  return np.log1p(np.exp(x))
+
+
+BY_HAND = {
+  'wasserstein': ([0 - 1, 2 - 0], [0, -2]),
+  'least_squares': (
+    # ((1 + 1) / 2 + 0.25) / 2, ((0 + 4) / 2 + (9 + 1) / 2) / 2
+    [0.625, 3.5],
+    # ((0.25 + 2.25) / 2) / 2, ((4 + 0) / 2) / 2
+    [0.625, 1.0],
+  ),
+  'hinge': (
+    # (0 + 1) / 2 + (1.5 + 0.5) / 2, (0 + 2) / 2 + (4 + 2) / 2
+    [1.5, 4.0],
+    [0, -2],
+  ),
+  'relativistic_least_squares': (
+    # real less 1: 1, -1 and 0, -2; made less 0.5: 0, -1 and 2.5, 0.5
+    [((0 + 4) / 2 + (1 + 0) / 2) / 2, ((1 + 9) / 2 + (3.5**2 + 1.5**2) / 2) / 2],
+    [((4 + 0) / 2 + (1 + 4) / 2) / 2, ((1 + 1) / 2 + (1.5**2 + 0.5**2) / 2) / 2],
+  ),
+  'relativistic': (
+    [
+      (log1pexp(np.array([-1, 1])).mean() + log1pexp(np.array([0, -1])).mean()) / 2,
+      (log1pexp(np.array([0, 2])).mean() + log1pexp(np.array([2.5, 0.5])).mean()) / 2,
+    ],
+    [
+      (log1pexp(np.array([1, -1])).mean() + log1pexp(np.array([0, 1])).mean()) / 2,
+      (log1pexp(np.array([0, -2])).mean() + log1pexp(np.array([-2.5, -0.5])).mean()) / 2,
+    ],
+  ),
+}
+
+
+@pytest.mark.parametrize('name', GAMES)
+def test_games_by_hand(name):
+  for side, expected in zip(GAMES[name], BY_HAND[name], strict=True):
+    np.testing.assert_allclose(side(REAL, MADE), expected, rtol=1e-6)
+    shaped = side(REAL.reshape(2, 2, 1, 1), MADE.reshape(2, 1, 2, 1))
+    np.testing.assert_allclose(shaped, expected, rtol=1e-6)
+
+
+def test_the_penalty_of_a_linear_critic_is_that_of_its_slope(key):
+  slope = np.random.default_rng(0).standard_normal((4, 5, 3)).astype(np.float32)
+  images = np.random.default_rng(1).uniform(size=(2, 2, 4, 5, 3)).astype(np.float32)
+
+  def critic(image):
+    return (image * slope[None]).sum((1, 2, 3))
+
+  penalty, norm = gradient_penalty(key, critic, *images)
+  length = np.linalg.norm(slope)
+  np.testing.assert_allclose(norm, [length] * 2, rtol=1e-5)
+  np.testing.assert_allclose(penalty, [(length - 1) ** 2] * 2, rtol=1e-5)
+  penalty, norm = gradient_penalty(key, critic, *images, per_pixel=True)
+  lengths = np.linalg.norm(slope, axis=-1)
+  np.testing.assert_allclose(norm, [lengths.mean()] * 2, rtol=1e-5)
+  np.testing.assert_allclose(penalty, [((lengths - 1) ** 2).mean()] * 2, rtol=1e-5)
+
+
+def test_the_penalty_pulls_the_critics_slope_to_one(key):
+  # Real and made lie two apart: unpenalized, the critic's slope would grow forever.
+  rng = np.random.default_rng(0)
+  direction = rng.standard_normal((1, 4, 4, 3)).astype(np.float32)
+  direction /= np.linalg.norm(direction)
+  params = {
+    'first': 0.1 * rng.standard_normal((48, 32)).astype(np.float32),
+    'last': 0.1 * rng.standard_normal(32).astype(np.float32),
+  }
+
+  def critic(params, images):
+    return jnp.tanh(images.reshape(images.shape[0], -1) @ params['first']) @ params['last']
+
+  optimizer = optax.adam(1e-2)
+
+  @jax.jit
+  def train(params):
+    def step(carry, key):
+      params, state = carry
+      keys = jax.random.split(key, 3)
+      made = 0.1 * jax.random.normal(keys[0], (16, 4, 4, 3)) - direction
+      real = 0.1 * jax.random.normal(keys[1], (16, 4, 4, 3)) + direction
+
+      def loss(params):
+        def judge(images):
+          return critic(params, images)
+
+        penalty, norm = gradient_penalty(keys[2], judge, real, made)
+        game = GAMES['wasserstein'].critic(judge(real), judge(made))
+        return (game + 10 * penalty).mean(), norm.mean()
+
+      gradient, norm = jax.grad(loss, has_aux=True)(params)
+      updates, state = optimizer.update(gradient, state, params)
+      return (optax.apply_updates(params, updates), state), norm
+
+    return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, 600))[1]
+
+  norms = train(params)
+  assert norms[0] < 0.5
+  assert abs(norms[-100:].mean() - 1) < 0.2
+
+
+def small_vgg(prefix='features.', indices=vgg19.TORCHVISION, depth=5):
+  """A state dict of the first layers, with fewer channels than VGG-19 has."""
+  rng, width, state = np.random.default_rng(0), 3, {}
+  for index, wide in zip(indices[:depth], (4, 4, 6, 6, 8), strict=True):
+    scale = np.sqrt(2 / (9 * width))
+    state[f'{prefix}{index}.weight'] = scale * rng.standard_normal((wide, width, 3, 3))
+    state[f'{prefix}{index}.bias'] = 0.1 * rng.standard_normal(wide)
+    width = wide
+  return state
+
+
+def by_hand(state, image, upto):
+  """torchvision's sequence in float64 numpy, `[h w c]`; index `upto` is the last layer."""
+  pools = (4, 9, 18, 27)
+  for index in range(upto + 1):
+    if f'features.{index}.weight' in state:
+      kernel, bias = state[f'features.{index}.weight'], state[f'features.{index}.bias']
+      padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+      windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (0, 1))
+      image = np.einsum('hwcij,ocij->hwo', windows, kernel) + bias
+    elif index in pools:
+      h, w, c = image.shape
+      image = image[: h // 2 * 2, : w // 2 * 2].reshape(h // 2, 2, w // 2, 2, c).max((1, 3))
+    else:
+      image = np.maximum(image, 0)
+  return image
+
+
+@pytest.mark.parametrize('layer,index', [('conv1_2', 2), ('relu1_2', 3), ('conv3_1', 10)])
+def test_features_are_those_of_torchvisions_sequence(layer, index):
+  state = small_vgg()
+  params, options = vgg19.parameters(state)
+  image = np.random.default_rng(1).uniform(size=(18, 23, 3))
+  scaled = (image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+  found = vgg.features(params, image[None], layer, **options)[0]
+  np.testing.assert_allclose(found, by_hand(state, scaled, index), atol=1e-5)
+  signed = vgg.features(params, image[None], layer, colors='signed')[0]
+  np.testing.assert_allclose(signed, by_hand(state, 2 * image - 1, index), atol=1e-5)
+
+
+def test_the_weights_beside_the_repository(shared):
+  with np.load(shared('data/weights/vgg19_conv1_1_to_conv3_1.npz')) as file:
+    params, options = vgg19.parameters(dict(file))
+  assert list(params) == ['color', 'conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'conv3_1']
+  assert options == {'colors': 'unit', 'padding': 'reflect'}
+  from skimage import data, filters
+
+  sharp = data.astronaut()[None, 64:192, 128:256].astype(np.float32) / 255
+  soft, softer = (filters.gaussian(sharp[0], s, channel_axis=-1)[None] for s in (1, 2))
+  near, far = (
+    perceptual(one, sharp, params=params, layer='relu3_1', **options) for one in (soft, softer)
+  )
+  assert 0 < near < far
+  assert perceptual(sharp, sharp, params=params, layer='relu3_1', **options) == 0
+  # A shift of colors that a pixelwise loss finds as bad as the blur hardly changes what is seen.
+  error = np.sqrt(np.mean((soft - sharp) ** 2))
+  assert perceptual(sharp + error, sharp, params=params, layer='relu3_1', **options) < near / 2
+
+
+def test_keras_names_are_read():
+  state = small_vgg()
+  names = ['block1_conv1', 'block1_conv2', 'block2_conv1', 'block2_conv2', 'block3_conv1']
+  keras = {}
+  for name, index in zip(names, vgg19.TORCHVISION[:5], strict=True):
+    keras[f'{name}/{name}_W_1:0'] = state[f'features.{index}.weight'].transpose(2, 3, 1, 0)
+    keras[f'{name}/{name}_b_1:0'] = state[f'features.{index}.bias']
+  newer = {
+    key.replace('_W_1:0', '/kernel:0').replace('_b_1:0', '/bias:0'): v for key, v in keras.items()
+  }
+  expected, _ = vgg19.parameters(state)
+  for one in (keras, newer):
+    found, options = vgg19.parameters(one)
+    assert options == {}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_what_is_not_vgg_is_told():
+  with pytest.raises(DoesNotFit, match=r'not VGG-19: no features\.0\.weight'):
+    vgg19.parameters({'conv1.weight': np.zeros(3)})
+  params, _ = vgg19.parameters(small_vgg())
+  with pytest.raises(
+    ValueError, match="no layer 'conv4_1' in these VGG-19 weights, which hold conv1_1"
+  ):
+    vgg.features(params, np.zeros((1, 16, 16, 3)), 'conv4_1')
+  with pytest.raises(ValueError, match="not 'rgb'"):
+    vgg.features(params, np.zeros((1, 16, 16, 3)), 'conv1_1', colors='rgb')
