@@ -28,7 +28,24 @@ def base() -> ConfigDict:
   }
   config.blur = MIXED_BLUR
   config.loss = {'l1': 0.0, 'mse': 0.0, 'charbonnier': 0.0, 'edge': 0.0, 'psnr': 0.0}
-  config.optim = {
+  config.perceptual = {
+    'weight': 0.0,
+    'weights': '',  # VGG-19, a file that deblur-jax convert makes
+    'layer': 'conv3_3',  # before its ReLU; relu3_3 after it
+    'colors': 'imagenet',  # as VGG-19 was trained; signed: [-1, 1]
+  }
+  config.optim = optimizer()
+  config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
+  config.evaluate = {'builtin': evaluation('builtin', draws=4)}
+  config.log_every = 10
+  config.evaluate_every = 1000
+  config.save_every = 100
+  return config
+
+
+def optimizer() -> dict[str, Any]:
+  """Settings of `deblur_jax.optim.make`."""
+  return {
     'name': 'adam',
     'b1': 0.9,
     'b2': 0.999,
@@ -44,12 +61,20 @@ def base() -> ConfigDict:
     'factor': 0.5,
     'stair': 1,
   }
-  config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
-  config.evaluate = {'builtin': evaluation('builtin', draws=4)}
-  config.log_every = 10
-  config.evaluate_every = 1000
-  config.save_every = 100
-  return config
+
+
+def critic() -> dict[str, Any]:
+  """Settings of the critic, for `config.trainer = 'adversarial'`."""
+  return {
+    'game': 'wasserstein',  # see deblur_jax/losses/adversarial.py
+    'weight': 1.0,  # of what it says, beside config.loss and config.perceptual
+    'steps': 1,  # for each of the network's
+    'penalty': 0.0,  # weight of the gradient penalty
+    'penalty_per_pixel': False,  # as DeblurGAN's authors have it
+    'ndf': 64,
+    'n_layers': 3,
+    'optim': optimizer(),
+  }
 
 
 def network(name: str, variant: str = 'default') -> dict[str, Any]:

@@ -50,6 +50,8 @@ class TrainState:
   params: Any
   opt_state: Any
   ema: Any = None
+  critic: Any = None
+  """(params, opt_state) of the critic, where training has one."""
 
 
 class Trainer(NamedTuple):

@@ -6,11 +6,15 @@ import numpy as np
 import optax
 import pytest
 
+from configs import deblurgan
+from deblur_jax import models, weights
 from deblur_jax.convert import vgg19
+from deblur_jax.data import builtin
 from deblur_jax.fit import DoesNotFit
 from deblur_jax.losses.adversarial import GAMES, gradient_penalty
-from deblur_jax.losses.perceptual import perceptual
+from deblur_jax.losses.perceptual import load, perceptual
 from deblur_jax.nn import vgg
+from deblur_jax.trainers import adversarial
 
 REAL = np.float32([[2.0, 0.0], [1.0, -1.0]])  # means 1 and 0, of all 0.5
 MADE = np.float32([[0.5, -0.5], [3.0, 1.0]])  # means 0 and 2, of all 1
@@ -116,6 +120,78 @@ def test_the_penalty_pulls_the_critics_slope_to_one(key):
   norms = train(params)
   assert norms[0] < 0.5
   assert abs(norms[-100:].mean() - 1) < 0.2
+
+
+@pytest.mark.parametrize('game', ['wasserstein', 'relativistic'])
+def test_a_step_of_both_sides(game, key):
+  config = deblurgan.get_config('smoke')
+  config.critic.game, config.ema = game, 0.9
+  config.critic.penalty = 10.0 if game == 'wasserstein' else 0.0
+  model = models.make(**config.model)
+  trainer = adversarial.make(config, model)
+  batch = {'sharp': np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)}
+  step = jax.jit(trainer.step, compiler_options={'xla_backend_optimization_level': 0})
+  first = trainer.init(key, batch)
+  state, metrics = step(first, batch)
+  said = {'loss/charbonnier', 'loss/adversarial', 'critic/loss', 'critic/accuracy', 'psnr'}
+  assert said <= metrics.keys() and all(np.isfinite(value) for value in metrics.values())
+  assert ('critic/penalty' in metrics) == (game == 'wasserstein')
+  total = metrics['loss/charbonnier'] + config.critic.weight * metrics['loss/adversarial']
+  np.testing.assert_allclose(metrics['loss'], total, rtol=1e-5)
+  # The critic took its two steps, the network one, and neither moved the other.
+  assert state.critic[1][0].count == config.critic.steps and state.step == 1
+  for before, after in ((first.params, state.params), (first.critic[0], state.critic[0])):
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), before, after)
+    assert max(jax.tree.leaves(moved)) > 0
+  again, _ = step(first, batch)
+  jax.tree.map(np.testing.assert_array_equal, again, state)
+  assert trainer.predict(state, jnp.zeros((1, 16, 20, 3))).shape == (1, 16, 20, 3)
+
+
+def test_a_critic_learns_to_tell_what_does_not_change():
+  # Where the network cannot learn, the critic soon tells its images from sharp ones.
+  config = deblurgan.get_config('smoke')
+  config.optim.learning_rate, config.optim.final = 1e-12, 0.0
+  config.critic.game, config.critic.penalty, config.critic.steps = 'hinge', 0.0, 40
+  config.critic.optim.learning_rate, config.critic.optim.schedule = 2e-3, 'constant'
+  config.blur = 'gaussian(3)'
+  trainer = adversarial.make(config, models.make(**config.model))
+  batch = {'sharp': builtin.photograph('coffee.png')[None, 100:164, 200:264]}
+  step = jax.jit(trainer.step)
+  state, first = step(trainer.init(jax.random.key(0), batch), batch)
+  for _ in range(4):
+    state, last = step(state, batch)
+  assert last['critic/loss'] < first['critic/loss'] and last['critic/accuracy'] > 0.9
+
+
+@pytest.mark.parametrize(
+  'change,told',
+  [({'game': 'chess'}, "no game 'chess'"), ({'steps': 0}, 'at least one step, not 0')],
+)
+def test_games_that_are_not_played(change, told):
+  config = deblurgan.get_config('smoke')
+  config.critic.update(change)
+  with pytest.raises(ValueError, match=told):
+    adversarial.make(config, models.make(**config.model))
+
+
+def test_perceptual_losses_want_a_file(tmp_path):
+  config = deblurgan.get_config('gopro')
+  model = models.make('deblurgan', 'smoke')
+  with pytest.raises(ValueError, match='a perceptual loss needs VGG-19: set'):
+    adversarial.make(config, model)
+  path = tmp_path / 'vgg.safetensors'
+  params, options = vgg19.parameters(small_vgg())
+  weights.write(path, params, {'network': 'vgg19', 'arguments': options})
+  config.perceptual.weights, config.perceptual.layer = str(path), 'conv3_1'
+  adversarial.make(config, model)
+  image = np.random.default_rng(0).uniform(size=(2, 1, 16, 16, 3)).astype(np.float32)
+  compare = load(path, 'relu2_1', colors='signed')
+  expected = [vgg.features(params, one, 'relu2_1', colors='signed') for one in image]
+  np.testing.assert_allclose(compare(*image), np.mean((expected[0] - expected[1]) ** 2), rtol=1e-5)
+  weights.write(path, params, {'network': 'srcnn', 'arguments': {}})
+  with pytest.raises(ValueError, match='of srcnn, and a perceptual loss takes VGG-19'):
+    load(path, 'conv1_1')
 
 
 def small_vgg(prefix='features.', indices=vgg19.TORCHVISION, depth=5):

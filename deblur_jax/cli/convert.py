@@ -27,7 +27,9 @@ def add(commands: argparse._SubParsersAction) -> None:
   )
   parser.add_argument('output', metavar='OUT.safetensors', help='what to write')
   parser.add_argument(
-    '--network', metavar='NAME', help='which network they are of, if it cannot be told from them'
+    '--network',
+    metavar='NAME',
+    help='which network they are of, if it cannot be told from them; vgg19, for perceptual losses',
   )
   parser.add_argument(
     '--set',
@@ -47,6 +49,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _convert(arguments: argparse.Namespace) -> int:
   from deblur_jax import convert, fit, weights
+  from deblur_jax.convert import vgg19
+  from deblur_jax.nn import vgg
 
   output = pathlib.Path(arguments.output)
   if output.suffix != SUFFIX:
@@ -55,7 +59,11 @@ def _convert(arguments: argparse.Namespace) -> int:
   try:
     state = _read(paths)
     name = arguments.network or convert.detect(state)
-    model, params = convert.from_torch(name, state, **_settings(arguments.set))
+    if name == vgg.NAME:
+      params, options = vgg19.parameters(state)
+    else:
+      model, params = convert.from_torch(name, state, **_settings(arguments.set))
+      options = _arguments(model)
   except ImportError as error:
     raise ValueError(str(error)) from None
   except fit.DoesNotFit as error:
@@ -63,7 +71,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     return 2
   manifest = {
     'network': name,
-    'arguments': _arguments(model),
+    'arguments': options,
     'source': {path.name: _digest(path) for path in paths},
     'license': arguments.license or convert.license_of(name),
   }
@@ -77,19 +85,28 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _read(paths: list[pathlib.Path]) -> dict[str, Any]:
   """The state dict in the files; of several, names begin with that of their file."""
-  from deblur_jax import convert
 
   states = {}
   for path in paths:
     if not path.is_file():
       raise FileNotFoundError(f'{path}: no such file')
-    read = convert.open_tensorflow if path.suffix == '.index' else convert.open_torch
-    states[path.stem] = read(path)
+    states[path.stem] = _opener(path.suffix)(path)
   if len(states) < len(paths):
     raise ValueError('two files have the same name: parts are told apart by their names')
   if len(states) == 1:
     return next(iter(states.values()))
   return {f'{stem}.{name}': value for stem, one in states.items() for name, value in one.items()}
+
+
+def _opener(suffix: str):
+  from deblur_jax import convert
+
+  openers = {
+    '.index': convert.open_tensorflow,
+    '.h5': convert.open_keras,
+    '.npz': convert.open_numpy,
+  }
+  return openers.get(suffix, convert.open_torch)
 
 
 def _settings(given: list[str]) -> dict[str, Any]:

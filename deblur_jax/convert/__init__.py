@@ -14,6 +14,7 @@ import os
 import pkgutil
 import re
 from typing import Any
+import zipfile
 
 from flax import traverse_util
 import flax.linen as nn
@@ -22,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from deblur_jax import fit, models
+from deblur_jax.convert import vgg19
+from deblur_jax.nn import vgg
 
 # Where training programs put the state dict in what they save; averaged weights before raw ones.
 _CONTAINERS = ('params_ema', 'params', 'state_dict', 'model', 'G')
@@ -75,8 +78,8 @@ def names() -> list[str]:
 
 
 def license_of(name: str) -> str:
-  """What the authors of the network `name` say about the use of their weights."""
-  return _rules(name).LICENSE
+  """What the authors of `name`, a network or 'vgg19', say about the use of their weights."""
+  return (vgg19 if name == vgg.NAME else _rules(name)).LICENSE
 
 
 def open_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -123,6 +126,37 @@ def open_tensorflow(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name, kind in kinds.items() if kind.is_floating}
   except (ValueError, RuntimeError, tensorflow.errors.OpError) as error:
     raise ValueError(f'{path} is not a TensorFlow checkpoint: {error}') from error
+
+
+def open_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The arrays in a Keras file (HDF5), by their names joined.
+
+  Raises:
+    ImportError: h5py is not installed.
+    ValueError: the file is no HDF5 file.
+  """
+  try:
+    import h5py
+  except ImportError as error:
+    raise ImportError(f'h5py is needed to open {path}: pip install h5py') from error
+  found = {}
+  try:
+    with h5py.File(path) as file:
+      file.visititems(
+        lambda name, item: found.update({name: item[()]} if hasattr(item, 'shape') else {})
+      )
+  except OSError as error:
+    raise ValueError(f'{path} is not an HDF5 file, or is damaged') from error
+  return found
+
+
+def open_numpy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The arrays in a .npz file. Raises ValueError where it is none, or holds Python objects."""
+  try:
+    with np.load(path) as file:
+      return dict(file)
+  except (ValueError, OSError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{path} is not a .npz file of arrays, or is damaged') from error
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -12,6 +12,8 @@ import numpy as np
 from deblur_jax.fit import DoesNotFit
 from deblur_jax.nn import vgg
 
+LICENSE = 'CC BY 4.0'
+
 # Indices in torchvision's `features`, and in a sequence with a color layer first and a padding
 # before every convolution.
 TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)

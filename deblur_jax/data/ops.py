@@ -38,6 +38,23 @@ class Chain:
 
 
 @dataclasses.dataclass(frozen=True)
+class Resize:
+  """All pictures at one size, whatever their proportions (Pillow's bicubic, antialiased)."""
+
+  height: int
+  width: int
+
+  def __post_init__(self):
+    _check_positive(height=self.height, width=self.width)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    size = self.width, self.height
+    return each(
+      example, lambda x: np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BICUBIC))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Crop:
   """A random square window; a picture smaller than it is reflected at its right and bottom."""
 
@@ -189,6 +206,7 @@ class Saturation:
 
 
 OPS: dict[str, Callable[..., Op]] = {
+  'resize': Resize,
   'crop': Crop,
   'center_crop': CenterCrop,
   'subimage': Subimage,

@@ -51,10 +51,15 @@ def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 32
 
 
 def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
-  """Loss and PSNR over the steps, uint8 `[h w 3]`, from the lines of metrics.jsonl."""
+  """Loss, its terms, and PSNR over the steps, uint8 `[h w 3]`, from the lines of metrics.jsonl."""
   figure = Figure(figsize=(10, 4), layout='constrained')
   loss_axes, psnr_axes = figure.subplots(1, 2)
   _plot(loss_axes, metrics, 'loss', 'training')
+  terms = [name for line in metrics for name in line if name.startswith(('loss/', 'critic/'))]
+  for name in dict.fromkeys(terms):
+    _plot(loss_axes, metrics, name, name.removeprefix('loss/'))
+  if terms:
+    loss_axes.legend()
   _plot(psnr_axes, metrics, 'psnr', 'training crops')
   held_out = [name for line in metrics for name in line if name.endswith('/psnr')]
   for name in dict.fromkeys(held_out):

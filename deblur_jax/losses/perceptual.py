@@ -1,12 +1,15 @@
 """How far apart two images are in what VGG-19 sees of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import functools
+import os
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from deblur_jax import weights as files
 from deblur_jax.nn import vgg
 
 
@@ -27,3 +30,29 @@ def perceptual(
   chex.assert_equal_shape([restored, sharp])
   seen = (vgg.features(params, image, layer, **options) for image in (restored, sharp))
   return jnp.square(next(seen) - next(seen)).mean(axis=(1, 2, 3))
+
+
+def load(
+  weights: str | os.PathLike[str], layer: str, **options: str
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """`perceptual` at `layer` with the VGG-19 in a file that `deblur-jax convert` made.
+
+  What the manifest says of colors and padding goes before `options`. Raises ValueError where no
+  file is given or it is of something else.
+  """
+  if not os.fspath(weights):
+    raise ValueError(
+      'a perceptual loss needs VGG-19: set perceptual.weights to the file that '
+      "deblur-jax convert vgg19.pth vgg19.safetensors makes of torchvision's"
+    )
+  params, manifest = files.read(weights)
+  if manifest.get('network') != vgg.NAME:
+    raise ValueError(f'{weights}: of {manifest.get("network")}, and a perceptual loss takes VGG-19')
+  options |= manifest['arguments']
+  # Only what is needed: the deeper layers are the larger ones.
+  names = ['color', *vgg.layers()]
+  last = (
+    names.index(layer.replace('relu', 'conv')) if layer.replace('relu', 'conv') in names else -1
+  )
+  params = {name: params[name] for name in names[: last + 1] if name in params}
+  return functools.partial(perceptual, params=params, layer=layer, **options)

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 
 from deblur_jax.nn.conv import conv
 
+NAME = 'vgg19'
+"""In the manifests of its files."""
+
 DEPTHS = (2, 2, 4, 4, 4)
 
 # ImageNet's, of R, G and B in [0, 1].

@@ -1,5 +1,5 @@
 """(state, batch) -> state: ways to train, each made by `make(config, model)`."""
 
-from deblur_jax.trainers import supervised
+from deblur_jax.trainers import adversarial, supervised
 
-TRAINERS = {'supervised': supervised.make}
+TRAINERS = {'supervised': supervised.make, 'adversarial': adversarial.make}
