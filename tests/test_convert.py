@@ -425,6 +425,32 @@ def test_parts_are_joined_by_their_files_names(tmp_path, monkeypatch):
   assert models.make('dmphn', **weights.read(out)[1]['arguments']) == model
 
 
+def test_vgg_is_converted_by_name(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  kernel = rng.standard_normal((64, 3, 3, 3)).astype(np.float32)
+  state = {'features.0.weight': kernel, 'features.0.bias': np.zeros(64, np.float32)}
+  np.savez(tmp_path / 'vgg.npz', **state, **{'classifier.0.bias': np.ones(3)})
+  files = str(tmp_path / 'vgg.npz'), str(tmp_path / 'vgg.safetensors')
+  assert cli.main(['convert', *files, '--network', 'vgg19']) == 0
+  params, manifest = weights.read(files[1])
+  np.testing.assert_array_equal(params['conv1_1']['kernel'], kernel.transpose(2, 3, 1, 0))
+  assert (manifest['network'], manifest['license']) == ('vgg19', 'CC BY 4.0')
+  (tmp_path / 'vgg.npz').write_bytes(b'PK, but no more')
+  assert cli.main(['convert', *files, '--network', 'vgg19']) == 2
+  assert 'is not a .npz file of arrays' in capsys.readouterr().err
+
+
+def test_keras_files(tmp_path):
+  h5py = pytest.importorskip('h5py')
+  with h5py.File(tmp_path / 'a.h5', 'w') as file:
+    file['block1_conv1/block1_conv1/kernel:0'] = np.ones((3, 3, 3, 64))
+  (name,) = convert.open_keras(tmp_path / 'a.h5')
+  assert name == 'block1_conv1/block1_conv1/kernel:0'
+  (tmp_path / 'b.h5').write_text('no')
+  with pytest.raises(ValueError, match='is not an HDF5 file'):
+    convert.open_keras(tmp_path / 'b.h5')
+
+
 @pytest.mark.parametrize(
   'arguments,told',
   [
