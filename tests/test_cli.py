@@ -227,7 +227,8 @@ def test_standard_input_to_a_folder_is_named_by_its_kind(here, brighter, capsys,
   np.testing.assert_array_equal(pixels('restored/stdin.png'), more(picture()))
 
 
-def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys):
+def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeypatch):
+  monkeypatch.setattr(zoo, 'SHIPPED', here / 'none')
   weights.write('odd.safetensors', {'a': np.zeros(3)}, {'network': 'nothing'})
   manifest = {'network': 'srcnn', 'arguments': {}}
   weights.write('small.safetensors', {'a': np.zeros(3)}, manifest)
@@ -236,7 +237,7 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys):
   (here / 'empty').mkdir()
   good = ['--weights', brighter]
   wrong = {
-    "no weights 'general' in this installation: give --weights": ['a.png'],
+    f"no weights '{zoo.DEFAULT}' in this installation: give --weights": ['a.png'],
     'no such weights': ['a.png', '--weights', 'nowhere'],
     'no weights.safetensors in this folder': ['a.png', '--weights', 'empty'],
     'not a safetensors file': ['a.png', '--weights', 'file.txt'],
@@ -285,7 +286,7 @@ def test_what_cannot_be_parsed_is_refused(arguments, capsys):
 def test_shipped_weights_are_taken_by_themselves(here, brighter, capsys, monkeypatch):
   monkeypatch.setattr(zoo, 'SHIPPED', here / 'weights')
   (here / 'weights').mkdir()
-  shutil.copy(brighter, here / 'weights/general.safetensors')
+  shutil.copy(brighter, here / f'weights/{zoo.DEFAULT}.safetensors')
   assert call(capsys, 'restore', 'a.png')[0] == 0
   np.testing.assert_array_equal(pixels('restored/a.png'), more(picture()))
 

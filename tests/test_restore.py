@@ -551,18 +551,40 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
 def test_weights_in_the_package_go_by_name(tmp_path, monkeypatch, identity):
   monkeypatch.setattr(zoo, 'SHIPPED', tmp_path)
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(FileNotFoundError, match=r"general: no such weights; there are: a run's fold"):
+  name = zoo.DEFAULT
+  with pytest.raises(FileNotFoundError, match=rf"{name}: no such weights; there are: a run's fold"):
     zoo.load()
   params, manifest = weights.read(identity)
-  weights.write(tmp_path / 'general.safetensors', params, manifest, dtype='bfloat16')
-  assert list(zoo.shipped()) == ['general']
+  weights.write(tmp_path / f'{name}.safetensors', params, manifest, dtype='bfloat16')
+  assert list(zoo.shipped()) == [name]
   np.testing.assert_array_equal(restore.load()(picture()), picture())
-  (tmp_path / 'general').mkdir()
-  assert zoo.find('general') == tmp_path / 'general.safetensors'
+  (tmp_path / name).mkdir()
+  assert zoo.find(name) == tmp_path / f'{name}.safetensors'
   with pytest.raises(FileNotFoundError, match=r'no weights.safetensors in this folder'):
-    zoo.find('./general')
-  with pytest.raises(FileNotFoundError, match='there are: general, a run'):
+    zoo.find(f'./{name}')
+  with pytest.raises(FileNotFoundError, match=f'there are: {name}, a run'):
     zoo.find('other')
+
+
+def test_weights_that_ship_say_where_they_come_from():
+  for name, path in zoo.shipped().items():
+    _, manifest = weights.read(path)
+    assert path.stat().st_size < (2e6 if name == 'mobile' else 10e6)
+    assert {
+      'license',
+      'command',
+      'settings',
+      'data',
+      'hours',
+      'hardware',
+      'step',
+    } <= manifest.keys()
+    assert all(one['what'] and one['license'] for one in manifest['data'])
+    scores = manifest['scores']
+    assert scores['sharp']['psnr'] > 40 and len(scores) > 10
+    sharp = picture()[None, :64, :64]
+    found = zoo.load(name).restore(jnp.asarray(sharp / 255, jnp.float32))
+    assert np.isfinite(found).all() and np.abs(found - sharp / 255).mean() < 0.02
 
 
 def test_wrong_strengths_and_tiles_are_told_before_any_work(identity):
