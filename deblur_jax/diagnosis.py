@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax.blur import estimate
+from deblur_jax.blur import estimate, kernels, operators
 from deblur_jax.metrics import sharpness
 from deblur_jax.pictures import as_float
 
@@ -54,6 +54,9 @@ STEEPEST = 0.85
 
 LEAST_CONTRAST = 0.25
 """Windows of a smaller range of values than this have no edge to judge by."""
+
+SMOOTHED = 1.5
+"""Sigma in pixels that pictures are smoothed by before their sharpness is compared."""
 
 SHARP = 0.6
 """Sigma in pixels below which a picture counts as sharp."""
@@ -116,7 +119,7 @@ class Diagnosis:
   blur: Blur
   """Of the picture before."""
   sharpness_before: float
-  """Variance of the Laplacian over that of the luma; noise and ringing count as sharp."""
+  """Variance of the Laplacian, smoothed by `SMOOTHED`, over that of the luma; ringing counts."""
   sharpness_after: float
   reblurred_psnr: float
   """dB between the result, blurred by the Gaussian estimated, and the picture before."""
@@ -124,7 +127,9 @@ class Diagnosis:
 
   def __str__(self) -> str:
     """In a few words."""
-    return f'{self.blur}; sharpness {self.sharpness_before:.2g} -> {self.sharpness_after:.2g}'
+    tiny = 1e-9  # a flat picture stays as sharp as it was
+    times = (self.sharpness_after + tiny) / (self.sharpness_before + tiny)
+    return f'{self.blur}; sharpness x{times:.2g}'
 
   def plain(self) -> dict[str, str | float]:
     """All but the warnings, for JSON."""
@@ -132,7 +137,7 @@ class Diagnosis:
     figures = {'pixels': pixels, 'angle': angle, 'sigma': gaussian.sigma, 'ratio': gaussian.ratio}
     figures |= {'confidence': confidence, 'sharpness_before': self.sharpness_before}
     figures |= {'sharpness_after': self.sharpness_after, 'reblurred_psnr': self.reblurred_psnr}
-    return {'blur': kind} | {name: round(value, 4) for name, value in figures.items()}
+    return {'blur': kind} | {name: float(f'{value:.4g}') for name, value in figures.items()}
 
 
 def windows(shape: Sequence[int], rows: Callable[[int, int], np.ndarray]) -> np.ndarray:
@@ -230,7 +235,9 @@ def _compared(before, after, gaussian) -> tuple[jax.Array, jax.Array, jax.Array]
 
   def sharp(samples):
     luma = 255 * samples.mean(-1)
-    return sharpness.laplacian_variance(samples).mean() / jnp.maximum(jnp.var(luma), 1)
+    # Smoothed first, or a result would count as the softer for having lost its noise.
+    smooth = operators.Convolution(kernels.gaussian(SMOOTHED, 7)).apply(samples)
+    return sharpness.laplacian_variance(smooth).mean() / jnp.maximum(jnp.var(luma), 1)
 
   error = jnp.mean((estimate.blurred(after, gaussian) - before) ** 2)
   return sharp(before), sharp(after), -10 * jnp.log10(jnp.maximum(error, 1e-10))
