@@ -329,7 +329,17 @@ def test_blurred_and_sharp_get_the_same_draw(text):
 
 
 def test_every_op_is_swept():
-  assert {text.partition('(')[0] for text in GEOMETRIC} | {'saturation'} == set(ops.OPS)
+  assert {text.partition('(')[0] for text in GEOMETRIC} | {'resize', 'saturation'} == set(ops.OPS)
+
+
+def test_pictures_are_brought_to_a_size():
+  ramp = np.linspace(0, 255, 60).astype(np.uint8)[:, None, None].repeat(40, 1).repeat(3, 2)
+  given = {'name': 'a', 'sharp': ramp, 'blurred': ramp[::-1]}
+  found = ops.parse('resize(30, 80)')(given, np.random.default_rng(0))
+  assert found['sharp'].shape == (30, 80, 3) and found['sharp'].dtype == np.uint8
+  means = ramp[:, 0, 0].reshape(30, 2).mean(1)
+  np.testing.assert_allclose(found['sharp'][2:-2, 7, 1], means[2:-2], atol=1)
+  np.testing.assert_array_equal(found['blurred'], found['sharp'][::-1])
 
 
 def test_crop_reaches_every_window():
