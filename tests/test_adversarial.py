@@ -129,7 +129,7 @@ def test_a_step_of_both_sides(game, key):
   config.critic.penalty = 10.0 if game == 'wasserstein' else 0.0
   model = models.make(**config.model)
   trainer = adversarial.make(config, model)
-  batch = {'sharp': np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)}
+  batch = {'sharp': np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)}
   step = jax.jit(trainer.step, compiler_options={'xla_backend_optimization_level': 0})
   first = trainer.init(key, batch)
   state, metrics = step(first, batch)
