@@ -1,6 +1,6 @@
 """DBCNN: an SRCNN with back-projection (after Haris et al., CVPR 2018, arXiv:1803.02735).
 
-  python -m deblur_jax.main --config=configs/dbcnn.py           minutes on two cores
+  python -m deblur_jax.main --config=configs/dbcnn.py           on two cores
   python -m deblur_jax.main --config=configs/dbcnn.py:gopro     40 epochs of 224x224 crops of GoPro
 
 Made for mild blur. There is no published recipe or score; `gopro` trains it as `configs/srcnn.py`

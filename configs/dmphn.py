@@ -1,6 +1,6 @@
 """DMPHN: a hierarchy of ever smaller patches (Zhang et al., CVPR 2019, arXiv:1904.03468).
 
-  python -m deblur_jax.main --config=configs/dmphn.py          a small one, minutes on two cores
+  python -m deblur_jax.main --config=configs/dmphn.py          a small one, on two cores
   python -m deblur_jax.main --config=configs/dmphn.py:gopro    the authors' recipe for 1-2-4-8
 
 The authors' best, 31.20 dB / 0.940 on the GoPro test set (quoted), is of a stack of four networks;

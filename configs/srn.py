@@ -1,6 +1,6 @@
 """SRN: a scale-recurrent network (Tao et al., CVPR 2018, arXiv:1802.01770).
 
-  python -m deblur_jax.main --config=configs/srn.py          a small one, minutes on two cores
+  python -m deblur_jax.main --config=configs/srn.py          a small one, on two cores
   python -m deblur_jax.main --config=configs/srn.py:gopro    the authors' color network
 
 The paper's 30.26 dB / 0.934 on the GoPro test set (quoted) is of the `lstm` network, trained on

@@ -43,6 +43,8 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   first = jax.process_index() == 0
   mesh = sharding.make_mesh()
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
+  if config.trainer not in TRAINERS:
+    raise ValueError(f'no trainer {config.trainer!r} (known: {", ".join(TRAINERS)})')
   trainer = TRAINERS[config.trainer](config, model)
   dataset = pipeline.batches(
     _training_source(config.data),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import deblurgan
+from configs import deblurgan, nafnet
 from deblur_jax import models, weights
 from deblur_jax.convert import vgg19
 from deblur_jax.data import builtin
@@ -175,6 +175,12 @@ def test_games_that_are_not_played(change, told):
     adversarial.make(config, models.make(**config.model))
 
 
+def test_a_config_without_a_critic_is_told():
+  config = nafnet.get_config('smoke')
+  with pytest.raises(ValueError, match=r'begin with configs/deblurgan\.py'):
+    adversarial.make(config, models.make(**config.model))
+
+
 def test_perceptual_losses_want_a_file(tmp_path):
   config = deblurgan.get_config('gopro')
   model = models.make('deblurgan', 'smoke')
@@ -189,6 +195,8 @@ def test_perceptual_losses_want_a_file(tmp_path):
   compare = load(path, 'relu2_1', colors='signed')
   expected = [vgg.features(params, one, 'relu2_1', colors='signed') for one in image]
   np.testing.assert_allclose(compare(*image), np.mean((expected[0] - expected[1]) ** 2), rtol=1e-5)
+  with pytest.raises(ValueError, match="no layer 'relu5_4'; it has conv1_1"):
+    load(path, 'relu5_4')
   weights.write(path, params, {'network': 'srcnn', 'arguments': {}})
   with pytest.raises(ValueError, match='of srcnn, and a perceptual loss takes VGG-19'):
     load(path, 'conv1_1')

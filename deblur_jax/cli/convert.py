@@ -61,6 +61,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     name = arguments.network or convert.detect(state)
     if name == vgg.NAME:
       params, options = vgg19.parameters(state)
+      options |= _settings(arguments.set)
     else:
       model, params = convert.from_torch(name, state, **_settings(arguments.set))
       options = _arguments(model)
@@ -76,6 +77,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     'license': arguments.license or convert.license_of(name),
   }
   weights.write(output, params, manifest, dtype='float16' if arguments.half else None)
+  weights.read(output)  # verifies what was written
   told = ', '.join(f'{key} {value}' for key, value in manifest['arguments'].items())
   print(f'{name}: {told}')
   print(f'license: {manifest["license"]}')
@@ -85,7 +87,6 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _read(paths: list[pathlib.Path]) -> dict[str, Any]:
   """The state dict in the files; of several, names begin with that of their file."""
-
   states = {}
   for path in paths:
     if not path.is_file():

@@ -38,7 +38,7 @@ def load(
   """`perceptual` at `layer` with the VGG-19 in a file that `deblur-jax convert` made.
 
   What the manifest says of colors and padding goes before `options`. Raises ValueError where no
-  file is given or it is of something else.
+  file is given, it is of something else, or it does not reach `layer`.
   """
   if not os.fspath(weights):
     raise ValueError(
@@ -49,10 +49,10 @@ def load(
   if manifest.get('network') != vgg.NAME:
     raise ValueError(f'{weights}: of {manifest.get("network")}, and a perceptual loss takes VGG-19')
   options |= manifest['arguments']
+  last = layer.replace('relu', 'conv')
+  if last not in params:
+    raise ValueError(f'{weights}: no layer {layer!r}; it has {", ".join(sorted(params))}')
   # Only what is needed: the deeper layers are the larger ones.
   names = ['color', *vgg.layers()]
-  last = (
-    names.index(layer.replace('relu', 'conv')) if layer.replace('relu', 'conv') in names else -1
-  )
-  params = {name: params[name] for name in names[: last + 1] if name in params}
+  params = {name: params[name] for name in names[: names.index(last) + 1] if name in params}
   return functools.partial(perceptual, params=params, layer=layer, **options)

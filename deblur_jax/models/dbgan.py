@@ -19,7 +19,7 @@ from deblur_jax.types import Needs
 
 VARIANTS = {
   'default': {'nf': 64, 'nb': 16, 'gc': 32},  # 11,588,163 parameters, the paper's
-  'tiny': {'nf': 24, 'nb': 2, 'gc': 12},  # 214,347, trains in minutes on a laptop
+  'tiny': {'nf': 24, 'nb': 2, 'gc': 12},  # 214,347, for laptops
   'smoke': {'nf': 4, 'nb': 1, 'gc': 2},  # 3,363, for tests
 }
 

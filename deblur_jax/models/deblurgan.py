@@ -23,7 +23,7 @@ from deblur_jax.types import Needs
 
 VARIANTS = {
   'default': {'ngf': 64, 'n_blocks': 9},  # 11,378,179 parameters, the paper's
-  'tiny': {'ngf': 16, 'n_blocks': 4},  # 346,371, trains in minutes on a laptop
+  'tiny': {'ngf': 16, 'n_blocks': 4},  # 346,371, for laptops
   'smoke': {'ngf': 4, 'n_blocks': 1},  # 8,739, for tests
 }
 

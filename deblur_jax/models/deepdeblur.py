@@ -22,7 +22,7 @@ from deblur_jax.types import Needs
 
 VARIANTS = {
   'default': {'n_feats': 64, 'n_resblocks': 19},  # 11,721,321 parameters, the paper's
-  'tiny': {'n_feats': 16, 'n_resblocks': 4},  # 165,465, trains in minutes on a laptop
+  'tiny': {'n_feats': 16, 'n_resblocks': 4},  # 165,465, for laptops
   'smoke': {'n_feats': 4, 'n_resblocks': 1},  # 6,669, for tests
 }
 

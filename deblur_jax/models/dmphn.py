@@ -20,7 +20,7 @@ from deblur_jax.types import Needs
 VARIANTS = {
   'default': {'levels': 4},  # 7,232,524 parameters, the paper's 1-2-4-8
   '1-2-4': {'levels': 3},  # 5,424,393
-  'tiny': {'levels': 3, 'width': 8},  # 341,193, trains in minutes on a laptop
+  'tiny': {'levels': 3, 'width': 8},  # 341,193, for laptops
   'smoke': {'levels': 3, 'width': 2},  # 21,873, for tests
 }
 

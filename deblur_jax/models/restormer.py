@@ -38,7 +38,7 @@ VARIANTS = {
     'num_refinement_blocks': 2,
     'heads': (1, 2, 4, 8),
   },
-  # 272,819, trains in minutes on a laptop
+  # 272,819, for laptops
   'tiny': {'dim': 16, 'num_blocks': (1, 1, 2), 'num_refinement_blocks': 1, 'heads': (1, 2, 4)},
   # 16,905, for tests
   'smoke': {'dim': 4, 'num_blocks': (1, 1, 1), 'num_refinement_blocks': 1, 'heads': (1, 2, 2)},

@@ -24,7 +24,7 @@ VARIANTS = {
   'default': {'channels': 3, 'lstm': False},  # 6,881,251 parameters, the authors' `color`
   'gray': {'channels': 1, 'lstm': False},  # 6,876,449
   'lstm': {'channels': 1, 'lstm': True},  # 8,056,609, the paper's
-  # 236,603, trains in minutes on a laptop
+  # 236,603, for laptops
   'tiny': {'channels': 3, 'lstm': True, 'width': 8, 'blocks': 1},
   # 15,209, for tests
   'smoke': {'channels': 3, 'lstm': True, 'width': 2, 'blocks': 1},

@@ -24,7 +24,7 @@ VARIANTS = {
   'default': {'embed_dim': 180, 'depths': (6,) * 6, 'num_heads': (6,) * 6},
   # 905,283, as wide and deep as the authors' lightweight one: under 2 MB as float16
   'small': {'embed_dim': 60, 'depths': (6,) * 4, 'num_heads': (6,) * 4},
-  # 59,619, trains in minutes on a laptop
+  # 59,619, for laptops
   'tiny': {'embed_dim': 24, 'depths': (4, 4), 'num_heads': (2, 2)},
   # 3,039, for tests
   'smoke': {'embed_dim': 8, 'depths': (2,), 'num_heads': (2,), 'window_size': 4},

@@ -24,7 +24,7 @@ from deblur_jax.types import Needs
 
 VARIANTS = {
   'default': {'width': 64, 'depth': 4, 'blocks': 2},  # 18,737,859 parameters
-  'tiny': {'width': 16, 'depth': 3, 'blocks': 1},  # 167,283, trains in minutes on a laptop
+  'tiny': {'width': 16, 'depth': 3, 'blocks': 1},  # 167,283, for laptops
   'smoke': {'width': 4, 'depth': 3, 'blocks': 1},  # 10,719, for tests
 }
 

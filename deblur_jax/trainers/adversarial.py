@@ -27,6 +27,10 @@ def make(config: Any, model: nn.Module) -> Trainer:
   gradient penalty; 0 for none) and penalty_per_pixel, ndf and n_layers (of `nn.patchgan.PatchGAN`)
   and optim.
   """
+  if 'critic' not in config:
+    raise ValueError(
+      'this config has no critic, which adversarial training needs: begin with configs/deblurgan.py'
+    )
   settings = config.critic
   if settings.game not in GAMES:
     raise ValueError(
