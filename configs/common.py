@@ -17,16 +17,22 @@ def base() -> ConfigDict:
   config.seed = 0
   config.trainer = 'supervised'
   config.steps = 1000
-  config.start = ''  # weights to go on from: a run's folder, a file or a name; '' for random ones
+  config.start = ''  # weights to begin with: a run's folder, a file or a name; '' for random ones
   config.batch_size = 16  # over all devices
+  config.fsdp = 1  # devices that share one copy of the parameters and the optimizer's state
+  config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step
   config.dtype = 'float32'  # of the computation; parameters, norms and losses stay float32
   config.data = {
     'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
     'directory': '',  # of pairs and sharp; of the prepared data sets where it is not the default
     'mixture': {},  # in place of source: name -> {source, directory, share}
     'ops': 'crop(64) | dihedral',
+    'phases': (),  # in place of ops and batch_size: (steps, ops, batch_size), one after the other
   }
   config.blur = MIXED_BLUR
+  config.bgan = ''  # weights of a BGAN that blurs sharp pictures, before config.blur does
+  config.before = ConfigDict()  # a run that goes first, of the BGAN that this one then takes
+  config.mixup = 0.0  # blends pairs by a share from Beta(mixup, mixup); 0 for not
   config.loss = {'l1': 0.0, 'mse': 0.0, 'charbonnier': 0.0, 'edge': 0.0, 'psnr': 0.0}
   config.perceptual = {
     'weight': 0.0,
@@ -52,14 +58,15 @@ def optimizer() -> dict[str, Any]:
     'weight_decay': 0.0,
     'clip': 0.0,  # of the global norm; 0 for none
     'learning_rate': 1e-3,
-    'schedule': 'cosine',  # cosine, polynomial, exponential, step or constant
+    'schedule': 'cosine',  # cosine, polynomial, exponential, step, plateau or constant
     'warmup': 0,
     'hold': 0,  # steps before the rate begins to fall to `final`
     'final': 1e-6,
     'power': 1.0,  # of polynomial
     'boundaries': (),
-    'factor': 0.5,
-    'stair': 1,
+    'factor': 0.5,  # of step and plateau
+    'patience': 5,  # of plateau
+    'stair': 1,  # steps of an epoch, for schedules that go by it
   }
 
 
@@ -88,20 +95,21 @@ def network(name: str, variant: str = 'default') -> dict[str, Any]:
 def evaluation(
   source: str,
   *,
+  split: str = 'test',
   directory: Any = '',
   blur: str = MIXED_BLUR,
   limit: int = 0,
   draws: int = 1,
   protocol: str = '',
 ) -> dict[str, Any]:
-  """One set of `config.evaluate`: its held-out pictures, `limit` of them (0 for all).
+  """One set of `config.evaluate`: the pictures of a split, `limit` of them (0 for all).
 
   Sharp ones are blurred by `draws` different draws from `blur`, the same in every run. The protocol
   (`evaluators.protocols`) is by default the one that the papers on this set follow.
   """
   return {
     'source': source,
-    'split': 'test',
+    'split': split,
     'directory': directory,
     'blur': blur,
     'limit': limit,

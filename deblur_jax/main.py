@@ -2,12 +2,21 @@
 
 The text after the colon picks a recipe (`configs/mprnet.py:gopro`), and any value can be changed
 (`--config.optim.learning_rate=1e-4`). The same command again goes on with a run that was stopped.
+
+A run on several machines is the same command on each, with one folder that all of them see:
+`--distributed` under Slurm, on TPU pods and on Kubernetes, elsewhere
+`--coordinator=HOST:PORT --processes=N --process=I`.
 """
 
+import faulthandler
+import os
 import pathlib
+import subprocess
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
+import jax
 from ml_collections import config_flags
 
 from deblur_jax import evaluate, sharding, train
@@ -18,6 +27,20 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default: runs/NAME-RECIPE.')
 _EVALUATE = flags.DEFINE_string(
   'evaluate', None, 'Evaluate these weights (a run folder or .safetensors) instead of training.'
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'Train with the other processes that Slurm, a TPU pod or Kubernetes started.',
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT where process 0 listens, to train with other processes elsewhere.'
+)
+_PROCESSES = flags.DEFINE_integer('processes', None, 'How many they are.', lower_bound=1)
+_PROCESS = flags.DEFINE_integer('process', None, 'Which this is, from 0.', lower_bound=0)
+_LOST = (
+  'error: another process of this run is gone, or never came: the same command in every process '
+  'goes on from the last checkpoint'
 )
 
 
@@ -30,6 +53,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
   sharding.keep_compiled()
   try:
+    _join()
     if _EVALUATE.value:
       evaluate.evaluate(_CONFIG.value, _workdir(), _EVALUATE.value)
     else:
@@ -40,7 +64,47 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError, train.Diverged) as error:
     if logging.get_verbosity() >= logging.DEBUG:
       raise
-    sys.exit(f'error: {_line(error)} (--verbosity=1 shows where)')
+    _leave(f'error: {_line(error)} (--verbosity=1 shows where)')
+  except jax.errors.JaxRuntimeError as error:
+    if not jax.distributed.is_initialized():
+      raise
+    _leave(f'{_LOST} ({_line(error)[:200]})')
+
+
+def _join() -> None:
+  """Starts JAX with the other processes of the run, where there are any."""
+  explicit = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  if not _DISTRIBUTED.value and explicit == (None, None, None):
+    return
+  if _EVALUATE.value:
+    raise ValueError('--evaluate runs in one process: leave out what starts several')
+  _tell_loss()
+  sharding.start(*explicit)
+  if jax.process_index():
+    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
+
+
+def _tell_loss() -> None:
+  """Sees to it that people learn why this process ends when another one is lost.
+
+  JAX aborts it from within, where no Python runs any more: the stack that Python dumps then goes to
+  another process, which says it in their words.
+  """
+  tell = 'if read -r line; then case $line in *Aborted*) echo "$0";; *) echo "$line"; cat; esac; fi'
+  listener = subprocess.Popen(
+    ['sh', '-c', f'{tell} >&2', _LOST],
+    stdin=subprocess.PIPE,
+    start_new_session=True,
+  )
+  faulthandler.enable(listener.stdin)
+
+
+def _leave(message: str) -> NoReturn:
+  """Ends this process; at once where others would be waited for, and they for this one."""
+  if not jax.distributed.is_initialized():
+    sys.exit(message)
+  print(message, file=sys.stderr, flush=True)
+  os._exit(1)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

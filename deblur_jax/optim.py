@@ -1,7 +1,7 @@
 """Optimizer, learning-rate schedule and moving average from plain settings."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def schedule(
   elif kind == 'constant':
     after = optax.constant_schedule(learning_rate)
   else:
-    known = 'cosine, polynomial, exponential, step, constant'
+    known = 'cosine, polynomial, exponential, step, constant, plateau'
     raise ValueError(f'no schedule {kind!r} (known: {known}): set optim.schedule')
 
   def rate(count: jax.Array) -> jax.Array:
@@ -66,32 +66,59 @@ def schedule(
   return rate
 
 
-def make(
-  settings: Mapping[str, Any], steps: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """The optimizer and its schedule for `config.optim`.
+class Optimizer(NamedTuple):
+  """An optimizer with its schedule."""
+
+  transform: optax.GradientTransformationExtraArgs
+  """Its `update` also takes the loss, as `value`, which a plateau is seen by."""
+  rate: Callable[[jax.Array, Any], jax.Array]
+  """(step, state of the optimizer) -> the learning rate."""
+
+
+def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
+  """The optimizer of `config.optim`.
 
   Args:
-    settings: name ('adam' or 'adamw'), b1, b2, weight_decay, clip (global norm; 0 for none) and
-      the arguments of `schedule`, whose kind is called `schedule`.
+    settings: name ('adam' or 'adamw'), b1, b2, weight_decay, clip (global norm; 0 for none),
+      patience, and the arguments of `schedule`, whose kind is called `schedule`. With 'plateau' in
+      its place, the rate is multiplied by `factor` where the mean loss over `stair` steps has not
+      fallen for more than `patience` such spans, until it is `final` (Keras's ReduceLROnPlateau,
+      by the loss in training).
     steps: length of the training.
   """
   settings = dict(settings)
   name, clip = settings.pop('name'), settings.pop('clip')
   betas = {'b1': settings.pop('b1'), 'b2': settings.pop('b2')}
-  weight_decay = settings.pop('weight_decay')
-  rate = schedule(settings.pop('schedule'), settings.pop('learning_rate'), steps, **settings)
+  weight_decay, patience = settings.pop('weight_decay'), settings.pop('patience')
+  kind, learning_rate = settings.pop('schedule'), settings.pop('learning_rate')
+  if kind == 'plateau':
+    falling = schedule('constant', learning_rate, steps, warmup=settings['warmup'])
+  else:
+    falling = schedule(kind, learning_rate, steps, **settings)
   if name == 'adam':
     if weight_decay:
       raise ValueError('adam has no weight decay: set optim.name to adamw, or weight_decay to 0')
-    optimizer = optax.adam(rate, **betas)
+    optimizer = optax.adam(falling, **betas)
   elif name == 'adamw':
-    optimizer = optax.adamw(rate, **betas, weight_decay=weight_decay)
+    optimizer = optax.adamw(falling, **betas, weight_decay=weight_decay)
   else:
     raise ValueError(f'no optimizer {name!r} (known: adam, adamw): set optim.name')
   if clip:
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
-  return optimizer, rate
+  if kind == 'plateau':
+    plateau = optax.contrib.reduce_on_plateau(
+      settings['factor'],
+      patience,
+      accumulation_size=settings['stair'],
+      min_scale=settings['final'] / learning_rate,
+    )
+    # Last in the chain, and found there by `rate`.
+    optimizer = optax.chain(optimizer, plateau)
+
+  def rate(step: jax.Array, state: Any) -> jax.Array:
+    return falling(step) * (state[-1].scale if kind == 'plateau' else 1)
+
+  return Optimizer(optax.with_extra_args_support(optimizer), rate)
 
 
 def moving_average(average: Any, params: Any, decay: float) -> Any:

@@ -1,28 +1,135 @@
-"""One mesh over all devices of all processes, and the two ways in which arrays lie on it."""
+"""One mesh over all devices of all processes, and how arrays lie on it.
 
-from collections.abc import Mapping
+Pictures are split over every device. The state of training lies whole on each, or, with
+`make_mesh(fsdp)`, in parts on the `fsdp` devices that share one copy of it ("fully sharded data
+parallel", ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054).
+"""
+
+from collections.abc import Callable, Mapping
 import os
 import pathlib
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+LOST_AFTER = 30
+"""Seconds without a sign of life after which a process counts as lost, and ends all others."""
 
-def make_mesh() -> Mesh:
-  """A mesh with the one axis 'data' over every device of every process."""
+
+def start(
+  coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+  """Joins the other processes of a run; before anything else is asked of JAX.
+
+  Args:
+    coordinator: HOST:PORT, where process 0 listens. Without, all three are what Slurm, Open MPI, a
+      TPU pod or Kubernetes say.
+    processes: how many there are.
+    process: which this is, from 0.
+
+  Raises ValueError where only some are given or they make no sense, or where none are and there is
+  nothing to ask. Processes that do not come within five minutes end this one.
+  """
+  given = [value is not None for value in (coordinator, processes, process)]
+  if any(given) and not all(given):
+    raise ValueError('--coordinator, --processes and --process go together')
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      processes,
+      process,
+      cluster_detection_method='deactivate' if all(given) else None,
+      heartbeat_timeout_seconds=LOST_AFTER,
+      shutdown_timeout_seconds=LOST_AFTER,
+    )
+  except (ValueError, RuntimeError) as error:
+    if any(given):
+      raise ValueError(f'--coordinator={coordinator}: {error}') from error
+    raise ValueError(
+      '--distributed: neither Slurm, Open MPI, a TPU pod nor Kubernetes tells here which processes '
+      f'there are: give --coordinator=HOST:PORT --processes=N --process=I ({error})'
+    ) from error
+
+
+def make_mesh(fsdp: int = 1) -> Mesh:
+  """A mesh with the axes 'data' and 'fsdp', of size `fsdp`, over every device of every process.
+
+  Raises ValueError where the devices do not divide into groups of `fsdp`.
+  """
+  devices = jax.device_count()
+  if fsdp < 1 or devices % fsdp:
+    raise ValueError(f'fsdp {fsdp} does not divide {devices} devices: set --config.fsdp')
   # Explicit axes, the default, make pixel shuffle, gathers and FFTs fail.
-  return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
+  return jax.make_mesh((devices // fsdp, fsdp), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Every device holds the whole array: parameters, scalars."""
+  """Every device holds the whole array: scalars, parameters in use."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
   """Every device holds a slice of the first axis: pictures."""
-  return NamedSharding(mesh, PartitionSpec('data'))
+  return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+  """The sharding of every array of a state: split over 'fsdp' along the largest axis that divides.
+
+  Where none does, and without such devices, every device holds the whole array.
+  """
+  parts = mesh.shape.get('fsdp', 1)
+
+  def lay(leaf: Any) -> NamedSharding:
+    dividing = [(size, axis) for axis, size in enumerate(leaf.shape) if size % parts == 0]
+    if parts == 1 or not dividing:
+      return replicated(mesh)
+    return NamedSharding(mesh, PartitionSpec(*[None] * max(dividing)[1], 'fsdp'))
+
+  return jax.tree.map(lay, tree)
+
+
+def distributed(
+  step: Callable[[Any, Any], tuple[Any, Any]], state: Any, mesh: Mesh
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+  """(state, batch) -> (state, metrics) as `step`, over all devices; the state is given away.
+
+  `state` shows how a state lies. Its parameters are gathered on every device for the step.
+  """
+
+  def run(state: Any, batch: Any) -> tuple[Any, Any]:
+    # Left to itself, XLA may split the convolutions by channels and gather the pictures.
+    params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
+    return step(state.replace(params=params), batch)
+
+  layout = spread(state, mesh)
+  compiled = jax.jit(
+    run,
+    donate_argnums=0,
+    in_shardings=(layout, batched(mesh)),
+    out_shardings=(layout, replicated(mesh)),
+  )
+
+  def within(state: Any, batch: Any) -> tuple[Any, Any]:
+    with jax.set_mesh(mesh):  # for parts that work on the pictures of each device apart
+      return compiled(state, batch)
+
+  return within
+
+
+def local(tree: Any, mesh: Mesh) -> Any:
+  """Whole arrays on the first device of this process. All processes have to ask for them."""
+  whole = jax.device_put(tree, replicated(mesh))
+  return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+
+
+def anywhere(flag: bool, mesh: Mesh) -> jax.Array:
+  """Whether `flag` is set in any process, the same in all; reading it waits for all of them."""
+  flags = np.full(jax.local_device_count(), flag)
+  return jax.jit(jnp.any, out_shardings=replicated(mesh))(put({'flag': flags}, mesh)['flag'])
 
 
 def local_batch_size(batch_size: int, mesh: Mesh) -> int:

@@ -11,6 +11,7 @@ import signal
 import time
 from typing import Any
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +34,8 @@ class Stopped(Exception):
 def train(config: Any, workdir: pathlib.Path) -> None:
   """Trains as `config` says, in `workdir`; goes on where an earlier run stopped.
 
+  Where `config.before` is a run, it goes first, in `workdir`/bgan.
+
   Raises:
     ValueError: the configuration does not fit the data, the devices or what lies in `workdir`.
     FileNotFoundError: data that is not there.
@@ -40,31 +43,24 @@ def train(config: Any, workdir: pathlib.Path) -> None:
     DiskFull: no room for a checkpoint; the last one stays good.
     Stopped: SIGTERM or Ctrl-C; the state was saved.
   """
+  if config.before:
+    train(config.before, workdir / 'bgan')
+    config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
   first = jax.process_index() == 0
-  mesh = sharding.make_mesh()
+  mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   if config.trainer not in TRAINERS:
     raise ValueError(f'no trainer {config.trainer!r} (known: {", ".join(TRAINERS)})')
   trainer = TRAINERS[config.trainer](config, model)
-  dataset = pipeline.batches(
-    _training_source(config.data),
-    ops.parse(config.data.ops),
-    batch_size=sharding.local_batch_size(config.batch_size, mesh),
-    seed=config.seed,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
+  dataset = _dataset(config, mesh)
   sets = restoration.open_sets(config.evaluate)
   claim(workdir, config)
-  with (
-    jax.set_mesh(mesh),
-    Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints,
-  ):
+  with Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
     with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
       _greet(writer, config, workdir, state, mesh, start)
-      evaluator = _Evaluator(config, workdir, model, trainer, sets, writer)
+      evaluator = _Evaluator(config, workdir, model, trainer, sets, writer, mesh)
       _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
     checkpoints.wait()
   if first:
@@ -84,14 +80,38 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
       raise ValueError(
         f'{workdir} holds a run of another network ({was}, now {now}): give another --workdir'
       )
+  if jax.process_index():
+    return
   workdir.mkdir(parents=True, exist_ok=True)
   atomic.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
 
 
-def _training_source(data: Any) -> sources.Source:
+def _dataset(config, mesh):
+  """The batches of this process; see `pipeline.batches`."""
+  data = config.data
   if data.mixture:
-    return mixture.open(data.mixture, 'train')
-  return sources.open(data.source, 'train', directory=data.directory or None)
+    source = mixture.open(data.mixture, 'train')
+  else:
+    unaligned = config.trainer == 'unpaired'
+    directory = data.directory or None
+    source = sources.open(data.source, 'train', directory=directory, unaligned=unaligned)
+
+  def batches(chain, batch_size):
+    augment = ops.parse(chain)
+    return pipeline.batches(
+      source,
+      augment if source.aligned else sources.Apart(augment),
+      batch_size=sharding.local_batch_size(batch_size, mesh),
+      seed=config.seed,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+
+  if not data.phases:
+    return batches(data.ops, config.batch_size)
+  return pipeline.in_phases(
+    [(steps, batches(chain, batch_size)) for steps, chain, batch_size in data.phases]
+  )
 
 
 def _ranking(sets: dict[str, Any]) -> str:
@@ -102,29 +122,42 @@ def _ranking(sets: dict[str, Any]) -> str:
 def _first_state(config, trainer, dataset, mesh, checkpoints):
   """The newest checkpoint's state, or a fresh one, born on the devices where it will live."""
   example = {name: value for name, value in dataset[0].items() if name != 'name'}
-  # Hundreds of small random draws, run once: what they take is compiling.
-  init = jax.jit(
-    trainer.init,
-    out_shardings=sharding.replicated(mesh),
-    compiler_options={'xla_backend_optimization_level': 0},
-  )
+
+  def begin(key):
+    return trainer.init(key, example)
+
+  key = jax.random.key(config.seed)
+  abstract = jax.eval_shape(begin, key)
+  layout = sharding.spread(abstract, mesh)
   if checkpoints.latest() is None:
-    state = init(jax.random.key(config.seed), example)
-    return _begin_with(config.start, state, mesh) if config.start else state
-  abstract = jax.eval_shape(init, jax.random.key(config.seed), example)
-  target = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)),
-    abstract,
+    # Hundreds of small random draws, run once: what they take is compiling.
+    options = {'xla_backend_optimization_level': 0}
+    state = jax.jit(begin, out_shardings=layout, compiler_options=options)(key)
+    return _begin_with(config.start, state) if config.start else state
+  return checkpoints.restore(
+    jax.tree.map(
+      lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+      abstract,
+      layout,
+    )
   )
-  return checkpoints.restore(target)
 
 
-def _begin_with(name, state, mesh):
-  """`state` with the parameters of the weights called `name`, see `zoo.find`."""
+def _begin_with(name, state):
+  """`state` with the parameters of the weights called `name`, see `zoo.find`.
+
+  What they have must fit; what they lack, blocks that a network was made deeper by, stays random.
+  """
   path = zoo.find(name)
-  params, _ = weights.read(path)
-  fit.check(params, state.params, what=str(path))
-  params = jax.device_put(params, sharding.replicated(mesh))
+  params = traverse_util.flatten_dict(weights.read(path)[0])
+  random = traverse_util.flatten_dict(state.params)
+  shared = {key: leaf for key, leaf in random.items() if key in params}
+  fit.check(*map(traverse_util.unflatten_dict, (params, shared)), what=str(path))
+  params = {
+    key: jax.device_put(params[key], leaf.sharding) if key in params else leaf
+    for key, leaf in random.items()
+  }
+  params = traverse_util.unflatten_dict(params)
   ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
   return state.replace(params=params, ema=ema)
 
@@ -141,28 +174,23 @@ def _greet(writer, config, workdir, state, mesh, start) -> None:
 
 
 def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
-  replicated = sharding.replicated(mesh)
-  step_fn = jax.jit(
-    trainer.step,
-    donate_argnums=0,
-    in_shardings=(replicated, sharding.batched(mesh)),
-    out_shardings=replicated,
-  )
+  step_fn = sharding.distributed(trainer.step, state, mesh)
   batches = pipeline.iterate(dataset, start)
-  window = _Window(config.batch_size)
-  with _Leave() as leave:
+  window = _Window()
+  with _Leave(mesh) as leave:
     for step in range(start + 1, config.steps + 1):
       begin = time.monotonic()
       batch = next(batches)
       window.waited += time.monotonic() - begin
       batch.pop('name')
-      state, metrics = step_fn(state, sharding.put(batch, mesh))
-      window.add(metrics)
+      batch = sharding.put(batch, mesh)
+      state, metrics = step_fn(state, batch)
+      window.add(metrics, pictures=len(batch['sharp']))
       writer.step(step)
       last = step == config.steps
       evaluate = last or step % config.evaluate_every == 0
       # Read once: a signal that comes between saving and leaving must wait for the next step.
-      leaving = leave.asked and not last
+      leaving = leave.agreed() and not last
       save = evaluate or leaving or step % config.save_every == 0
       if last or save or step % config.log_every == 0:
         writer.scalars(step, window.close(step, dataset))
@@ -179,20 +207,20 @@ def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state,
 class _Window:
   """The steps since the last log line: their metrics, and where the time went."""
 
-  def __init__(self, batch_size: int):
-    self._batch_size, self._compiled = batch_size, False
+  def __init__(self):
+    self._compiled = False
     self.restart()
 
   def restart(self) -> None:
     self._metrics = []
     self._start_clock()
 
-  def add(self, metrics: dict[str, jax.Array]) -> None:
+  def add(self, metrics: dict[str, jax.Array], pictures: int) -> None:
     # One step in flight: enough to keep the device busy, and the times stay honest.
     if self._metrics:
       self._metrics[-1]['loss'].block_until_ready()
     self._metrics.append(metrics)
-    self._timed += 1
+    self._pictures += pictures
     if not self._compiled:
       # The first step compiles; it tells nothing about speed.
       metrics['loss'].block_until_ready()
@@ -211,28 +239,31 @@ class _Window:
           'set optim.clip'
         )
     means = {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
-    if self._timed:
+    if self._pictures:
       seconds = time.monotonic() - self._begin
-      means['pictures_per_second'] = self._timed * self._batch_size / seconds
+      means['pictures_per_second'] = self._pictures / seconds
       means['data_wait'] = self.waited / seconds
     self.restart()
     return means
 
   def _start_clock(self) -> None:
-    self.waited, self._timed, self._begin = 0.0, 0, time.monotonic()
+    self.waited, self._pictures, self._begin = 0.0, 0, time.monotonic()
 
 
 class _Evaluator:
   """Scores a state on every set; keeps the weights, figures and files of the best so far."""
 
-  def __init__(self, config, workdir, model, trainer, sets, writer):
-    self._config, self._workdir, self._model, self._trainer = config, workdir, model, trainer
+  def __init__(self, config, workdir, model, trainer, sets, writer, mesh):
+    self._config, self._workdir, self._model, self._mesh = config, workdir, model, mesh
     self._name = config.model.name
     self._sets, self._writer = sets, writer
     self._predict = jax.jit(trainer.predict)
     self._best = self._known_best()
 
   def __call__(self, step: int, state: Any) -> dict[str, float] | None:
+    # Every process scores for itself: all know the result, and none waits for another.
+    state = sharding.local(state.replace(opt_state=None, critic=None), self._mesh)
+
     def restore(blurred, **known):
       del known
       return self._predict(state, blurred)
@@ -286,7 +317,16 @@ class _Evaluator:
 class _Leave:
   """Notes SIGTERM or Ctrl-C, so that the loop can save and leave; a second one is not caught."""
 
-  asked = False
+  def __init__(self, mesh: Any):
+    self._mesh, self._asked, self._pending = mesh, False, None
+
+  def agreed(self) -> bool:
+    """Whether to leave now, the same in all processes; one that was asked brings all the others."""
+    if jax.process_count() == 1:
+      return self._asked
+    # What was asked a step ago is known by now, so nothing waits for the step in flight.
+    before, self._pending = self._pending, sharding.anywhere(self._asked, self._mesh)
+    return before is not None and bool(before)
 
   def __enter__(self) -> '_Leave':
     self._before = {one: signal.signal(one, self._note) for one in (signal.SIGTERM, signal.SIGINT)}
@@ -297,5 +337,5 @@ class _Leave:
       signal.signal(one, handler)
 
   def _note(self, number: int, frame: object) -> None:
-    self.asked = True
+    self._asked = True
     signal.signal(number, self._before[number])

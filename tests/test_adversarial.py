@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import deblurgan, nafnet
+from configs import bgan, deblurgan, nafnet
 from deblur_jax import models, weights
 from deblur_jax.convert import vgg19
 from deblur_jax.data import builtin
@@ -14,7 +14,7 @@ from deblur_jax.fit import DoesNotFit
 from deblur_jax.losses.adversarial import GAMES, gradient_penalty
 from deblur_jax.losses.perceptual import load, perceptual
 from deblur_jax.nn import vgg
-from deblur_jax.trainers import adversarial
+from deblur_jax.trainers import adversarial, supervised
 
 REAL = np.float32([[2.0, 0.0], [1.0, -1.0]])  # means 1 and 0, of all 0.5
 MADE = np.float32([[0.5, -0.5], [3.0, 1.0]])  # means 0 and 2, of all 1
@@ -146,6 +146,46 @@ def test_a_step_of_both_sides(game, key):
   again, _ = step(first, batch)
   jax.tree.map(np.testing.assert_array_equal, again, state)
   assert trainer.predict(state, jnp.zeros((1, 16, 20, 3))).shape == (1, 16, 20, 3)
+
+
+def test_without_pairs_the_critic_sees_what_a_camera_blurred(key):
+  config = bgan.get_config('smoke')
+  config.critic.game, config.critic.optim.schedule = 'wasserstein', 'constant'
+  config.critic.optim.learning_rate = 1e-12  # it stays as it is
+  model = models.make(**config.model)
+  trainer = adversarial.make_unpaired(config, model)
+  images = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
+  batch = {'sharp': images[0], 'blurred': images[1]}
+  first = trainer.init(key, batch)
+  # A critic of which every logit is a weighted mean of what it sees.
+  critic = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.02 * (leaf.ndim > 1)), first.critic[0])
+  last = jax.tree.map(jnp.zeros_like, first.params['blur']['last'])
+  params = {'blur': {**first.params['blur'], 'last': last}}  # leaves the sharp images alone
+  state = first.replace(params=params, critic=(critic, first.critic[1]))
+  step = jax.jit(trainer.step, compiler_options={'xla_backend_optimization_level': 0})
+  _, metrics = step(state, batch)
+  assert metrics['loss/l1'] == 0  # content: what it made of the sharp images, beside them
+  _, same = step(state, {'sharp': images[0], 'blurred': images[0]})
+  assert abs(same['critic/loss']) < 1e-6 < abs(metrics['critic/loss'])
+  np.testing.assert_allclose(same['loss/adversarial'], metrics['loss/adversarial'], rtol=1e-6)
+
+
+def test_networks_learn_from_what_bgan_makes(tmp_path, key):
+  model = models.make('bgan', 'smoke')
+  sharp = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), np.uint8)
+  params = model.init(key, jnp.zeros((1, 8, 8, 3)))['params']
+  path = tmp_path / 'weights.safetensors'
+  arguments = {'width': 4, 'blocks': 1}
+  weights.write(path, params, {'network': 'bgan', 'arguments': arguments})
+  config = nafnet.get_config('smoke')
+  config.bgan, config.blur = str(path), 'sharp'
+  blurred, target = supervised.pairing(config)({'sharp': sharp}, key)
+  np.testing.assert_array_equal(target, sharp.astype(np.float32) / 255)
+  expected = model.apply({'params': params}, target, rngs={'noise': jax.random.split(key)[0]})
+  np.testing.assert_allclose(blurred, np.clip(expected['restored'], 0, 1), atol=1e-6)
+  weights.write(path, params, {'network': 'nafnet', 'arguments': {}})
+  with pytest.raises(ValueError, match='weights of nafnet, not of bgan'):
+    supervised.pairing(config)
 
 
 def test_a_critic_learns_to_tell_what_does_not_change():

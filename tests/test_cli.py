@@ -303,8 +303,8 @@ def test_models_lists_weights_and_networks_in_80_columns(here, brighter, capsys,
   assert out[:2] == ['Weights in the package (--weights NAME)', '  none']
   listed = ' '.join(' '.join(out).split())
   assert (
-    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0, gopro/psnr 31.5, '
-    'gopro/ssim 0.912, kodak/psnr 29.12' in listed
+    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0 gopro 31.50 dB kodak 29.12 dB'
+    in listed
   )
   assert 'broken: not a safetensors file' in listed
   assert 'nafnet default 17,111,907 15.96 16 > 129 approximate' in listed

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 from PIL import Image
 import pytest
+import skimage
 
 from deblur_jax.data import builtin, leaves, mixture, ops, pipeline, sources
 from deblur_jax.datasets import files, pairs
@@ -311,8 +312,9 @@ def example(height=12, width=12, seed=0):
 
 GEOMETRIC = (
   'crop(8)', 'center_crop(8)', 'subimage(8, 4)', 'flip_horizontal', 'flip_vertical', 'transpose',
-  'dihedral', 'dihedral_mprnet', 'crop(20)', 'crop(8) or center_crop(10)',
+  'dihedral', 'dihedral_mprnet', 'crop(20)', 'crop(8) or center_crop(10)', 'shuffle_colors',
 )  # fmt: skip
+COLORS = ('saturation', 'contrast', 'brightness', 'saturation_hsv')
 
 
 @pytest.mark.parametrize('text', GEOMETRIC)
@@ -329,7 +331,51 @@ def test_blurred_and_sharp_get_the_same_draw(text):
 
 
 def test_every_op_is_swept():
-  assert {text.partition('(')[0] for text in GEOMETRIC} | {'resize', 'saturation'} == set(ops.OPS)
+  swept = {text.partition('(')[0] for text in GEOMETRIC}
+  assert {*swept, *COLORS, 'resize', 'noise_blurred'} == set(ops.OPS)
+
+
+@pytest.mark.parametrize('name', COLORS)
+def test_blurred_and_sharp_get_the_same_colors(name):
+  op, given = ops.parse(f'{name}(0.5..1.5)'), example()
+  given['blurred'] = given['sharp'].copy()
+  out = op(given, np.random.default_rng(0))
+  assert np.abs(out['sharp'].astype(int) - given['sharp']).max() > 10
+  np.testing.assert_array_equal(out['blurred'], out['sharp'])
+
+
+def test_contrast_and_brightness():
+  given, rng = {'sharp': picture(3)}, np.random.default_rng(0)
+  dark = ops.parse('brightness(0.5..0.5)')(given, rng)['sharp']
+  np.testing.assert_allclose(dark, given['sharp'] / 2, atol=1)
+  flat = ops.parse('contrast(0..0)')(given, rng)['sharp']
+  np.testing.assert_allclose(flat, given['sharp'].mean((0, 1)) @ [0.299, 0.587, 0.114], atol=1)
+
+
+def test_saturation_hsv_is_that_of_scikit_image():
+  given = example(40, 30)
+  given['sharp'][:4] = given['sharp'][:4, :, :1]  # grey
+  given['sharp'][4] = 0
+  for factor in (0, 0.5, 1.5, 9):
+    hsv = skimage.color.rgb2hsv(given['sharp'])
+    hsv[..., 1] = np.clip(factor * hsv[..., 1], 0, 1)
+    expected = 255 * skimage.color.hsv2rgb(hsv)
+    op = ops.parse(f'saturation_hsv({factor}..{factor})')
+    found = op(given, np.random.default_rng(0))['sharp']
+    assert found.dtype == np.uint8
+    np.testing.assert_allclose(found, expected, atol=0.51)
+
+
+def test_noise_is_in_the_blurred_picture_alone():
+  grey = np.full((60, 60, 3), 128, np.uint8)
+  op, given = ops.parse('noise_blurred(8)'), {'sharp': grey, 'blurred': grey}
+  outs = [op(given, np.random.default_rng(seed)) for seed in range(300)]
+  assert all(out['sharp'] is grey and out['blurred'].dtype == np.uint8 for out in outs)
+  strengths = np.array([out['blurred'].std() for out in outs])
+  # Half of |N(0, 8)| lies below 0.6745 * 8.
+  assert np.median(strengths) == pytest.approx(0.6745 * 8, rel=0.15)
+  with pytest.raises(ValueError, match='takes pairs'):
+    op({'sharp': grey}, np.random.default_rng(0))
 
 
 def test_pictures_are_brought_to_a_size():
@@ -479,21 +525,29 @@ def test_source_smaller_than_the_batch():
 
 
 @pytest.mark.parametrize('count', [4, 3])
-def test_processes_never_share_a_picture(count):
-  seen, draws = [], []
-  for index in range(count):
-    dataset = open_batches(count * 5 + 1, process_index=index, process_count=count)
-    names = {name for step in range(20) for name in dataset[step]['name']}
-    assert names == {str(i) for i in range(index, count * 5 + 1, count)}
-    seen.append(names)
-    draws.append(dataset[0]['sharp'][..., 1].tobytes())
-  assert not set.intersection(*seen) and len(set.union(*seen)) == count * 5 + 1
-  assert len(set(draws)) == count  # processes draw on their own
+def test_processes_hold_between_them_what_one_would(count):
+  whole = open_batches(5, paired=True, batch_size=2 * count)
+  parts = [
+    open_batches(5, paired=True, batch_size=2, process_index=index, process_count=count)
+    for index in range(count)
+  ]
+  for step in (0, 1, 7, 10**9):
+    rows = [part[step] for part in parts]
+    same({key: np.concatenate([row[key] for row in rows]) for key in rows[0]}, whole[step])
 
 
-def test_more_processes_than_pictures():
-  with pytest.raises(ValueError, match='3 pictures do not go round 4 processes'):
-    open_batches(3, process_index=0, process_count=4)
+def test_phases_follow_each_other():
+  small, large = open_batches(text='crop(4)', batch_size=6), open_batches(batch_size=2)
+  dataset = pipeline.in_phases([(3, small), (2, large), (1, small)])
+  expected = [small[0], small[1], small[2], large[0], large[1], small[0], small[1], small[2]]
+  for step, batch in enumerate(expected):
+    same(dataset[step], batch)
+  resumed = pipeline.iterate(dataset, 4)
+  for step in range(4, 8):
+    same(next(resumed), expected[step])
+
+
+def test_batches_hold_something():
   with pytest.raises(ValueError, match='batch_size'):
     open_batches(3, batch_size=0)
 

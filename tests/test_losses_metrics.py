@@ -21,7 +21,7 @@ EVERYTHING = {
 EVERYTHING = {name: jax.jit(function) for name, function in EVERYTHING.items()}
 AT_EQUALITY = {
   'loss l1': 0, 'loss mse': 0, 'loss charbonnier': 1e-3, 'loss edge': 1e-3, 'loss psnr': -80,
-  'psnr': np.inf, 'psnr_uint8': np.inf, 'ssim': 1, 'ssim_matlab_3d': 1,
+  'psnr': np.inf, 'psnr_uint8': np.inf, 'ssim': 1, 'ssim_matlab_3d': 1, 'accuracy': 1,
 }  # fmt: skip
 
 # What lpips 0.1.4 and DISTS_pytorch 0.1 give, by torch 2.13.0, for `seeded_weights` and the pair of
@@ -261,3 +261,12 @@ def test_dists_looks_at_a_shorter_side_of_256():
   value = jax.jit(LEARNED['dists'])(restored[0], sharp[0], weights=weights)
   # the authors' package after torchvision's resize(256, antialias=True)
   assert value == pytest.approx(0.06008768081665039, abs=2e-6)
+
+
+def test_accuracy_counts_pixels_of_the_same_largest_channel():
+  sharp = np.zeros((1, 2, 2, 3), np.float32)
+  sharp[0, 0, 0, 0] = sharp[0, 0, 1, 1] = sharp[0, 1, 0, 2] = sharp[0, 1, 1, 2] = 1
+  restored = 0.2 * sharp + 0.3
+  assert METRICS['accuracy'](restored, sharp) == 1
+  restored[0, 1, :, 0] = 0.9
+  assert METRICS['accuracy'](restored, sharp) == 0.5

@@ -11,6 +11,7 @@ import pytest
 import skimage
 
 from deblur_jax import models
+from deblur_jax.models import bgan
 from deblur_jax.nn import conv
 from deblur_jax.tiling import round_up
 
@@ -19,6 +20,9 @@ PARAMETERS = {
   ('autoencoder', 'convolutional'): 1_331_459,
   ('autoencoder', 'tiny'): 84_035,
   ('autoencoder', 'smoke'): 28_025,
+  ('bgan', 'default'): 670_531,
+  ('bgan', 'tiny'): 29_299,
+  ('bgan', 'smoke'): 663,
   ('dbcnn', 'default'): 49_562,
   ('dbcnn', 'shared'): 30_222,
   ('dbcnn', 'smoke'): 5_172,
@@ -205,6 +209,8 @@ def test_bfloat16_comes_close(name):
   'name,overrides',
   [
     ('srcnn', {}),
+    ('bgan', {}),
+    ('bgan', {'blocks': 2}),
     ('dbcnn', {}),
     ('dbcnn', {'units': 1, 'kernel_sizes': (5, 3, 1)}),
     ('dbgan', {}),
@@ -232,6 +238,52 @@ def test_exact_networks_see_their_halo_and_no_more(name, overrides):
     pixel, place = np.nonzero(changed.any((axis, 3)))
     assert (place - start - pixel).min() == -halo
     assert (place - start - pixel).max() == halo
+
+
+def test_bgan_blurs_as_the_noise_says(key):
+  model, params = prepared('bgan')
+  sharp = image(model)
+  run = quickly(lambda key: model.apply({'params': params}, sharp, rngs={'noise': key})['restored'])
+  one, other, still = run(key), run(jax.random.key(1)), restored(model, params, sharp)
+  assert np.abs(one - other).max() > 1e-3 and np.abs(one - still).max() > 1e-3
+  np.testing.assert_array_equal(one, run(key))
+  noise = bgan.noise_map(key, jnp.zeros((2000, 2, 3, 3)), channels=2)
+  assert noise.shape == (2000, 2, 3, 2)
+  np.testing.assert_array_equal(noise, jnp.broadcast_to(noise[:, :1, :1], noise.shape))
+  assert np.abs(noise.mean((0, 1, 2))).max() < 0.1
+  assert noise[:, 0, 0].std(0) == pytest.approx([1, 1], abs=0.1)
+
+
+def test_bgan_with_cycle_comes_back_to_the_sharp_image(key):
+  model, params = prepared('bgan', cycle=True)
+  sharp = image(model)
+  (back,) = apply(model, params, sharp)['stages']
+  # What it adds last, taken away: both halves then leave the image alone.
+  for half in params.values():
+    half['last'] = jax.tree.map(jnp.zeros_like, half['last'])
+  assert np.abs(back - sharp).max() > 1e-3
+  np.testing.assert_array_equal(apply(model, params, sharp)['stages'][0], sharp)
+
+
+@pytest.mark.parametrize('name', ['hinet', 'mprnet', 'nafnet', 'restormer', 'swinir'])
+def test_blocks_can_be_computed_again_instead_of_kept(name):
+  (kept, params), again = prepared(name), smallest(name, remat=True)
+  blurred = image(kept, 1, 2)
+
+  def gradients(model):
+    def loss(params):
+      out = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
+      return jnp.square(out['restored']).mean()
+
+    key = jax.random.key(0)
+    return jax.make_jaxpr(jax.grad(loss))(params), quickly(jax.grad(loss))(params)
+
+  (plain, expected), (rematerialized, found) = gradients(kept), gradients(again)
+  assert 'remat' not in str(plain) and 'remat' in str(rematerialized)
+  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * scale), found, expected
+  )
 
 
 def test_luminance_srcnn_keeps_the_chroma(key):

@@ -10,7 +10,6 @@ import pytest
 
 from deblur_jax.nn import conv, resample
 from deblur_jax.nn.attention import ChannelAttention
-from deblur_jax.nn.bgan import BlurGenerator, noise_map
 from deblur_jax.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from deblur_jax.nn.norm import InstanceNorm, LayerNorm
 from deblur_jax.nn.patchgan import PatchGAN
@@ -277,30 +276,3 @@ def test_patchgan_has_the_published_size(n_layers, parameters, side, key):
   logits, state = jax.eval_shape(PatchGAN(n_layers=n_layers).init_with_output, key, image)
   assert logits.shape == (1, side, side, 1)
   assert sum(leaf.size for leaf in jax.tree.leaves(state)) == parameters
-
-
-def test_noise_maps_are_normal_and_the_same_all_over_an_image(key):
-  noise = noise_map(key, jnp.zeros((2000, 2, 3, 3)), channels=2)
-  assert noise.shape == (2000, 2, 3, 2)
-  np.testing.assert_array_equal(noise, jnp.broadcast_to(noise[:, :1, :1], noise.shape))
-  assert np.abs(noise.mean((0, 1, 2))).max() < 0.1
-  assert noise[:, 0, 0].std(0) == pytest.approx([1, 1], abs=0.1)
-
-
-def test_blur_generator_does_as_the_noise_says(key):
-  generator = BlurGenerator(width=8, blocks=1)
-  sharp = jax.random.uniform(key, (2, 9, 12, 3))
-  noise, other = noise_map(key, sharp), noise_map(jax.random.key(1), sharp)
-  params = QUICKLY(generator.init)(key, sharp, noise)['params']
-
-  def total(params, noise):
-    blurred = generator.apply({'params': params}, sharp, noise)
-    return jnp.sum(blurred**2), blurred
-
-  run = QUICKLY(jax.grad(total, has_aux=True))
-  gradient, blurred = run(params, noise)
-  assert blurred.shape == sharp.shape and blurred.dtype == jnp.float32
-  assert np.abs(blurred - run(params, other)[1]).max((1, 2, 3)).min() > 1e-3
-  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
-  params['last'] = jax.tree.map(jnp.zeros_like, params['last'])
-  np.testing.assert_array_equal(run(params, noise)[1], sharp)

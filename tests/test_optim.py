@@ -16,6 +16,7 @@ PLAIN = {
   'clip': 0.0,
   'learning_rate': 0.1,
   'schedule': 'constant',
+  'patience': 5,
 }
 
 
@@ -44,14 +45,14 @@ def test_step_decay_counts_boundaries_from_the_start_of_training():
 
 
 def test_first_adam_step_is_the_learning_rate_whatever_the_gradient():
-  optimizer, _ = optim.make(PLAIN, 10)
+  optimizer = optim.make(PLAIN, 10).transform
   params = jnp.array([1.0, -2.0])
   updates, _ = optimizer.update(jnp.array([3e-3, -7.0]), optimizer.init(params), params)
   np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-4)
 
 
 def test_adamw_pulls_weights_to_zero_where_there_is_no_gradient():
-  optimizer, _ = optim.make({**PLAIN, 'name': 'adamw', 'weight_decay': 0.5}, 10)
+  optimizer = optim.make({**PLAIN, 'name': 'adamw', 'weight_decay': 0.5}, 10).transform
   params = jnp.array([2.0])
   updates, _ = optimizer.update(jnp.zeros(1), optimizer.init(params), params)
   np.testing.assert_allclose(updates, [-0.1 * 0.5 * 2.0], rtol=1e-6)
@@ -60,7 +61,7 @@ def test_adamw_pulls_weights_to_zero_where_there_is_no_gradient():
 def test_clipping_makes_steps_blind_to_the_size_of_an_outlier():
   # Adam alone forgets the scale of a constant gradient; after a normal one, an outlier shows.
   def second_step(clip, outlier):
-    optimizer, _ = optim.make({**PLAIN, 'clip': clip}, 10)
+    optimizer = optim.make({**PLAIN, 'clip': clip}, 10).transform
     params = jnp.ones(1)
     _, state = optimizer.update(jnp.ones(1), optimizer.init(params), params)
     return optimizer.update(jnp.full(1, outlier), state, params)[0]
@@ -106,6 +107,21 @@ def test_rates_fall_as_their_authors_let_them(kind, options, expected):
   rate = optim.schedule(kind, **options)
   for step, value in expected.items():
     assert float(rate(step)) == pytest.approx(value, rel=1e-4, abs=1e-12)
+
+
+def test_the_rate_falls_where_the_loss_stands_still():
+  settings = {'schedule': 'plateau', 'factor': 0.5, 'patience': 2, 'stair': 3, 'warmup': 0}
+  optimizer, rate = optim.make({**PLAIN, **settings, 'final': 0.02}, 100)
+  params = jnp.ones(1)
+  state, rates = optimizer.init(params), []
+  # Epochs of three steps; noise within them is averaged away.
+  for mean in (1.0, 0.8, 0.9, 0.8, 0.5, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5):
+    for noise in (-0.3, 0.0, 0.3):
+      _, state = optimizer.update(jnp.ones(1), state, params, value=mean + noise)
+    rates.append(float(rate(0, state)))
+  # Best at 0.8, two epochs without; then at 0.5, twice two without; 0.0125 would be below the last.
+  expected = [0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.025, 0.02, 0.02, 0.02]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
 def test_an_exponential_never_reaches_zero():

@@ -1,6 +1,7 @@
 """The loop as its users meet it: trains, resumes, evaluates and says what is wrong."""
 
 import csv
+import functools
 import json
 import os
 import pathlib
@@ -128,10 +129,11 @@ def test_one_device_and_four_agree_after_five_steps():
   def params_after_five(count):
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:count]), ('data',))
     everywhere = sharding.replicated(mesh)
-    state = jax.jit(trainer.init, out_shardings=everywhere)(jax.random.key(0), batch)
-    step = jax.jit(
-      trainer.step, donate_argnums=0, in_shardings=(everywhere, sharding.batched(mesh))
+    quickly = functools.partial(
+      jax.jit, compiler_options={'xla_backend_optimization_level': 0}, out_shardings=everywhere
     )
+    state = quickly(trainer.init)(jax.random.key(0), batch)
+    step = quickly(trainer.step, in_shardings=(everywhere, sharding.batched(mesh)))
     for _ in range(5):
       state, metrics = step(state, sharding.put(batch, mesh))
     return jax.device_get((state.ema, metrics['loss']))
@@ -142,7 +144,7 @@ def test_one_device_and_four_agree_after_five_steps():
 
 @pytest.mark.slow
 def test_killed_at_any_step_a_run_ends_with_the_same_parameters(tmp_path):
-  flags = ['--config=configs/nafnet.py:smoke', '--config.steps=12', '--config.save_every=3']
+  flags = ['--config=configs/srcnn.py:smoke', '--config.steps=12', '--config.save_every=3']
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   assert run(*flags, f'--workdir={whole}')[0] == 0
   for least in (4, 8):  # killed twice
@@ -166,7 +168,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_parameters(tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_saves_and_leaves(tmp_path):
-  flags = ['--config=configs/nafnet.py:smoke', '--config.steps=100000', '--config.log_every=1']
+  flags = ['--config=configs/srcnn.py:smoke', '--config.steps=100000', '--config.log_every=1']
   flags += ['--config.save_every=100000', '--config.evaluate_every=100000', f'--workdir={tmp_path}']
   process = command(*flags)
   while process.poll() is None and not (
@@ -189,6 +191,14 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
     weights.read(one / 'weights.safetensors')[0] for one in (tmp_path / 'run', finished)
   )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+  # A network of a block more, which does nothing yet.
+  config.model.middle_blk_num += 1
+  train.train(config, tmp_path / 'deeper')
+  deeper, _ = weights.read(tmp_path / 'deeper/weights.safetensors')
+  (more,) = deeper.keys() - found.keys()
+  assert more == f'middle_blks_{config.model.middle_blk_num - 1}'
+  for name, expected in found.items():
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), deeper[name], expected)
   config.model.width = 2 * config.model.width
   with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
     train.train(config, tmp_path / 'wider')
@@ -324,6 +334,39 @@ def test_every_scale_and_stage_is_judged_by_its_own_target():
   assert [
     (found is stage, target is sharp) for (found, target), stage in zip(judged, stages, strict=True)
   ] == [(True, True)] * 2
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole(key):
+  config = nafnet.get_config('smoke')
+  config.blur = 'gaussian(1.5)'
+  model = models.make(**config.model)
+  batch = {'sharp': np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)}
+  states = []
+  for parts in (1, 2):
+    config.accumulate = parts
+    trainer = supervised.make(config, model)
+    step = jax.jit(trainer.step, compiler_options={'xla_backend_optimization_level': 0})
+    states.append(step(trainer.init(key, batch), batch))
+  (whole, expected), (parted, found) = states
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-4)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parted.opt_state, whole.opt_state
+  )
+
+
+def test_mixup_blends_pairs(key):
+  config = nafnet.get_config('smoke')
+  pair = np.random.default_rng(0).integers(0, 256, (2, 4, 8, 8, 3), np.uint8)
+  batch = {'sharp': pair[0], 'blurred': pair[1]}
+  config.mixup = 1.2
+  blurred, sharp = supervised.pairing(config)(batch, key)
+  x, y = (images.astype(np.float64) / 255 for images in pair)
+  difference = x - np.roll(x, 1, axis=0)
+  share = np.nanmedian((sharp - np.roll(x, 1, axis=0)) / np.where(difference, difference, np.nan))
+  assert 0 < share < 1
+  np.testing.assert_allclose(sharp, share * x + (1 - share) * np.roll(x, 1, axis=0), atol=1e-5)
+  np.testing.assert_allclose(blurred, share * y + (1 - share) * np.roll(y, 1, axis=0), atol=1e-5)
 
 
 def test_in_a_mixture_only_sharp_pictures_are_blurred(key):

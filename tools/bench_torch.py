@@ -21,7 +21,7 @@ from deblur_jax import convert
 from deblur_jax.evaluators import costs
 from tests.test_parity import PEERS, peer
 
-TURNS = 7
+TURNS, FEWEST, SECONDS = 7, 3, 30.0  # a network that has had its seconds takes the fewest
 
 
 def main(names: list[str]) -> None:
@@ -40,7 +40,7 @@ def main(names: list[str]) -> None:
     tensor = torch.tensor(image.transpose(0, 3, 1, 2)).to(memory_format=torch.channels_last)
     calls = (lambda: apply(params, image).block_until_ready(), lambda: network(tensor))
     turns = []
-    for _ in range(TURNS + 1):
+    while len(turns) <= FEWEST or (len(turns) <= TURNS and sum(map(sum, turns)) < SECONDS):
       seconds = []
       for call in calls:
         begin = time.perf_counter()

@@ -15,6 +15,7 @@ sensor adds photon noise before it saturates; files are written last.
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -60,16 +61,18 @@ class Degrade:
     """Degraded images `[b h w c]` of `sharp` ones in [0, 1], pure in both arguments.
 
     What image i draws hangs on `key` and i alone, not on the size of the batch or the number of
-    devices. Under `jax.set_mesh` with an axis 'data', every device works on its own images; a
-    batch sharded without it gives the same, but XLA gathers it on every device for the FFT.
+    devices. Under `jax.set_mesh` with axes 'data', 'fsdp' or both, every device works on its own
+    images; a batch sharded without them gives the same, but XLA gathers it on every device for the
+    FFT.
     """
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(sharp.shape[0]))
     mesh = jax.sharding.get_abstract_mesh()
     types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if types.get('data') == AxisType.Auto and sharp.shape[0] % mesh.shape['data'] == 0:
-      data = PartitionSpec('data')
+    axes = tuple(name for name in ('data', 'fsdp') if types.get(name) == AxisType.Auto)
+    if axes and sharp.shape[0] % math.prod(mesh.shape[name] for name in axes) == 0:
+      rows = PartitionSpec(axes)
       apart = jax.shard_map(
-        self._run, in_specs=(data, data), out_specs=data, axis_names={'data'}, check_vma=False
+        self._run, in_specs=(rows, rows), out_specs=rows, axis_names=set(axes), check_vma=False
       )
       return apart(keys, sharp)
     return self._run(keys, sharp)

@@ -76,8 +76,10 @@ def _show_weights(name: str, path: pathlib.Path) -> None:
   steps = manifest.get('steps', manifest.get('step'))
   facts += [f'{steps:,} steps'] if isinstance(steps, int) else []
   facts += [str(manifest['license'])] if manifest.get('license') else []
-  facts += [f'{score} {value:.4g}' for score, value in _scores(manifest.get('scores', {}))]
-  print(textwrap.fill(f'  {name:<20}{", ".join(facts)}', WIDTH, subsequent_indent=' ' * 22))
+  indent = ' ' * 22
+  print(textwrap.fill(f'  {name:<20}{", ".join(facts)}', WIDTH, subsequent_indent=indent))
+  for kind, value in _psnrs(manifest.get('scores', {})):
+    print(f'{indent}{kind:<28}{value:>6.2f} dB')
 
 
 def _networks() -> Iterator[str]:
@@ -114,10 +116,10 @@ def _count(params: Any) -> int:
   return params.size
 
 
-def _scores(scores: Mapping[str, Any], before: str = '') -> Iterator[tuple[str, float]]:
-  """(name, value) of scores in dicts within dicts."""
+def _psnrs(scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+  """(set, PSNR) of a run's scores, {'SET/psnr': value}, or a table's, {SET: {'psnr': value}}."""
   for name, value in scores.items():
-    if isinstance(value, Mapping):
-      yield from _scores(value, f'{before}{name}/')
-    elif isinstance(value, int | float):
-      yield f'{before}{name}', value
+    if isinstance(value, Mapping) and 'psnr' in value:
+      yield name, value['psnr']
+    elif name.endswith('/psnr'):
+      yield name.removesuffix('/psnr'), value

@@ -6,7 +6,7 @@ an example get the same draw; images are uint8 `[h w 3]`. The input is never wri
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -181,28 +181,95 @@ class DihedralMPRNet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Saturation:
-  """Color stronger or weaker by a factor drawn from `factor`, with probability `p`.
+class Enhance:
+  """Pictures with something stronger or weaker by a factor from `factor`, with probability `p`.
 
-  Blends with the luminance as Pillow (and so torchvision on Pillow images) does.
+  As Pillow does it, and so torchvision's ColorJitter on Pillow's images: 'saturation' blends with
+  the luminance, 'contrast' with its mean, 'brightness' with black.
   """
 
   factor: pipes.Range
   p: float = 1.0
+  what: ClassVar[str]
 
   def __post_init__(self):
-    if not isinstance(self.factor, pipes.Range) or self.factor.low < 0:
-      raise ValueError(f'the factor is a range of values from 0 up, as 0.8..1.2; got {self.factor}')
+    _check_factor(self.factor)
     _check_probability(self.p)
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     if rng.random() >= self.p:
       return example
+    enhance, factor = ENHANCERS[self.what], rng.uniform(*self.factor)
+    return each(example, lambda x: np.asarray(enhance(Image.fromarray(x)).enhance(factor)))
+
+
+ENHANCERS = {
+  'saturation': ImageEnhance.Color,
+  'contrast': ImageEnhance.Contrast,
+  'brightness': ImageEnhance.Brightness,
+}
+
+
+class Saturation(Enhance):
+  """See `Enhance`."""
+
+  what = 'saturation'
+
+
+class Contrast(Enhance):
+  """See `Enhance`."""
+
+  what = 'contrast'
+
+
+class Brightness(Enhance):
+  """See `Enhance`."""
+
+  what = 'brightness'
+
+
+@dataclasses.dataclass(frozen=True)
+class SaturationHSV:
+  """The S of HSV multiplied by a factor from `factor`, up to 1, as DeepDeblur does it."""
+
+  factor: pipes.Range
+
+  def __post_init__(self):
+    _check_factor(self.factor)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     factor = rng.uniform(*self.factor)
-    return each(
-      example,
-      lambda image: np.asarray(ImageEnhance.Color(Image.fromarray(image)).enhance(factor)),
-    )
+    return each(example, lambda image: _saturated(image, factor))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffleColors:
+  """Red, green and blue in one of their six orders."""
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    order = rng.permutation(3)
+    return each(example, lambda image: image[..., order])
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseBlurred:
+  """White noise in the blurred picture alone; its standard deviation is `|N(0, sigma)|`, of 255.
+
+  Of pairs; what is blurred on the device has its noise in `config.blur`.
+  """
+
+  sigma: float
+
+  def __post_init__(self):
+    if not self.sigma > 0:
+      raise ValueError(f'sigma is above 0; got {self.sigma!r}')
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    if 'blurred' not in example:
+      raise ValueError("'noise_blurred' takes pairs: sharp pictures get their noise in config.blur")
+    blurred = example['blurred']
+    noise = rng.normal(0, abs(rng.normal(0, self.sigma)), blurred.shape)
+    return {**example, 'blurred': np.rint(np.clip(blurred + noise, 0, 255)).astype(np.uint8)}
 
 
 OPS: dict[str, Callable[..., Op]] = {
@@ -216,6 +283,11 @@ OPS: dict[str, Callable[..., Op]] = {
   'dihedral': Dihedral,
   'dihedral_mprnet': DihedralMPRNet,
   'saturation': Saturation,
+  'contrast': Contrast,
+  'brightness': Brightness,
+  'saturation_hsv': SaturationHSV,
+  'shuffle_colors': ShuffleColors,
+  'noise_blurred': NoiseBlurred,
 }
 
 
@@ -233,6 +305,19 @@ def _reflected(image: np.ndarray, size: int) -> np.ndarray:
   if h >= size and w >= size:
     return image
   return np.pad(image, ((0, max(size - h, 0)), (0, max(size - w, 0)), (0, 0)), 'reflect')
+
+
+def _saturated(image: np.ndarray, factor: float) -> np.ndarray:
+  # At fixed hue and value, all channels keep their shares of the way from the largest down.
+  value = image.max(-1, keepdims=True).astype(np.float32)
+  down = value - image
+  room = value / np.maximum(down.max(-1, keepdims=True), 1)  # of the factor: 1 / S
+  return np.rint(value - np.minimum(factor, room) * down).astype(np.uint8)
+
+
+def _check_factor(factor: pipes.Range) -> None:
+  if not isinstance(factor, pipes.Range) or factor.low < 0:
+    raise ValueError(f'the factor is a range of values from 0 up, as 0.8..1.2; got {factor}')
 
 
 def _check_positive(**values: int) -> None:

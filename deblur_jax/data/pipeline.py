@@ -1,11 +1,12 @@
 """Batches on the host: `batches(source, ops, ...)[t]` is the local batch of step t.
 
-A pure function of (seed, t), so that a run resumes from any step without iterator state. The order
-of the transformations is what makes it so: slice by process before shuffle (else held-back items
-leak into other processes from the second epoch on), batch last and on the MapDataset (else the
-stream depends on the number of workers). Nothing here calls jax.
+A pure function of (seed, t), so that a run resumes from any step without iterator state, and of
+nothing else: the batches that the processes hold between them are those of a single process, so
+that a run goes on on another number of machines. Each process reads only its own rows of them.
+Nothing here calls jax.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
 import functools
 import os
@@ -36,28 +37,30 @@ def batches(
     source: pictures.
     ops: what is done to an example with a random generator; see `ops.parse`.
     batch_size: pictures per step in this process.
-    seed: of order and draws; processes draw independently of each other.
-    process_index: of this process; it sees every `process_count`-th picture, from this one on.
-    process_count: processes that share the source.
+    seed: of order and draws.
+    process_index: of this process, from 0.
+    process_count: processes that share each batch of `batch_size * process_count` pictures.
 
   Raises:
-    ValueError: fewer pictures than processes, a batch size below 1; and on reading, pictures of
-      several sizes in a batch.
+    ValueError: a batch size below 1; and on reading, pictures of several sizes in a batch.
   """
   if batch_size < 1:
     raise ValueError(f'batch_size is at least 1 in each process; got {batch_size}')
-  if len(source) < process_count:
-    raise ValueError(f'{len(source)} pictures do not go round {process_count} processes')
-  # Seeds of neighboring runs and processes should have nothing in common.
-  state = int(np.random.SeedSequence([seed, process_index]).generate_state(1)[0] >> 1)
-  mine = grain.MapDataset.source(source).slice(slice(process_index, None, process_count))
-  return (
-    _Shuffle(mine, state)
-    .repeat(None)
-    .seed(state)
-    .random_map(ops)
-    .batch(batch_size, drop_remainder=True, batch_fn=_stack)
+  # Seeds of neighboring runs should have nothing in common.
+  state = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0] >> 1)
+  examples = (
+    _Shuffle(grain.MapDataset.source(source), state).repeat(None).seed(state).random_map(ops)
   )
+  mine = _Rows(examples, batch_size, process_index, process_count)
+  return mine.batch(batch_size, drop_remainder=True, batch_fn=_stack)
+
+
+def in_phases(parts: Sequence[tuple[int, grain.MapDataset]]) -> grain.MapDataset:
+  """So many batches of each dataset, one after the other; the last one goes on without end.
+
+  Where pictures grow and batches shrink as training goes on.
+  """
+  return _Phases([dataset for _, dataset in parts], np.cumsum([steps for steps, _ in parts])[:-1])
 
 
 def iterate(
@@ -99,6 +102,40 @@ class _Shuffle(grain.MapDataset):
       return self.slice(index)
     epoch, place = divmod(index, self._count)
     return self._parent[epoch * self._count + int(self._order(epoch)[place])]
+
+
+class _Rows(grain.MapDataset):
+  """Every `processes`-th `count` examples, from the `index`-th on: this process's of each batch."""
+
+  def __init__(self, parent: grain.MapDataset, count: int, index: int, processes: int):
+    super().__init__(parent)
+    self._count, self._index, self._processes = count, index, processes
+
+  def __len__(self) -> int:
+    return len(self._parent) // self._processes
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return self.slice(index)
+    batch, row = divmod(index, self._count)
+    return self._parent[(batch * self._processes + self._index) * self._count + row]
+
+
+class _Phases(grain.MapDataset):
+  """Datasets one after the other, each from its beginning; `starts` are those after the first."""
+
+  def __init__(self, parents: Sequence[grain.MapDataset], starts: np.ndarray):
+    super().__init__(parents)
+    self._datasets, self._starts = parents, [0, *map(int, starts)]
+
+  def __len__(self) -> int:
+    return len(self._datasets[-1])
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return self.slice(index)
+    phase = bisect.bisect_right(self._starts, index) - 1
+    return self._datasets[phase][index - self._starts[phase]]
 
 
 def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

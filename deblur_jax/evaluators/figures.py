@@ -51,23 +51,33 @@ def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 32
 
 
 def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
-  """Loss, its terms, and PSNR over the steps, uint8 `[h w 3]`, from the lines of metrics.jsonl."""
-  figure = Figure(figsize=(10, 4), layout='constrained')
-  loss_axes, psnr_axes = figure.subplots(1, 2)
+  """Loss, its terms, and PSNR over the steps, uint8 `[h w 3]`, from the lines of metrics.jsonl.
+
+  And accuracy, where a protocol has it.
+  """
+  names = list(dict.fromkeys(name for line in metrics for name in line))
+  held_out = {
+    what: [name for name in names if name.endswith(f'/{what}') and name != 'critic/accuracy']
+    for what in ('psnr', 'accuracy')
+  }
+  count = 3 if held_out['accuracy'] else 2
+  figure = Figure(figsize=(5 * count, 4), layout='constrained')
+  loss_axes, psnr_axes, *more = figure.subplots(1, count)
   _plot(loss_axes, metrics, 'loss', 'training')
-  terms = [name for line in metrics for name in line if name.startswith(('loss/', 'critic/'))]
-  for name in dict.fromkeys(terms):
+  terms = [name for name in names if name.startswith(('loss/', 'critic/'))]
+  for name in terms:
     _plot(loss_axes, metrics, name, name.removeprefix('loss/'))
   if terms:
     loss_axes.legend()
+  loss_axes.set(ylabel='loss')
   _plot(psnr_axes, metrics, 'psnr', 'training crops')
-  held_out = [name for line in metrics for name in line if name.endswith('/psnr')]
-  for name in dict.fromkeys(held_out):
-    _plot(psnr_axes, metrics, name, name.removesuffix('/psnr'), marker='o')
-  loss_axes.set(xlabel='step', ylabel='loss')
-  psnr_axes.set(xlabel='step', ylabel='PSNR (dB)')
-  psnr_axes.legend()
-  for axes in (loss_axes, psnr_axes):
+  for axes, (what, sets) in zip([psnr_axes, *more], held_out.items(), strict=False):
+    for name in sets:
+      _plot(axes, metrics, name, name.removesuffix(f'/{what}'), marker='o')
+    axes.set(ylabel={'psnr': 'PSNR (dB)', 'accuracy': 'accuracy'}[what])
+    axes.legend()
+  for axes in figure.axes:
+    axes.set(xlabel='step')
     axes.grid(alpha=0.3)
   canvas = FigureCanvasAgg(figure)
   canvas.draw()

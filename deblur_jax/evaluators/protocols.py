@@ -33,6 +33,8 @@ class Protocol:
   """Pixels left out at every side."""
   alignment: bool = False
   """Whether homography and gain between the two are undone first, and only the overlap counts."""
+  accuracy: bool = False
+  """Whether Keras's accuracy is told too."""
   reference: bool = True
   """Whether there is a sharp picture that fits by the pixel; else only sharpness is measured."""
 
@@ -48,6 +50,8 @@ PROTOCOLS = {
   'float': Protocol(rounding=False),
   # for blur that reaches in from beyond the border, as in every real capture
   'interior': Protocol(crop=16),
+  # guides that train an autoencoder in Keras
+  'keras': Protocol(rounding=False, accuracy=True),
   'realblur': Protocol(alignment=True),
   'sharpness': Protocol(reference=False),
 }
@@ -113,6 +117,7 @@ def score(
     scores = {'psnr': realblur.psnr_of(aligned), 'ssim': realblur.ssim_of(aligned)}
   else:
     names = {'psnr': 'psnr', 'ssim': protocol.ssim}
+    names |= {'accuracy': 'accuracy'} if protocol.accuracy else {}
     scores = {told: float(_compiled(name)(*pair)) for told, name in names.items()}
   return scores | {name: float(metric(*pair)) for name, metric in (learned or {}).items()}
 

@@ -11,6 +11,7 @@ METRICS = {
   'psnr_uint8': fidelity.psnr_uint8,
   'ssim': fidelity.ssim,
   'ssim_matlab_3d': fidelity.ssim_matlab_3d,
+  'accuracy': fidelity.accuracy,
   'realblur_psnr': realblur.psnr,
   'realblur_ssim': realblur.ssim,
 }

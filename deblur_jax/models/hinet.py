@@ -110,6 +110,8 @@ class HINet(nn.Module):
   channels: int = 3
   tlc: int = 0
   """Side of the window, in pixels of the image, that is normalized over; 0 for the whole."""
+  remat: bool = False
+  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
   dtype: Any = jnp.float32
 
   @property
@@ -144,7 +146,7 @@ class HINet(nn.Module):
       norm = functools.partial(LocalInstanceNorm, mean)
     features = []
     for level in range(self.depth):
-      block = UNetConvBlock(
+      block = (nn.remat(UNetConvBlock) if self.remat else UNetConvBlock)(
         self.wf * 2**level,
         self.relu_slope,
         self.dtype,

@@ -164,6 +164,8 @@ class MPRNet(nn.Module):
   channels: int = 3
   tlc: int = 0
   """Side of the window, in pixels of the image, that means are taken over; 0 for the whole."""
+  remat: bool = False
+  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
   dtype: Any = jnp.float32
 
   @property
@@ -180,7 +182,8 @@ class MPRNet(nn.Module):
       negative_slope_init=0.25, name='act'
     )  # one, with one slope, serves the whole network
     mean = functools.partial(local.mean, image=blurred.shape, window=self.tlc)
-    cab = functools.partial(CAB, act, conv, mean, self.reduction, self.dtype)
+    block = nn.remat(CAB) if self.remat else CAB
+    cab = functools.partial(block, act, conv, mean, self.reduction, self.dtype)
     widths = [self.n_feat + i * self.scale_unetfeats for i in range(3)]
 
     def shallow(image, number):

@@ -95,6 +95,8 @@ class NAFNet(nn.Module):
   channels: int = 3
   tlc: int = 0
   """Side of the window, in pixels of the image, that means are taken over; 0 for the whole."""
+  remat: bool = False
+  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
   dtype: Any = jnp.float32
 
   @property
@@ -108,10 +110,11 @@ class NAFNet(nn.Module):
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
     mean = functools.partial(local.mean, image=blurred.shape, window=self.tlc)
+    block = nn.remat(NAFBlock) if self.remat else NAFBlock
 
     def blocks(x, count, name):
       for i in range(count):
-        x = NAFBlock(mean, self.dtype, name=f'{name}_{i}')(x)
+        x = block(mean, self.dtype, name=f'{name}_{i}')(x)
       return x
 
     def conv(features, size, name, **options):

@@ -144,6 +144,8 @@ class Restormer(nn.Module):
   channels: int = 3
   tlc: int = 0
   """Side of the windows, in pixels of the image, that attention works in; 0 for the whole."""
+  remat: bool = False
+  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
   dtype: Any = jnp.float32
 
   @property
@@ -158,7 +160,10 @@ class Restormer(nn.Module):
     conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
     window = functools.partial(local.sides, image=blurred.shape, window=self.tlc)
     block = functools.partial(
-      TransformerBlock, expansion=self.ffn_expansion_factor, window=window, dtype=self.dtype
+      nn.remat(TransformerBlock) if self.remat else TransformerBlock,
+      expansion=self.ffn_expansion_factor,
+      window=window,
+      dtype=self.dtype,
     )
 
     def blocks(x, count, heads, name):

@@ -160,6 +160,8 @@ class SwinIR(nn.Module):
   img_range: float = 1.0
   drop_path_rate: float = 0.1
   channels: int = 3
+  remat: bool = False
+  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
   dtype: Any = jnp.float32
 
   @property
@@ -177,12 +179,13 @@ class SwinIR(nn.Module):
     x = shallow = conv(self.embed_dim, 'conv_first')((blurred - mean) * self.img_range)
     x = LayerNorm(1e-5, name='patch_embed')(x)
     drops = iter(np.linspace(0, self.drop_path_rate, sum(self.depths)))
+    block = nn.remat(SwinBlock, static_argnums=2) if self.remat else SwinBlock
     for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
       out = x
       for j in range(depth):
         shift = self.window_size // 2 if j % 2 else 0
         options = heads, self.window_size, shift, self.mlp_ratio, float(next(drops)), self.dtype
-        out = SwinBlock(*options, name=f'layers_{i}_blocks_{j}')(out, train)
+        out = block(*options, name=f'layers_{i}_blocks_{j}')(out, train)
       x = x + conv(self.embed_dim, f'layers_{i}_conv')(out)
     x = LayerNorm(1e-5, name='norm')(x)
     x = conv(self.embed_dim, 'conv_after_body')(x) + shallow

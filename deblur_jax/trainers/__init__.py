@@ -2,4 +2,8 @@
 
 from deblur_jax.trainers import adversarial, supervised
 
-TRAINERS = {'supervised': supervised.make, 'adversarial': adversarial.make}
+TRAINERS = {
+  'supervised': supervised.make,
+  'adversarial': adversarial.make,
+  'unpaired': adversarial.make_unpaired,
+}

@@ -2,9 +2,14 @@
 
 In every step the critic learns for a few steps from the images that the network makes now, then the
 network for one, from the content losses of `supervised` and from what the critic says.
+
+Without pairs the network is BGAN, which blurs sharp images: the critic tells its results from those
+that a camera has blurred, the relativistic blur loss of Zhang et al., "Deblurring by Realistic
+Blurring", CVPR 2020, arXiv:2004.01860, if the game is 'relativistic'.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,13 +24,32 @@ from deblur_jax.trainers import supervised
 from deblur_jax.types import Batch, Trainer, TrainState
 
 
-def make(config: Any, model: nn.Module) -> Trainer:
+class Roles(NamedTuple):
+  """Who is who in a step, images `[b h w 3]` each."""
+
+  given: jax.Array
+  """What the network gets."""
+  wanted: jax.Array
+  """What the content losses compare its result with."""
+  real: jax.Array
+  """What the critic takes for real."""
+
+
+def _to_restore(blurred: jax.Array, sharp: jax.Array) -> Roles:
+  return Roles(given=blurred, wanted=sharp, real=sharp)
+
+
+def _to_blur(blurred: jax.Array, sharp: jax.Array) -> Roles:
+  return Roles(given=sharp, wanted=sharp, real=blurred)
+
+
+def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restore) -> Trainer:
   """The trainer of `config` for `model`, which is the generator.
 
   Reads what `supervised.make` reads, and config.critic: game (see `losses.adversarial.GAMES`),
   weight (of what the critic says), steps (for each of the generator's), penalty (weight of the
   gradient penalty; 0 for none) and penalty_per_pixel, ndf and n_layers (of `nn.patchgan.PatchGAN`)
-  and optim.
+  and optim. `roles(blurred, sharp)` casts the images of a batch.
   """
   if 'critic' not in config:
     raise ValueError(
@@ -38,6 +62,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
     )
   if settings.steps < 1:
     raise ValueError(f'the critic takes at least one step, not {settings.steps}')
+  if config.accumulate != 1:
+    raise ValueError('adversarial training takes a batch at once: set config.accumulate to 1')
   game, critic = GAMES[settings.game], PatchGAN(settings.ndf, settings.n_layers, model.dtype)
   plain, pair = supervised.make(config, model), supervised.pairing(config)
   content = supervised.content(config, model)
@@ -53,54 +79,64 @@ def make(config: Any, model: nn.Module) -> Trainer:
   def judge(params, images):
     return critic.apply({'params': params}, images)
 
-  def critic_loss(params, key, sharp, made):
-    real, fake = judge(params, sharp), judge(params, made)
+  def critic_loss(params, key, images, made):
+    real, fake = judge(params, images), judge(params, made)
     loss = game.critic(real, fake).mean()
     told = {'critic/loss': loss, 'critic/accuracy': jnp.mean(real > fake, dtype=jnp.float32)}
     if settings.penalty:
       penalty, norm = gradient_penalty(
-        key, lambda x: judge(params, x), sharp, made, per_pixel=settings.penalty_per_pixel
+        key, lambda x: judge(params, x), images, made, per_pixel=settings.penalty_per_pixel
       )
       told |= {'critic/penalty': penalty.mean(), 'critic/gradient_norm': norm.mean()}
       loss = loss + settings.penalty * penalty.mean()
     return loss, told
 
-  def objective(params, blurred, sharp, critic_params, key):
-    output = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
-    loss, terms = content(output, sharp)
-    real, fake = judge(critic_params, sharp), judge(critic_params, output['restored'])
+  def apply(params, given, key):
+    streams = dict(zip(('dropout', 'noise'), jax.random.split(key), strict=True))
+    return model.apply({'params': params}, given, train=True, rngs=streams)
+
+  def objective(params, images, critic_params, key):
+    output = apply(params, images.given, key)
+    loss, terms = content(output, images.wanted)
+    real, fake = judge(critic_params, images.real), judge(critic_params, output['restored'])
     terms['adversarial'] = game.generator(real, fake).mean()
     return loss + settings.weight * terms['adversarial'], (terms, output['restored'])
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    blur_key, dropout_key, critic_key = jax.random.split(key, 3)
-    blurred, sharp = pair(batch, blur_key)
-    made = model.apply({'params': state.params}, blurred, train=True, rngs={'dropout': dropout_key})
-    made = made['restored']
+    blur_key, own_key, critic_key = jax.random.split(key, 3)
+    images = roles(*pair(batch, blur_key))
+    made = apply(state.params, images.given, own_key)['restored']
 
     def learn(carry, key):
       params, opt_state = carry
-      gradient, told = jax.grad(critic_loss, has_aux=True)(params, key, sharp, made)
-      updates, opt_state = critic_optimizer.update(gradient, opt_state, params)
+      gradient, told = jax.grad(critic_loss, has_aux=True)(params, key, images.real, made)
+      updates, opt_state = critic_optimizer.update(
+        gradient, opt_state, params, value=told['critic/loss']
+      )
       return (optax.apply_updates(params, updates), opt_state), told
 
     keys = jax.random.split(critic_key, settings.steps)
     judging, told = jax.lax.scan(learn, state.critic, keys)
     (loss, (terms, restored)), gradient = jax.value_and_grad(objective, has_aux=True)(
-      state.params, blurred, sharp, judging[0], dropout_key
+      state.params, images, judging[0], own_key
     )
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
     metrics = {
       'loss': loss,
       **{f'loss/{name}': term for name, term in terms.items()},
       **{name: values[-1] for name, values in told.items()},
-      'psnr': METRICS['psnr'](jnp.clip(restored, 0, 1), sharp).mean(),
+      'psnr': METRICS['psnr'](jnp.clip(restored, 0, 1), images.wanted).mean(),
       'gradient_norm': optax.tree.norm(gradient),
-      'learning_rate': rate(state.step),
+      'learning_rate': rate(state.step, state.opt_state),
     }
     ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
     return TrainState(state.step + 1, params, opt_state, ema, judging), metrics
 
   return Trainer(init, step, plain.predict)
+
+
+def make_unpaired(config: Any, model: nn.Module) -> Trainer:
+  """As `make`, for BGAN: `model` blurs the sharp images as those of other scenes are blurred."""
+  return make(config, model, _to_blur)

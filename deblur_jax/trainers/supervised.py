@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deblur_jax import optim
+from deblur_jax import models, optim
+from deblur_jax import weights as files
 from deblur_jax.blur import synthesis
 from deblur_jax.losses import LOSSES, perceptual
 from deblur_jax.metrics import METRICS
@@ -18,7 +19,8 @@ from deblur_jax.types import Batch, Trainer, TrainState, as_float
 def make(config: Any, model: nn.Module) -> Trainer:
   """The trainer of `config` for `model`.
 
-  Reads config.seed, steps, optim, ema (decay, 0 for none), and what `pairing` and `content` read.
+  Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch that are
+  gone through one after the other), and what `pairing` and `content` read.
   """
   optimizer, rate = optim.make(config.optim, config.steps)
   pair, judge = pairing(config), content(config, model)
@@ -37,23 +39,24 @@ def make(config: Any, model: nn.Module) -> Trainer:
   def objective(params, blurred, sharp, key):
     output = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
     loss, terms = judge(output, sharp)
-    return loss, (terms, output['restored'])
+    restored = jnp.clip(output['restored'], 0, 1)
+    return loss, (terms, METRICS['psnr'](restored, sharp).mean())
+
+  gradients = in_parts(jax.value_and_grad(objective, has_aux=True), config.accumulate)
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     blur_key, dropout_key = jax.random.split(key)
     blurred, sharp = pair(batch, blur_key)
-    (loss, (terms, restored)), gradient = jax.value_and_grad(objective, has_aux=True)(
-      state.params, blurred, sharp, dropout_key
-    )
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    (loss, (terms, psnr)), gradient = gradients(state.params, blurred, sharp, dropout_key)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
     metrics = {
       'loss': loss,
       **({f'loss/{name}': term for name, term in terms.items()} if len(terms) > 1 else {}),
-      'psnr': METRICS['psnr'](jnp.clip(restored, 0, 1), sharp).mean(),
+      'psnr': psnr,
       'gradient_norm': optax.tree.norm(gradient),
-      'learning_rate': rate(state.step),
+      'learning_rate': rate(state.step, state.opt_state),
     }
     ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
     return TrainState(state.step + 1, params, opt_state, ema), metrics
@@ -65,12 +68,49 @@ def make(config: Any, model: nn.Module) -> Trainer:
   return Trainer(init, step, predict)
 
 
+def in_parts(gradients: Callable[..., Any], count: int) -> Callable[..., Any]:
+  """`gradients(params, blurred, sharp, key)` as the mean of `count` equal parts of a batch.
+
+  Takes the memory of one part. What `gradients` returns must be a mean over the batch.
+  """
+  if count == 1:
+    return gradients
+
+  def whole(params, blurred, sharp, key):
+    # Every device keeps images in every part.
+    parts = [
+      jnp.moveaxis(images.reshape(-1, count, *images.shape[1:]), 1, 0)
+      for images in (blurred, sharp)
+    ]
+
+    def add(total, part):
+      return jax.tree.map(jnp.add, total, gradients(params, *part)), None
+
+    parts = (*parts, jax.random.split(key, count))
+    first = jax.eval_shape(gradients, params, *(part[0] for part in parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda leaf: leaf / count, total)
+
+  return whole
+
+
 def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]:
   """(batch, key) -> blurred and sharp images as floats.
 
-  Reads config.blur, the mix that makes the blurred half of sharp pictures that come without.
+  Sharp pictures that come without a blurred half get it here: from the BGAN whose weights
+  config.bgan names, where it does, then from the mix in config.blur. With config.mixup every pair
+  is blended with another, by a share from Beta(mixup, mixup) that is the same for all of a batch
+  (Zhang et al. 2018, arXiv:1710.09412).
   """
-  degrade = synthesis.parse(config.blur)
+  mix = synthesis.parse(config.blur)
+  generate = _generator(config.bgan) if config.bgan else None
+
+  def degrade(key: jax.Array, sharp: jax.Array) -> jax.Array:
+    if generate is None:
+      return mix(key, sharp)
+    own, other = jax.random.split(key)
+    return mix(other, jnp.clip(generate(own, sharp), 0, 1))
 
   def pair(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     sharp = as_float(batch['sharp'])
@@ -81,7 +121,23 @@ def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Ar
       blurred = jnp.where(batch['paired'][:, None, None, None], blurred, degrade(key, sharp))
     return blurred, sharp
 
-  return pair
+  def mixed(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    own, other = jax.random.split(key)
+    share = jax.random.beta(other, config.mixup, config.mixup)
+    blurred, sharp = pair(batch, own)
+    # The order of a batch is random: the next one is any other.
+    return tuple(share * x + (1 - share) * jnp.roll(x, 1, axis=0) for x in (blurred, sharp))
+
+  return mixed if config.mixup else pair
+
+
+def _generator(path: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """(key, sharp) -> blurred: the BGAN in a weights file, as it is."""
+  params, manifest = files.read(path)
+  if manifest.get('network') != 'bgan':
+    raise ValueError(f'bgan {path}: weights of {manifest.get("network")}, not of bgan')
+  model = models.make('bgan', **manifest['arguments'])
+  return lambda key, sharp: model.apply({'params': params}, sharp, rngs={'noise': key})['restored']
 
 
 def content(

@@ -1,0 +1,65 @@
+"""BGAN + DBGAN: deblurring by realistic blurring (Zhang et al., CVPR 2020, arXiv:2004.01860).
+
+  python -m deblur_jax.main --config=configs/dbgan.py            small ones, on two cores
+  python -m deblur_jax.main --config=configs/dbgan.py:unpaired   sharp and really blurred pictures
+
+First `configs/bgan.py` learns to blur (`config.before`, in the run's folder bgan/), then DBGAN
+learns from the pairs that it makes, by the same losses. They quote 31.10 dB / 0.942 on the GoPro
+test set; they published neither training code nor settings, so learning rates and weights are ours.
+`unpaired` wants an accelerator, and `--config.perceptual.weight` VGG-19's file.
+"""
+
+from configs import bgan, common
+
+
+def builtin():
+  config = common.base()
+  config.trainer = 'adversarial'
+  config.model = common.network('dbgan', 'tiny')
+  config.before = bgan.builtin()
+  config.blur = 'sharp | noise(0..0.01)'  # after BGAN's
+  config.loss.l1 = 1.0
+  config.critic = common.critic()
+  config.critic.game = 'relativistic'
+  config.critic.weight = 0.001
+  config.critic.ndf = 16
+  config.critic.n_layers = 2
+  config.critic.optim.learning_rate = 4e-4
+  config.batch_size = 8
+  config.steps = 400
+  config.optim.learning_rate = 1e-3
+  config.optim.warmup = 50
+  config.log_every = 50
+  config.evaluate_every = 200
+  return config
+
+
+def unpaired():
+  config = builtin()
+  config.model = common.network('dbgan')
+  config.before = bgan.unpaired()
+  config.data.source = 'sharp'
+  config.data.ops = 'crop(128) | dihedral'
+  config.critic.ndf = 64
+  config.critic.n_layers = 3
+  config.batch_size = 16
+  config.steps = 400_000
+  config.optim.learning_rate = 1e-4
+  config.optim.warmup = 1000
+  config.critic.optim.learning_rate = 1e-4
+  config.log_every = 100
+  config.evaluate_every = 5000
+  config.save_every = 1000
+  return config
+
+
+def smoke():
+  config = common.smoke(builtin())
+  config.model = common.network('dbgan', 'smoke')
+  config.before = bgan.smoke()
+  config.critic.ndf = 4
+  return config
+
+
+def get_config(recipe=None):
+  return common.pick(recipe, {'builtin': builtin, 'unpaired': unpaired, 'smoke': smoke})

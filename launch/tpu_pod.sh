@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Trains on all hosts of a Cloud TPU slice.
+#
+#   export TPU_NAME=deblur ZONE=europe-west4-b
+#   launch/tpu_pod.sh setup         copies this folder to every host and installs it there
+#   launch/tpu_pod.sh [--dry-run] --config=configs/nafnet.py:gopro --workdir=/mnt/shared/run [...]
+#
+# The slice is made beforehand (gcloud compute tpus tpu-vm create). --workdir, and the data, lie in
+# a folder that all hosts see, such as a Filestore share. The same command goes on with a run that
+# was stopped, on a slice of another size, too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+dry_run=
+if [[ ${1:-} == --dry-run ]]; then
+  dry_run=1
+  shift
+fi
+if (($# == 0)) || [[ ! ${TPU_NAME:-} || ! ${ZONE:-} ]]; then
+  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  exit 2
+fi
+
+run() {
+  if [[ $dry_run ]]; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+on_all() {
+  run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --worker=all --command="$1"
+}
+
+if [[ $1 == setup ]]; then
+  on_all 'mkdir -p deblur_jax'
+  run gcloud compute tpus tpu-vm scp --recurse configs deblur_jax pyproject.toml README.md LICENSE \
+    "$TPU_NAME:deblur_jax/" --zone="$ZONE" --worker=all
+  on_all "cd deblur_jax && pip install '.[tpu]'"
+  exit
+fi
+if [[ " $* " != *" --workdir"* ]]; then
+  echo 'error: give --workdir, a folder that all hosts see' >&2
+  exit 2
+fi
+on_all "cd deblur_jax && python3 -m deblur_jax.main --distributed $(printf '%q ' "$@")"
