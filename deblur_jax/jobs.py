@@ -39,6 +39,8 @@ class Outcome(NamedTuple):
   """What went otherwise than planned, and what is odd about the result, in plain sentences."""
   diagnosis: Any = None
   """`diagnosis.Diagnosis` of a restored picture."""
+  psf: Any = None
+  """`solvers.blind.Estimate` of what blurred it, where that was not given."""
 
 
 @dataclasses.dataclass(frozen=True)

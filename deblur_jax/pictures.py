@@ -206,6 +206,20 @@ def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
 
 
+def write_plane(path: Path, plane: np.ndarray) -> None:
+  """Writes values `[h w]` from 0 up as a grey PNG of 16 bits, the largest of them white.
+
+  Raises as `write`.
+  """
+  values = np.rint(plane / max(np.max(plane), 1e-12) * 65535).astype(np.uint16)
+  try:
+    with atomic.replacing(path) as partial:
+      image = pyvips.Image.new_from_array(values)
+      image.copy(interpretation='grey16').pngsave(str(partial))
+  except pyvips.Error as error:
+    raise PictureError(f'cannot be written ({_reason(error)})') from None
+
+
 def as_float(pixels: np.ndarray) -> np.ndarray:
   """float32: integers as parts of their range, floats as they are."""
   scale = np.iinfo(pixels.dtype).max if pixels.dtype.kind == 'u' else 1

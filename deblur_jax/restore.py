@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from deblur_jax import diagnosis, jobs, pictures, tiling, zoo
+from deblur_jax.blur import light
 from deblur_jax.pictures import as_float
+from deblur_jax.solvers import WITHOUT_PSF, blind
 
 Path = str | os.PathLike[str]
 Note = Callable[[str], None]
@@ -27,6 +29,15 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 MOST_FLOAT = 16
 """A float image with larger values is one in [0, 255] or [0, 65535]."""
+
+LOOKED_AT = 2048
+"""Side of the middle of a picture in which a PSF is looked for."""
+
+DOUBTFUL = 0.35
+"""Confidence below which a PSF that was estimated is likely wrong, see `blind.Estimate`."""
+
+AT_THE_EDGE = 0.01
+"""Part of a PSF in its outermost pixels above which it is likely cut off."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +53,8 @@ class Restorer:
   """From 0, the input, to 1, the result."""
   precise: Callable[[], zoo.Method] | None = None
   """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
+  psf_size: int | None = None
+  """Side of the PSF that is estimated for every picture; None where that is not wanted."""
 
   def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
@@ -58,29 +71,49 @@ class Restorer:
       if mask.shape != images.shape[1:3]:
         raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
       mask = _batched(mask)
+    if self.psf_size and len(images) > 1:
+      return np.stack([self(one, mask=None if mask is None else mask[0, ..., 0]) for one in images])
+    found = self.find_psf(images)
     result = np.empty_like(images)
-    for where, rows in self.parts(images, mask=mask):
+    for where, rows in self.parts(images, mask=mask, psf=found and found.psf):
       result[where] = rows
     return result.reshape(image.shape)
+
+  def find_psf(self, images: tiling.Images) -> blind.Estimate | None:
+    """What seems to have blurred the one picture in `images` `[1 h w c]`; None where it is known.
+
+    Looks at the middle of a large picture, in linear light.
+    """
+    if not self.psf_size:
+      return None
+    _, height, width, _ = images.shape
+    top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
+    middle = images[:, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
+    colors = as_float(middle[..., : _colors(middle)])
+    found = blind.estimate(light.to_linear(colors), self.psf_size)
+    return blind.Estimate(np.asarray(found.psf), float(found.confidence))
 
   def parts(
     self,
     images: tiling.Images,
     *,
     mask: tiling.Images | None = None,
+    psf: np.ndarray | None = None,
     shape: tuple[int, int] | None = None,
     tile: tuple[int, int] | None = None,
     note: Note = lambda text: None,
   ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
     """Yields `((images, rows), restored)` until all of `images` `[b h w c]` is done.
 
-    `mask` is `[1 h w 1]`. `shape` is a size to pad to first and `tile` the shape of the tiles, so
-    that images of several sizes share a compiled function. `note` is told, in sentences, what went
-    otherwise than planned. Raises MemoryError where not even the smallest tile fits, and ValueError
-    where values are not finite.
+    `mask` is `[1 h w 1]`, `psf` what blurred all images, where it was found out. `shape` is a size
+    to pad to first and `tile` the shape of the tiles, so that images of several sizes share a
+    compiled function. `note` is told, in sentences, what went otherwise than planned. Raises
+    MemoryError where not even the smallest tile fits, and ValueError where values are not finite.
     """
     needs = self.method.needs
-    restore = tiling.enduring(_finite(self.method.restore, self.precise, note), needs, note)
+    known = {} if psf is None else {'psf': psf}
+    restore = functools.partial(self.method.restore, **known)
+    restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
     pieces = tiling.bands(_on_colors(restore), images, needs, tile=tile or self.tile, shape=shape)
@@ -101,24 +134,32 @@ def load(
   tile: int | None = None,
   self_ensemble: bool = False,
   strength: float = 1.0,
-  psf: np.ndarray | None = None,
+  psf: np.ndarray | int | None = None,
 ) -> Restorer:
   """A function that restores numpy images by the method called `name`.
 
   `name` is that of weights in the package (`zoo.shipped`), a run's folder, a `.safetensors` file or
-  a classical method (`solvers.SOLVERS`), which takes the `psf` `[kh kw]` that blurred the pictures;
-  `tile`, `self_ensemble` and `strength` as in `Restorer`. Raises FileNotFoundError where there is
-  no such method, ValueError where it cannot be used so.
+  a classical method (`solvers.SOLVERS`), which takes the `psf` `[kh kw]` that blurred the pictures,
+  or the odd side of one that `solvers.blind` is to estimate for each picture; `tile`,
+  `self_ensemble` and `strength` as in `Restorer`. Raises FileNotFoundError where there is no such
+  method, ValueError where it cannot be used so.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
-  if zoo.is_solver(name) and psf is None:
+  solver, psf_size = zoo.is_solver(name), psf if isinstance(psf, int) else None
+  if solver and psf is None and name not in WITHOUT_PSF:
     raise ValueError(f'{name} needs the PSF that blurred the pictures')
-  method = zoo.load(name, psf=psf)
+  if solver and self_ensemble:
+    raise ValueError(f'{name} does the same to turned pictures: there is no self-ensemble of it')
+  if psf_size and solver:
+    method = zoo.load(name)
+    method = method._replace(needs=method.needs._replace(halo=2 * psf_size))
+  else:
+    method = zoo.load(name, psf=psf)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
-  precise = None if zoo.is_solver(name) else functools.partial(zoo.load, name, dtype='float32')
-  return Restorer(method, tile, self_ensemble, strength, precise)
+  precise = None if solver else functools.partial(zoo.load, name, dtype='float32')
+  return Restorer(method, tile, self_ensemble, strength, precise, psf_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +172,8 @@ class Options:
   """Whether to leave out all metadata but the ICC profile."""
   compare: bool = False
   """Whether to write before and after side by side, too, as NAME.compare.png."""
+  write_psf: bool = False
+  """Whether to write the PSF that was estimated, too, as NAME.psf.png."""
   mask: Path | None = None
   """A grey picture of the size of all others: restore where it is white."""
   dry_run: bool = False
@@ -210,8 +253,17 @@ def _restore_file(
   samples = diagnosis.windows(picture.shape, picture.rows)
   notes: Counter[str] = Counter()
   changes = []
+  whole = _Rows(picture)
+  psf = restorer.find_psf(whole)
+  if psf:
+    notes.update(_doubts(psf))
   parts = restorer.parts(
-    _Rows(picture), mask=mask, shape=box, tile=tile, note=lambda text: notes.update([text])
+    whole,
+    mask=mask,
+    psf=psf and psf.psf,
+    shape=box,
+    tile=tile,
+    note=lambda text: notes.update([text]),
   )
   with contextlib.closing(pictures.Canvas(picture)) as canvas:
     for (_, rows), restored in parts:
@@ -225,9 +277,23 @@ def _restore_file(
     if options.compare:
       beside = job.target.with_name(f'{job.target.name}.compare.png')
       pictures.write_side_by_side(beside, picture, result)
+    if options.write_psf and psf:
+      pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
     pictures.write(job.target, result, picture, strip=options.strip)
   told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  return {'notes': (*told, *found.warnings), 'diagnosis': found}
+  return {'notes': (*told, *found.warnings), 'diagnosis': found, 'psf': psf}
+
+
+def _doubts(found: blind.Estimate) -> Iterator[str]:
+  """What speaks against a PSF that was estimated."""
+  if found.confidence < DOUBTFUL:
+    yield f'the PSF is doubtful (confidence {found.confidence:.2f}): expect artifacts'
+  size = len(found.psf)
+  if 1 - found.psf[1:-1, 1:-1].sum() > AT_THE_EDGE:
+    yield (
+      f'the PSF reaches the edge of the {size} pixels that it may have: the blur is likely larger, '
+      f'try --psf auto:{2 * size - 1}'
+    )
 
 
 def _sizes(

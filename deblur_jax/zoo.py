@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from deblur_jax import fit, models, weights
 from deblur_jax.blur import light
-from deblur_jax.solvers import SOLVERS
+from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
 
 DEFAULT = 'mobile'
@@ -91,9 +91,9 @@ def _solver(name: str, psf: Any) -> Method:
 
   def restore(blurred, *, psf=psf, **known):
     del known  # Noise is estimated.
-    if psf is None:
+    if psf is None and name not in WITHOUT_PSF:
       raise ValueError(f'{name} needs the PSF that blurred the picture')
-    return solve(blurred, jnp.asarray(psf, jnp.float32))
+    return solve(blurred, None if psf is None else jnp.asarray(psf, jnp.float32))
 
   reach = LARGEST_PSF if psf is None else max(psf.shape)
   return Method(name, restore, Needs(tiling='approximate', halo=2 * reach))

@@ -110,6 +110,11 @@ def test_tiles_and_ensemble_give_the_identity_too(identity):
   np.testing.assert_array_equal(restore.load(identity, self_ensemble=True)(image), image)
 
 
+def test_a_classical_method_has_no_self_ensemble():
+  with pytest.raises(ValueError, match='wiener does the same to turned pictures'):
+    restore.load('wiener', psf=np.ones((3, 3)) / 9, self_ensemble=True)
+
+
 def test_a_network_of_exact_tiling_gives_the_same_in_tiles_as_whole(tmp_path):
   model, params = random_network('srcnn')
   weights.write(tmp_path / 'w.safetensors', params, {'network': 'srcnn', 'arguments': {}})

@@ -9,11 +9,12 @@ FORMS = {
   'motion': 'motion:LENGTH,ANGLE (pixels, degrees)',
   'disk': 'disk:RADIUS',
   'gaussian': 'gaussian:SIGMA',
+  'auto': 'auto or auto:SIZE (odd, in pixels)',
 }
 
 
-def read(text: str) -> np.ndarray:
-  """The PSF `[kh kw]` that `text` stands for, adding up to 1.
+def read(text: str) -> np.ndarray | int:
+  """The PSF `[kh kw]` that `text` stands for, adding up to 1; for 'auto' the side of one to find.
 
   One of `FORMS`, or a file: a picture, whose grey values count, or a `.npy` array. Raises
   ValueError where it is neither or no PSF.
@@ -33,6 +34,8 @@ def read(text: str) -> np.ndarray:
 def _made(kind: str, numbers: str, text: str) -> np.ndarray:
   from deblur_jax.blur import kernels
 
+  if kind == 'auto':
+    return _size(numbers, text)
   try:
     values = [float(number) for number in numbers.split(',')]
   except ValueError:
@@ -44,6 +47,16 @@ def _made(kind: str, numbers: str, text: str) -> np.ndarray:
   if kind == 'motion':
     return np.asarray(kernels.motion(*values, size))
   return np.asarray(getattr(kernels, kind)(values[0], size))
+
+
+def _size(number: str, text: str) -> int:
+  from deblur_jax.solvers import blind
+
+  if text == 'auto':
+    return blind.SIZE
+  if not number.isdecimal() or int(number) % 2 == 0 or int(number) < blind.LEAST_SIZE:
+    raise ValueError(f'--psf {text}: SIZE is an odd number of pixels from {blind.LEAST_SIZE} up')
+  return int(number)
 
 
 def _picture(path: pathlib.Path) -> np.ndarray:

@@ -40,13 +40,18 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--weights',
     metavar='W',
     help="shipped weights by name (mobile), a run's folder or a .safetensors file, all listed by "
-    'deblur-jax models; or wiener, richardson_lucy or total_variation with --psf',
+    'deblur-jax models; or polyblur, for mild blur; or with --psf another classical method: '
+    'wiener, richardson_lucy, total_variation, hyper_laplacian ...',
   )
   parser.add_argument(
     '--psf',
     metavar='PSF',
     help='what blurred the picture, for a classical method: motion:LENGTH,ANGLE (pixels, degrees), '
-    'disk:RADIUS, gaussian:SIGMA, or a file: a grey picture or .npy',
+    'disk:RADIUS, gaussian:SIGMA, a file (a grey picture or .npy), or auto or auto:SIZE: found for '
+    'each picture, at most SIZE pixels large (odd; 31)',
+  )
+  parser.add_argument(
+    '--write-psf', action='store_true', help='with --psf auto the PSF found, too: NAME.psf.png'
   )
   parser.add_argument(
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
@@ -113,6 +118,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
     overwrite=arguments.overwrite,
     strip=arguments.strip,
     compare=arguments.compare,
+    write_psf=arguments.write_psf,
     mask=arguments.mask,
     dry_run=arguments.dry_run,
   )
@@ -195,15 +201,18 @@ def _weights(name: str) -> str:
 
 def _psf(arguments: argparse.Namespace):
   """The PSF that is given, or ValueError where the method does not go with it."""
-  from deblur_jax import zoo
+  from deblur_jax import solvers, zoo
   from deblur_jax.cli import psfs
 
-  if arguments.psf:
-    return psfs.read(arguments.psf)
-  if arguments.weights and zoo.is_solver(arguments.weights):
+  psf = psfs.read(arguments.psf) if arguments.psf else None
+  if arguments.write_psf and not isinstance(psf, int):
+    raise ValueError('--write-psf goes with --psf auto')
+  if psf is not None:
+    return psf
+  if zoo.is_solver(arguments.weights or '') and arguments.weights not in solvers.WITHOUT_PSF:
     raise ValueError(
       f'{arguments.weights} has to know what blurred the picture: add --psf, such as '
-      '--psf motion:15,30 or --psf disk:4'
+      '--psf motion:15,30, --psf disk:4 or --psf auto'
     )
   return None
 
@@ -223,6 +232,8 @@ def _write_report(arguments: argparse.Namespace, method: str, outcomes: list) ->
     if outcome.diagnosis:
       told |= {'seconds': round(outcome.seconds, 3), 'notes': outcome.notes}
       told['diagnosis'] = outcome.diagnosis.plain()
+    if outcome.psf:
+      told['psf_confidence'] = round(outcome.psf.confidence, 3)
     files.append(told)
   report = {
     'version': deblur_jax.__version__,
@@ -266,7 +277,8 @@ class Lines:
     if outcome.status == 'skipped':
       return []
     notes = [f'  {note}' for note in outcome.notes]
-    return [f'{name}: {outcome.diagnosis} ({outcome.seconds:.1f} s)', *notes]
+    psf = f'; PSF found, confidence {outcome.psf.confidence:.2f}' if outcome.psf else ''
+    return [f'{name}: {outcome.diagnosis}{psf} ({outcome.seconds:.1f} s)', *notes]
 
   def _shown(self, path: pathlib.Path) -> str:
     if self._spare not in path.parents:

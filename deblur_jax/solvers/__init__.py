@@ -2,16 +2,35 @@
 
   restored = SOLVERS['wiener'](blurred, psf)
 
+Where the PSF is not known, `blind.estimate(blurred).psf` is what it seems to have been.
+
 Images are float32, grey `[h w]` or `[... h w c]`, linear in the light for which the PSF holds;
 nothing is clipped. All can be jitted, mapped and differentiated.
 """
 
+from deblur_jax.solvers.deep_image_prior import deep_image_prior
+from deblur_jax.solvers.hyper_laplacian import hyper_laplacian
+from deblur_jax.solvers.plug_and_play import plug_and_play
+from deblur_jax.solvers.polyblur import polyblur
 from deblur_jax.solvers.richardson_lucy import richardson_lucy
+from deblur_jax.solvers.tikhonov import tikhonov
 from deblur_jax.solvers.total_variation import total_variation
+from deblur_jax.solvers.unsupervised_wiener import unsupervised_wiener
+from deblur_jax.solvers.wavelet import wavelet
 from deblur_jax.solvers.wiener import wiener
 
 SOLVERS = {
+  'deep_image_prior': deep_image_prior,
+  'hyper_laplacian': hyper_laplacian,
+  'polyblur': polyblur,
+  'plug_and_play': plug_and_play,
   'richardson_lucy': richardson_lucy,
+  'tikhonov': tikhonov,
   'total_variation': total_variation,
+  'unsupervised_wiener': unsupervised_wiener,
+  'wavelet': wavelet,
   'wiener': wiener,
 }
+
+WITHOUT_PSF = ('polyblur',)
+"""Those that find a PSF by themselves where none is given."""

@@ -25,7 +25,13 @@ def laplacian(height: int, width: int) -> jax.Array:
 
 def length(field: jax.Array) -> jax.Array:
   """Length of the vector at each pixel, `[2 h w]` -> `[h w]`; its derivative is finite at 0."""
-  return jnp.sqrt(jnp.square(field).sum(0) + _FLAT**2)
+  return jnp.sqrt(dot(field, field) + _FLAT**2)
+
+
+def dot(field: jax.Array, other: jax.Array) -> jax.Array:
+  """Scalar product of the vectors at each pixel, `[2 h w]` -> `[h w]`."""
+  # Not a sum over an axis, which takes XLA 25 times as long on CPUs.
+  return field[0] * other[0] + field[1] * other[1]
 
 
 def curvature(plane: jax.Array) -> jax.Array:

@@ -7,6 +7,11 @@ LEAST = 0.004
 """What solvers reckon with at least: rounding, compression and light that is not quite linear."""
 
 
+def level(plane: jax.Array, known: jax.Array | float | None) -> jax.Array | float:
+  """`known`, the noise's standard deviation; where it is None what is estimated from `plane`."""
+  return jnp.maximum(estimate(plane), LEAST) if known is None else known
+
+
 def estimate(plane: jax.Array) -> jax.Array:
   """Standard deviation of white Gaussian noise in a plane `[h w]`, both sides at least 2.
 

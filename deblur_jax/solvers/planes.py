@@ -1,6 +1,7 @@
 """What all solvers do with their arguments: any image, plane by plane, and a PSF that fits it."""
 
 from collections.abc import Callable
+from typing import Any
 import warnings
 
 import jax
@@ -16,16 +17,17 @@ _SUMS_TO_ONE = 1e-3
 
 
 def each(
-  solve: Callable[[jax.Array, jax.Array], jax.Array],
+  solve: Callable[[jax.Array, jax.Array], Any],
   image: jax.Array,
   psf: jax.Array,
   *,
   boundary: str = 'unknown',
-) -> jax.Array:
+) -> Any:
   """`solve(plane [h w], psf [kh kw])` of every plane of `image`, in float32, of the same shape.
 
   Args:
-    solve: restores a plane.
+    solve: restores a plane; or `(restored, history)`, where `history` `[n]` is one for each plane:
+      `[... c n]`, without `c` for a grey image.
     image: `[h w]` or `[... h w c]`; every channel is a plane.
     psf: `[kh kw]`, odd or even sides, in place by `[kh // 2, kw // 2]`; or `[... kh kw]`, one for
       each image. Where it does not add up to 1 it is divided by its sum, with a warning.
@@ -33,23 +35,61 @@ def each(
 
   Raises ValueError for a PSF that is empty, larger than the image or not one for each image.
   """
+
+  def by_channels(image, psf):
+    found = _mapped(lambda plane: solve(plane, psf), jnp.moveaxis(image, -1, 0))
+    return jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1), found)
+
+  found = _over_images(by_channels, *_checked(image, psf, boundary))
+  if not isinstance(found, tuple):
+    return found.reshape(jnp.shape(image))
+  restored, history = found
+  history = jnp.moveaxis(history, -1, -2)
+  return restored.reshape(jnp.shape(image)), history[0] if jnp.ndim(image) == 2 else history
+
+
+def each_image(
+  solve: Callable[[jax.Array, jax.Array], Any],
+  image: jax.Array,
+  psf: jax.Array,
+  *,
+  boundary: str = 'unknown',
+) -> Any:
+  """As `each`, for what restores all channels `[h w c]` together; `history` is `[... n]`."""
+  found = _over_images(solve, *_checked(image, psf, boundary))
+  if not isinstance(found, tuple):
+    return found.reshape(jnp.shape(image))
+  return found[0].reshape(jnp.shape(image)), found[1]
+
+
+def _over_images(solve, image, psf):
+  leading = image.shape[:-3]
+  psfs = jnp.broadcast_to(psf, (*leading, *psf.shape[-2:]))
+  flat = image.reshape(-1, *image.shape[-3:]), psfs.reshape(-1, *psfs.shape[-2:])
+  found = _mapped(lambda pair: solve(*pair), flat)
+  return jax.tree.map(lambda part: part.reshape(*leading, *part.shape[1:]), found)
+
+
+def _mapped(function, inputs):
+  leaves = jax.tree.leaves(inputs)
+  if any(isinstance(one, jax.core.Tracer) for one in leaves) or jax.default_backend() != 'cpu':
+    return operators.each(function, inputs)
+  # Not mapped: outside of what is compiled that would compile in every call.
+  found = [function(jax.tree.map(lambda one: one[i], inputs)) for i in range(len(leaves[0]))]
+  return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+
+
+def _checked(image, psf, boundary):
+  """An image `[... h w c]` and PSFs that add up to 1, or what `each` raises."""
   if boundary not in BOUNDARIES:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
   image, psf = jnp.asarray(image, jnp.float32), jnp.asarray(psf, jnp.float32)
-  if image.ndim == 2:
-    return each(solve, image[..., None], psf, boundary=boundary)[..., 0]
+  image = image[..., None] if image.ndim == 2 else image
   _check(image, psf)
   total = psf.sum((-2, -1), keepdims=True)
   if not isinstance(total, jax.core.Tracer) and np.abs(total - 1).max() > _SUMS_TO_ONE:
-    warnings.warn(f'the PSF adds up to {np.ravel(total)[0]:.4g}, not 1: normalized', stacklevel=3)
-  psf = psf / total
-  planes = jnp.moveaxis(image, -1, -3)  # [... c h w]
-  psfs = jnp.broadcast_to(
-    psf if psf.ndim == 2 else psf[..., None, :, :], (*planes.shape[:-2], *psf.shape[-2:])
-  )
-  flat = planes.reshape(-1, *planes.shape[-2:]), psfs.reshape(-1, *psfs.shape[-2:])
-  restored = operators.each(lambda pair: solve(*pair), flat)
-  return jnp.moveaxis(restored.reshape(planes.shape), -3, -1)
+    warnings.warn(f'the PSF adds up to {np.ravel(total)[0]:.4g}, not 1: normalized', stacklevel=4)
+  return image, psf / total
 
 
 def _check(image: jax.Array, psf: jax.Array) -> None:

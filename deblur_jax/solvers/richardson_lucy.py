@@ -18,8 +18,10 @@ def richardson_lucy(
   *,
   tv: float = 0.0,
   accelerate: bool = False,
+  noise_sigma: float | None = None,
   boundary: str = 'unknown',
-) -> jax.Array:
+  history: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
   """The estimate after `num_iter` steps towards the most likely picture under Poisson noise.
 
   Richardson 1972, Lucy 1974; borders as Bertero and Boccacci, "A simple method for the reduction of
@@ -33,39 +35,68 @@ def richardson_lucy(
     tv: weight of the total variation (Dey et al. 2006), some 0.002 to 0.01 against noise.
     accelerate: whether to step on in the direction of the last step (Biggs and Andrews 1997), which
       takes a half to two thirds of the steps.
+    noise_sigma: the noise's standard deviation, to stop where the blurred estimate is as near to
+      `image` as the noise lets the truth be (Morozov's discrepancy); None takes all steps.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
+    history: whether to return the negative log likelihood after each step (times the number of
+      photons that make a value of 1), too: `(restored, [... c num_iter])`.
 
   Raises ValueError as `planes.each` does, and for less than one step.
   """
   if num_iter < 1:
     raise ValueError(f'at least one iteration, not {num_iter}')
   solve = functools.partial(
-    _solve, tv=tv, num_iter=num_iter, accelerate=accelerate, boundary=boundary
+    _solve,
+    tv=tv,
+    noise_sigma=noise_sigma,
+    num_iter=num_iter,
+    smooth=not (isinstance(tv, (int, float)) and tv == 0),
+    accelerate=accelerate,
+    boundary=boundary,
+    history=history,
   )
   return planes.each(solve, image, psf, boundary=boundary)
 
 
-@functools.partial(jax.jit, static_argnames=('num_iter', 'accelerate', 'boundary'))
-def _solve(plane, psf, *, tv, num_iter, accelerate, boundary):
+_STATIC = ('num_iter', 'smooth', 'accelerate', 'boundary', 'history')
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _solve(plane, psf, *, tv, noise_sigma, num_iter, smooth, accelerate, boundary, history):
   scene = borders.scene(psf, plane.shape, boundary)
   seen = scene.correlate(scene.seen)
   known, seen = seen > _LEAST_SEEN, jnp.maximum(seen, _LEAST_SEEN)
   placed = scene.place(jnp.maximum(plane, 0))
 
   def improve(x):
-    ratio = scene.seen * placed / jnp.maximum(scene.blur(x), _EPSILON)
-    x = x * jnp.where(known, jnp.maximum(scene.correlate(ratio), 0) / seen, 1)
-    return x / jnp.maximum(1 - tv * gradients.curvature(x), 0.1)
+    blurred = scene.blur(x)
+    ratio = scene.seen * placed / jnp.maximum(blurred, _EPSILON)
+    better = x * jnp.where(known, jnp.maximum(scene.correlate(ratio), 0) / seen, 1)
+    if smooth:
+      better = better / jnp.maximum(1 - tv * gradients.curvature(better), 0.1)
+    if noise_sigma is None:
+      return better
+    enough = 2 * scene.misfit(blurred, placed) <= plane.size * noise_sigma**2
+    return jnp.where(enough, x, better)
+
+  def unlikelihood(x):
+    blurred = jnp.maximum(scene.blur(x), _EPSILON)
+    return jnp.sum(scene.seen * (blurred - placed * jnp.log(blurred)))
+
+  def leap(x, memory):
+    """Where to step from: ahead of `x`, the further the more the last two steps agree."""
+    before, gain, gain_before = memory
+    along = jnp.vdot(gain, gain_before) / jnp.maximum(jnp.vdot(gain_before, gain_before), _TINY)
+    start = jnp.maximum(x + jnp.clip(along, 0, 1) * (x - before), 0)
+    better = improve(start)
+    return better, (x, better - start, gain)
 
   def step(carry, _):
-    x, before, gain, gain_before = carry
-    start = x
-    if accelerate:
-      along = jnp.vdot(gain, gain_before) / jnp.maximum(jnp.vdot(gain_before, gain_before), _TINY)
-      start = jnp.maximum(x + jnp.clip(along, 0, 1) * (x - before), 0)
-    better = improve(start)
-    return (better, x, better - start, gain), None
+    x, memory = carry
+    x, memory = leap(x, memory) if accelerate else (improve(x), ())
+    return (x, memory), unlikelihood(x) if history else None
 
   flat, still = jnp.full_like(placed, placed.mean()), jnp.zeros_like(placed)
-  (x, *_), _ = jax.lax.scan(step, (flat, flat, still, still), None, num_iter)
-  return scene.crop(x)
+  start = (flat, (flat, still, still) if accelerate else ())
+  (x, _), energies = jax.lax.scan(step, start, None, num_iter)
+  return (scene.crop(x), energies) if history else scene.crop(x)

@@ -1,0 +1,196 @@
+"""The picture that a network, which has seen no other, finds easiest to draw.
+
+For accelerators: every picture is a training of its own, of minutes on a GPU and hours on a CPU.
+"""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from deblur_jax.nn.conv import Conv
+from deblur_jax.nn.norm import InstanceNorm
+from deblur_jax.nn.resample import upsample2_bilinear
+from deblur_jax.solvers import borders, planes
+from deblur_jax.solvers.blind import LEAST_SIZE, SIZE, Estimate, likeness
+
+_NOISE_CHANNELS, _PSF_NOISE, _PSF_WIDTH = 8, 200, 1000
+_RATE, _PSF_RATE, _MILESTONES = 1e-2, 1e-4, (0.4, 0.6, 0.8)
+_JITTER, _LATEST, _TINY, _SMALLEST = 1e-3, 0.99, 1e-12, 1e-20
+
+
+class SkipNet(nn.Module):
+  """An hourglass with thin shortcuts: noise `[b h w c]` to a picture `[b h w channels]`."""
+
+  channels: int
+  features: int
+  levels: int
+  skip: int = 16
+
+  @nn.compact
+  def __call__(self, noise: jax.Array) -> jax.Array:
+    def layer(x, features, size=3, stride=1):
+      x = Conv(features, size, stride, kernel_init=nn.initializers.he_normal())(x)
+      return nn.leaky_relu(InstanceNorm(affine=True)(x), 0.2)
+
+    def hourglass(x, levels):
+      if not levels:
+        return x
+      deep = layer(layer(x, self.features, stride=2), self.features)
+      deep = upsample2_bilinear(hourglass(deep, levels - 1))
+      both = InstanceNorm(affine=True)(jnp.concatenate([layer(x, self.skip, 1), deep], -1))
+      return layer(layer(both, self.features), self.features, 1)
+
+    return nn.sigmoid(Conv(self.channels, 1)(hourglass(noise, self.levels)))
+
+
+class PsfNet(nn.Module):
+  """Noise `[n]` to a PSF `[size size]`, nowhere negative and adding up to 1."""
+
+  size: int
+
+  @nn.compact
+  def __call__(self, noise: jax.Array) -> jax.Array:
+    x = nn.relu6(nn.Dense(_PSF_WIDTH)(noise))
+    return nn.softmax(nn.Dense(self.size**2)(x)).reshape(self.size, self.size)
+
+
+def deep_image_prior(
+  image: jax.Array,
+  psf: jax.Array,
+  num_iter: int = 2000,
+  *,
+  features: int = 128,
+  levels: int = 5,
+  key: jax.Array | None = None,
+  boundary: str = 'unknown',
+  history: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+  """What a network makes of noise once `psf` blurs it into `image`; stopped before it fits noise.
+
+  Ulyanov, Vedaldi, Lempitsky, "Deep image prior", CVPR 2018.
+
+  Args:
+    image: blurred, in [0, 1], `[h w]` or `[... h w c]`; channels are drawn together.
+    psf: `[kh kw]`, or one for each image.
+    num_iter: steps of Adam.
+    features: of the network; 128 are published, fewer are faster.
+    levels: by how often it halves the picture.
+    key: of the noise and the first weights; by default always the same.
+    boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
+    history: whether to return half the squared error after each step, too:
+      `(restored, [... num_iter])`.
+
+  Raises ValueError as `planes.each` does, and for less than one step.
+  """
+  fit = functools.partial(
+    _fit,
+    key=jax.random.key(0) if key is None else key,
+    num_iter=num_iter,
+    features=features,
+    levels=levels,
+    boundary=boundary,
+  )
+
+  def solve(image, psf):
+    restored, _, errors = fit(image, psf)
+    return (restored, errors) if history else restored
+
+  if num_iter < 1:
+    raise ValueError(f'at least one iteration, not {num_iter}')
+  return planes.each_image(solve, image, psf, boundary=boundary)
+
+
+def self_deblur(
+  image: jax.Array,
+  size: int = SIZE,
+  num_iter: int = 5000,
+  *,
+  features: int = 128,
+  levels: int = 5,
+  key: jax.Array | None = None,
+) -> tuple[jax.Array, Estimate]:
+  """`(restored, what seems to have blurred it)`, of an image `[h w]` or `[h w c]` in [0, 1].
+
+  Ren et al., "Neural blind deconvolution using deep priors" (SelfDeblur), CVPR 2020: a second
+  network draws the PSF, of an odd side `size`. The confidence, from 0 to 1, is what part of the
+  variance of `image` is explained, times how far the PSF is from no blur. The other arguments are
+  those of `deep_image_prior`. Raises ValueError for an even size and one larger than the image.
+  """
+  if size < LEAST_SIZE or size % 2 == 0:
+    raise ValueError(f'the side of a PSF is odd and at least {LEAST_SIZE}, not {size}')
+  image = jnp.asarray(image, jnp.float32)
+  if size > min(image.shape[:2]):
+    raise ValueError(f'the PSF, {size}x{size}, is larger than the picture')
+  colors = image if image.ndim == 3 else image[..., None]
+  key = jax.random.key(0) if key is None else key
+  restored, psf, errors = _fit(
+    colors, None, size=size, key=key, num_iter=num_iter, features=features, levels=levels
+  )
+  spread = 0.5 * jnp.sum(jnp.square(colors - colors.mean((0, 1), keepdims=True)))
+  told = jnp.clip(1 - errors[-1] / jnp.maximum(spread, _TINY), 0, 1)
+  blurs = 1 - likeness(psf, jnp.ones((1, 1))) ** 2
+  confidence = told * jnp.sqrt(jnp.maximum(blurs, 0))
+  return restored.reshape(image.shape), Estimate(psf, confidence)
+
+
+@functools.partial(jax.jit, static_argnames=('num_iter', 'features', 'levels', 'boundary', 'size'))
+def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', size=0):
+  """The picture `[h w c]`, the PSF that is given or, where it is None, found, and the errors."""
+  height, width, channels = image.shape
+  known = psf is not None
+  around = borders.scene(
+    psf if known else jnp.ones((size, size)), (height, width), boundary, multiple=2**levels
+  )
+  over_channels = functools.partial(jax.vmap, in_axes=-1, out_axes=-1)
+  placed = over_channels(around.place)(image)
+  canvas = [2**levels * math.ceil(side / 2**levels) for side in around.shape]
+  noise_key, net_key, psf_noise_key, psf_key, steps_key = jax.random.split(key, 5)
+  noise = 0.1 * jax.random.uniform(noise_key, (1, *canvas, _NOISE_CHANNELS))
+  psf_noise = jax.random.uniform(psf_noise_key, (_PSF_NOISE,))
+  net, psf_net = SkipNet(channels, features, levels), PsfNet(size)
+  params = {'net': net.init(net_key, noise)['params']}
+  if not known:
+    params['psf'] = psf_net.init(psf_key, psf_noise)['params']
+
+  def draw(params, noise):
+    drawn = net.apply({'params': params['net']}, noise)[0]
+    return drawn[: around.shape[0], : around.shape[1]]
+
+  def scene_of(params):
+    if known:
+      return around
+    found = psf_net.apply({'params': params['psf']}, psf_noise)
+    return borders.scene(found, (height, width), boundary, multiple=2**levels)
+
+  def error(params, noise):
+    drawn, scene = draw(params, noise), scene_of(params)
+    misfit = jax.vmap(scene.misfit, in_axes=-1)(over_channels(scene.blur)(drawn), placed).sum()
+    return misfit / image.size, (misfit, drawn)
+
+  def adam(peak):
+    halved = {round(part * num_iter): 0.5 for part in _MILESTONES}
+    schedule = optax.piecewise_constant_schedule(peak, halved)
+    return optax.adam(schedule, eps_root=_SMALLEST)  # so that its steps have a derivative
+
+  optimizer = optax.multi_transform(
+    {'net': adam(_RATE), 'psf': adam(_PSF_RATE)}, {name: name for name in params}
+  )
+
+  def step(carry, i):
+    params, state, mean = carry
+    jitter = _JITTER * jax.random.normal(jax.random.fold_in(steps_key, i), noise.shape)
+    slope, (misfit, drawn) = jax.grad(error, has_aux=True)(params, noise + jitter)
+    updates, state = optimizer.update(slope, state, params)
+    # The mean of the latest pictures has less of each one's noise.
+    share = jnp.maximum(1 - _LATEST, 1 / (i + 1))
+    return (optax.apply_updates(params, updates), state, mean + share * (drawn - mean)), misfit
+
+  start = (params, optimizer.init(params), jnp.zeros_like(placed))
+  (params, _, mean), errors = jax.lax.scan(step, start, jnp.arange(num_iter))
+  if not known:
+    psf = psf_net.apply({'params': params['psf']}, psf_noise)
+  return over_channels(around.crop)(mean), psf, errors

@@ -1,0 +1,89 @@
+"""Mild blur undone without being told which: a Gaussian estimated, and a polynomial of it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from deblur_jax.blur import estimate as slopes
+from deblur_jax.blur import kernels
+from deblur_jax.solvers import borders, gradients, planes
+from deblur_jax.solvers.blind import Estimate, likeness
+
+MOST = 4.0
+"""Largest sigma in pixels that is undone; what seems wider is no mild blur, or a soft picture."""
+
+_SIZE = 25  # side of the kernel: three times the largest sigma each way
+_TINY, _FLAT = 1e-12, 1e-4
+
+
+def polyblur(
+  image: jax.Array,
+  psf: jax.Array | None = None,
+  *,
+  alpha: float = 2.0,
+  beta: float = 3.0,
+  boundary: str = 'unknown',
+) -> jax.Array:
+  """`image` sharpened by a cubic polynomial of its blur, in one step and without iterations.
+
+  Delbracio et al., "Polyblur: Removing Mild Blur by Polynomial Reblurring", IEEE TCI 2021. The
+  polynomial undoes what blur does to the frequencies that it nearly keeps. Where a gradient would
+  turn around, as halos do, the picture stays more as it was.
+
+  Args:
+    image: blurred, `[h w]` or `[... h w c]`.
+    psf: `[kh kw]`, or one for each image; by default the Gaussian that `estimate` finds in each.
+    alpha: the curvature of the polynomial: how much of the middle frequencies comes back.
+    beta: what frequencies that are lost are multiplied by; 1 spares the noise.
+    boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
+
+  Raises ValueError as `planes.each` does.
+  """
+  image = jnp.asarray(image, jnp.float32)
+  if psf is None:
+    psf = _psf(image[..., None] if image.ndim == 2 else image)
+  solve = functools.partial(_sharpen, alpha=alpha, beta=beta, boundary=boundary)
+  return planes.each(solve, image, psf, boundary=boundary)
+
+
+def estimate(image: jax.Array) -> Estimate:
+  """The Gaussian that an image `[h w]` or `[h w c]` seems to be blurred by, as a PSF.
+
+  The confidence, from 0 to 1, is how alike the Gaussians of either half of the picture are
+  (`blind.likeness`); 0 where it is no mild blur, a sigma of `MOST` or more.
+  """
+  image = jnp.asarray(image, jnp.float32)
+  image = image if image.ndim == 3 else image[..., None]
+  wide = jnp.moveaxis(image, 0, 1) if image.shape[0] > image.shape[1] else image
+  middle = wide.shape[1] // 2
+  first, second = (_psf(half) for half in (wide[:, :middle], wide[:, middle:]))
+  known = slopes.gaussian(image).sigma < MOST
+  return Estimate(_psf(image), jnp.where(known, likeness(first, second), 0.0))
+
+
+@jax.jit
+def _psf(images: jax.Array) -> jax.Array:
+  """Gaussians `[... size size]` of images `[... h w c]`."""
+  size = min(_SIZE, (min(images.shape[-3:-1]) - 1) // 2 * 2 + 1)
+  found = slopes.gaussian(images)
+  sigma = jnp.minimum(found.sigma, MOST)
+
+  def draw(sigma, ratio, angle):
+    return kernels.gaussian(sigma, size, ratio=ratio, angle=angle)
+
+  return jnp.vectorize(draw, signature='(),(),()->(k,l)')(sigma, found.ratio, found.angle)
+
+
+@functools.partial(jax.jit, static_argnames='boundary')
+def _sharpen(plane, psf, *, alpha, beta, boundary):
+  scene, placed = borders.surround(plane, psf, boundary)
+  size = jnp.sqrt(borders.power(scene.transfer) + _TINY)
+  inverse = beta + size * (
+    (5 - 3 * beta + alpha / 2) + size * ((3 * beta - alpha - 6) + size * (alpha / 2 - beta + 2))
+  )
+  sharp = scene.filter(placed, inverse * jnp.conj(scene.transfer) / size)
+  before, after = gradients.gradient(placed), gradients.gradient(sharp)
+  turned = jnp.maximum(-gradients.dot(before, after), 0)
+  halo = turned / (gradients.dot(before, before) + turned + _FLAT)
+  return scene.crop(halo * placed + (1 - halo) * sharp)

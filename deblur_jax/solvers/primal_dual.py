@@ -1,0 +1,94 @@
+"""Total variation for blur that no FFT undoes, such as one that changes over the picture."""
+
+import functools
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from deblur_jax.solvers import gradients, noise
+from deblur_jax.solvers.total_variation import WEIGHT
+
+# Steps in pictures against steps in what pulls at them, which is that much smaller.
+_RATIO = 10.0
+
+
+class Blur(Protocol):
+  """A linear blur of images `[... h w c]`, such as `blur.varying.SpatiallyVarying`; a pytree."""
+
+  def apply(self, image: jax.Array) -> jax.Array:
+    """Blurred `image`."""
+
+  def adjoint(self, image: jax.Array) -> jax.Array:
+    """The adjoint of `apply`."""
+
+
+def total_variation_of(
+  image: jax.Array,
+  blur: Blur,
+  weight: float | None = None,
+  num_iter: int = 100,
+  *,
+  noise_sigma: float | None = None,
+  history: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+  """What minimizes `|K x - image|^2 / 2 + weight sum |grad x|` for any linear blur K.
+
+  Chambolle and Pock, "A first-order primal-dual algorithm for convex problems with applications to
+  imaging", J. Math. Imaging Vis. 2011. What lies beyond the border is what `blur` takes it to be.
+  For a single PSF `total_variation` is faster and leaves the border open.
+
+  Args:
+    image: blurred, `[h w c]`; every channel by itself.
+    blur: what blurred it.
+    weight: of the total variation; by default `0.7 noise_sigma^1.5`.
+    num_iter: steps.
+    noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
+    history: whether to return the objective after each step, too: `(restored, [num_iter])`.
+
+  Raises ValueError for less than one step and for an image of other dimensions.
+  """
+  if num_iter < 1:
+    raise ValueError(f'at least one iteration, not {num_iter}')
+  if image.ndim != 3:
+    raise ValueError(f'an image is [h w c], not {list(image.shape)}')
+  return _solve(
+    jnp.asarray(image, jnp.float32),
+    blur,
+    weight=weight,
+    noise_sigma=noise_sigma,
+    num_iter=num_iter,
+    history=history,
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('num_iter', 'history'))
+def _solve(image, blur, *, weight, noise_sigma, num_iter, history):
+  if weight is None:
+    level = jnp.stack([noise.level(plane, noise_sigma) for plane in jnp.moveaxis(image, -1, 0)])
+    weight = WEIGHT * level**1.5
+  weight = jnp.broadcast_to(weight, image.shape[-1:])
+  over_channels = functools.partial(jax.vmap, in_axes=-1, out_axes=-1)
+  slope_of, spread = over_channels(gradients.gradient), over_channels(gradients.divergence)
+  lengths = over_channels(gradients.length)
+  # The squared norm of (K, grad): what K of a picture of ones leaves bounds K's, 8 the gradient's.
+  most = blur.apply(jnp.ones_like(image)).max() * blur.adjoint(jnp.ones_like(image)).max()
+  stride = 1 / jnp.sqrt(most + 8)
+  down, up = stride * _RATIO, stride / _RATIO
+
+  def step(carry, _):
+    x, ahead, misfit, slope = carry
+    misfit = (misfit + up * (blur.apply(ahead) - image)) / (1 + up)
+    slope = slope + up * slope_of(ahead)
+    longest = jnp.maximum(lengths(slope), weight[None, None])
+    slope = slope * (weight[None, None] / longest)[None]
+    better = x - down * (blur.adjoint(misfit) - spread(slope))
+    return (better, 2 * better - x, misfit, slope), energy(better) if history else None
+
+  def energy(x):
+    rough = jnp.sum(weight[None, None] * lengths(slope_of(x)))
+    return 0.5 * jnp.sum(jnp.square(blur.apply(x) - image)) + rough
+
+  start = (image, image, jnp.zeros_like(image), jnp.zeros((2, *image.shape)))
+  (x, *_), energies = jax.lax.scan(step, start, None, num_iter)
+  return (x, energies) if history else x

@@ -1,0 +1,97 @@
+"""Times classical methods beside scikit-image's: `python tools/bench_solvers.py [--side 512]`.
+
+The rivals of a row take turns, so that a busy moment hits all of them. Milliseconds are 'minimum /
+median', compiled and warm; a ratio is the median of those of each turn, above 1 where we are faster
+than the other.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+import time
+import warnings
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from skimage import data, restoration
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from deblur_jax import solvers
+from deblur_jax.blur import kernels
+from deblur_jax.blur.operators import Convolution
+from deblur_jax.solvers.non_local_means import non_local_means
+
+
+def rivals(blurred, psf):
+  """Row -> ours, and what it is compared with; with 'wrap', where scikit-image has the same."""
+  steps = functools.partial(solvers.richardson_lucy, blurred, psf, 30)
+  peer_steps = functools.partial(restoration.richardson_lucy, blurred, psf, 30, clip=False)
+  peer_wiener = functools.partial(restoration.wiener, blurred, psf, 0.02, clip=False)
+  means = {'patch_size': 5, 'patch_distance': 8, 'h': 0.008}
+  return {
+    'wiener, periodic': (
+      lambda: solvers.wiener(blurred, psf, 0.02, boundary='wrap'),
+      peer_wiener,
+    ),
+    'wiener': (lambda: solvers.wiener(blurred, psf, 0.02), peer_wiener),
+    'richardson_lucy, 30 steps, periodic': (
+      lambda: solvers.richardson_lucy(blurred, psf, 30, boundary='wrap'),
+      peer_steps,
+    ),
+    'richardson_lucy, 30 steps': (steps, peer_steps),
+    'total_variation, 50 steps, against 30 of ours': (
+      lambda: solvers.total_variation(blurred, psf, 5e-4, 50),
+      steps,
+    ),
+    'hyper_laplacian, against 30 of ours': (
+      lambda: solvers.hyper_laplacian(blurred, psf, 5e-4),
+      steps,
+    ),
+    'unsupervised_wiener': (
+      lambda: solvers.unsupervised_wiener(blurred, psf),
+      lambda: restoration.unsupervised_wiener(blurred, psf, clip=False, rng=0),
+    ),
+    'non_local_means': (
+      lambda: non_local_means(blurred, 0.01, **means),
+      lambda: restoration.denoise_nl_means(blurred, fast_mode=True, sigma=0.01, **means),
+    ),
+  }
+
+
+def times(functions, repeats):
+  """Milliseconds `[function, repeat]`, the functions taking turns after one turn unmeasured."""
+  taken = np.zeros((len(functions), repeats + 1))
+  for i in range(repeats + 1):
+    for j, function in enumerate(functions):
+      start = time.perf_counter()
+      jax.block_until_ready(function())
+      taken[j, i] = 1e3 * (time.perf_counter() - start)
+  return taken[:, 1:]
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--side', type=int, default=512, help='of the picture, up to 512')
+  parser.add_argument('--repeats', type=int, default=9)
+  flags = parser.parse_args()
+  warnings.simplefilter('ignore')  # scikit-image's, of float32
+  psf = np.asarray(kernels.motion(21, 30, 25))
+  sharp = data.camera()[: flags.side, : flags.side, None].astype(np.float32) / 255
+  noise = 0.01 * np.random.default_rng(0).standard_normal(sharp.shape)
+  blurred = np.asarray(Convolution(psf).apply(sharp)) + noise
+  table = Table(title=f'{flags.side}x{flags.side}, PSF 25x25, milliseconds')
+  for heading in ('', 'ours', 'the other', 'ratio'):
+    table.add_column(heading, justify='right' if table.columns else 'left')
+  for name, pair in rivals(blurred[..., 0].astype(np.float32), psf).items():
+    taken = times(pair, flags.repeats)
+    shown = [f'{one.min():.1f} / {np.median(one):.1f}' for one in taken]
+    table.add_row(name, *shown, f'{np.median(taken[1] / taken[0]):.2f}')
+  Console().print(table)
+
+
+if __name__ == '__main__':
+  main()
