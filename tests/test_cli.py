@@ -331,3 +331,11 @@ def test_doctor_passes_and_fails_by_its_self_test(capsys, monkeypatch, tmp_path)
   monkeypatch.setattr(doctor, 'self_test', broken)
   code, out, _ = call(capsys, 'doctor')
   assert code == 1 and out[-1].endswith('FAILED: a picture did not come back')
+
+
+def test_nobody_has_to_read_on():
+  program = 'import sys; from deblur_jax import cli; sys.exit(cli.main(["models"]))'
+  with subprocess.Popen([sys.executable, '-c', program], stdout=-1, stderr=-1) as listing:
+    listing.stdout.close()
+    assert listing.stderr.read() == b''
+  assert listing.returncode == 1

@@ -34,6 +34,9 @@ def main() -> None:
     name: {'source': part['source'], 'share': part['share']}
     for name, part in config['data']['mixture'].items()
   }
+  before = pathlib.Path(config['start'], 'config.json')
+  if config['start'] and before.is_file():  # It went on from a run that had steps of its own.
+    manifest['step'] += json.loads(before.read_text())['steps']
   scores = {
     kind: methods[arguments.name]
     for kind, methods in json.loads(arguments.scores.read_text()).items()

@@ -6,10 +6,12 @@ A command is a file here with `add(commands)`. Exit codes: 0 all done, 1 a file 
 
 import argparse
 from collections.abc import Sequence
+import os
 import sys
 
 from deblur_jax.cli import benchmark, blur, convert, doctor, models, restore
 
+FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 
@@ -27,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments = parser.parse_args(argv)
   try:
     return arguments.run(arguments)
+  except BrokenPipeError:  # as in `| head`: nobody reads on
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+    return FAILED
   except (OSError, ValueError) as error:
     # Weights that do not fit list every name below; the first line will do here.
     first = str(error).partition('\n')[0]
