@@ -9,7 +9,7 @@ from deblur_jax.solvers import borders, gradients, noise, planes
 
 # Of ADMM's splittings, for pictures in [0, 1]; they change how fast it gets there, not where.
 _RHO, _MU = 20.0, 0.02
-# Best within a factor of 1.5 for photographs under noise of 0.002 to 0.03, measured on shaken ones;
+# Best within a factor of 1.5 for photographs under noise of 0.003 to 0.03, measured on moved ones;
 # with the square of the noise it would be too low for little of it and too high for much.
 WEIGHT = 0.7
 
