@@ -36,6 +36,15 @@ class Needs(NamedTuple):
   """Pixels of context that a tile needs on every side."""
   side: int = 0
   """The one side of the square images that the method takes; 0 where it takes any size."""
+  reach: int | None = None
+  """Where tiling is 'approximate': on how many pixels on every side a pixel depends at most; None
+  where it depends on all of them, as with statistics of the whole image."""
+
+  @property
+  def field(self) -> int | None:
+    """The receptive field: side of the square that a pixel depends on; None for all the image."""
+    reach = self.halo if self.tiling == 'exact' else self.reach
+    return None if reach is None else 2 * reach + 1
 
   def square(self, least: int) -> int:
     """The side of a square image that the method takes, at least `least` where it can be."""

@@ -223,7 +223,7 @@ def test_bfloat16_comes_close(name):
 )
 def test_exact_networks_see_their_halo_and_no_more(name, overrides):
   model = smallest(name, **overrides)
-  multiple, tiling, halo, _ = model.needs
+  multiple, tiling, halo, *_ = model.needs
   assert tiling == 'exact'
   start = round_up(halo, multiple)
   side = round_up(start + multiple + halo + 1, multiple)
@@ -238,6 +238,49 @@ def test_exact_networks_see_their_halo_and_no_more(name, overrides):
     pixel, place = np.nonzero(changed.any((axis, 3)))
     assert (place - start - pixel).min() == -halo
     assert (place - start - pixel).max() == halo
+
+
+@pytest.mark.parametrize(
+  'name,overrides',
+  [
+    ('deepdeblur', {}),
+    ('deepdeblur', {'n_resblocks': 3, 'kernel_size': 3}),
+    ('srn', {}),
+    ('srn', {'lstm': False, 'blocks': 2}),
+    ('dmphn', {}),
+    ('dmphn', {'levels': 4}),
+    ('swinir', {}),
+    ('swinir', {'depths': (2, 2), 'num_heads': (1, 1)}),
+    ('swinir', {'depths': (3, 2), 'num_heads': (1, 1)}),
+  ],
+)
+def test_receptive_fields_are_as_told(name, overrides):
+  model, params = prepared(name, **overrides)
+  multiple, reach = model.needs.multiple, model.needs.field // 2
+  start = round_up(reach + 1, multiple)
+  shape = (multiple, 2 * multiple, round_up(2 * start + multiple, multiple), 3)
+  # Through ones no path is off or cancels, but layer norms take all from what is the same.
+  gray = 0.5 if name in ('deepdeblur', 'dmphn') else 0.0  # which these see as zero
+  if name != 'swinir':
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, leaf.ndim == 4), params)
+  lit = np.full(shape, gray, np.float32)
+  for i in range(multiple):
+    lit[i, :, start + i] = 1
+  changed = restored(model, params, lit) != restored(model, params, np.full_like(lit, gray))
+  pixel, place = np.nonzero(changed.any((1, 3)))
+  assert 0.9 * reach <= abs(place - start - pixel).max() <= reach
+
+
+@pytest.mark.parametrize(
+  'name', [name for name in models.names() if smallest(name).needs.field is None]
+)
+def test_global_networks_see_the_whole_image(name):
+  model, params = prepared(name)
+  blurred = image(model, rows=16, columns=16, batch=1)
+  other = blurred.copy()
+  other[:, 0, 0] = 1 - other[:, 0, 0]
+  changed = restored(model, params, blurred) != restored(model, params, other)
+  assert changed.any(-1)[0, -1, -1]
 
 
 def test_bgan_blurs_as_the_noise_says(key):

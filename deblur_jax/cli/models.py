@@ -57,7 +57,7 @@ def _models(arguments: argparse.Namespace) -> int:
     print(line, flush=True)
   print('GMACs: billions of multiply-adds at 256x256, of convolutions and matrix products')
   print('sides: of which multiple they must be, or what they must be (padding sees to it)')
-  print('field: side of the square that a pixel of the result depends on')
+  print('field: receptive field, the side of the square that a pixel depends on; global: all of it')
   print('tiles: whether they give exactly what the whole picture would')
   return 0
 
@@ -102,7 +102,7 @@ def _networks() -> Iterator[str]:
         lambda params, x, m=model: m.apply({'params': params}, x), params, image
       )
       gmacs = macs * tiling.count(*costs.SMALL, needs) / 1e9
-      field = f'{"" if needs.tiling == "exact" else "> "}{2 * needs.halo + 1}'
+      field = needs.field or 'global'
       yield (
         f'  {name:<13}{variant:<15}{_count(params):>11,}{gmacs:>9.2f}'
         f'{f"= {needs.side}" if needs.side else needs.multiple:>7}{field:>8}  {needs.tiling}'

@@ -82,7 +82,10 @@ class DeepDeblur(nn.Module):
   def needs(self) -> Needs:
     # By way of the coarse scales a pixel depends on 584 others on every side, too many for a tile.
     # Those beyond 128 have less than a millionth of its gradient when training starts.
-    return Needs(multiple=2 ** (self.n_scales - 1), tiling='approximate', halo=128)
+    coarsest, conv = 2 ** (self.n_scales - 1), self.kernel_size // 2
+    net = conv * (2 * self.n_resblocks + 2)
+    reach = (2 * coarsest - 1) * net + (2 * coarsest - 2) * conv + 4 * (coarsest - 1)
+    return Needs(coarsest, tiling='approximate', halo=128, reach=reach)
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:

@@ -81,7 +81,8 @@ class DMPHN(nn.Module):
   @property
   def needs(self) -> Needs:
     # Patches do not see beyond their borders, which lie elsewhere in tiles than in the whole.
-    return Needs(multiple=4 * 2 ** (self.levels // 2), tiling='approximate', halo=64)
+    multiple = 4 * 2 ** (self.levels // 2)
+    return Needs(multiple, tiling='approximate', halo=64, reach=67 * self.levels)
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:

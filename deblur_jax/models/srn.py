@@ -122,7 +122,8 @@ class SRN(nn.Module):
   def needs(self) -> Needs:
     # By way of the coarse scales a pixel depends on more than a thousand pixels on every side, too
     # many for a tile; those beyond 128 weigh little.
-    return Needs(multiple=16, tiling='approximate', halo=128)
+    g_net = 56 * self.blocks + 16 + (8 if self.lstm else 0)
+    return Needs(multiple=16, tiling='approximate', halo=128, reach=7 * g_net + 6)
 
   def pyramid(self, image: jax.Array) -> tuple[jax.Array, ...]:
     """The image, every second and every fourth pixel of it, `[... h w c]`, finest first."""

@@ -166,9 +166,11 @@ class SwinIR(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # A pixel sees about half a window further with every block, 151 pixels in the default; exact
-    # tiles would be mostly overlap. The authors' own overlap by 32 pixels.
-    return Needs(self.window_size, tiling='approximate', halo=4 * self.window_size)
+    # A pixel sees half a window further with every block, 151 pixels in the default; exact tiles
+    # would be mostly overlap. The authors' own overlap by 32 pixels.
+    blocks = sum(depth + depth % 2 for depth in self.depths)
+    reach = (blocks + 1) * self.window_size // 2 + 3
+    return Needs(self.window_size, 'approximate', halo=4 * self.window_size, reach=reach)
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
