@@ -5,8 +5,9 @@
   python -m deblur_jax.main --config=configs/autoencoder.py:gopro    those and their recipe on GoPro
 
 There is no paper, and no published figure. Expect less than doing nothing gives: what does not fit
-through the middle is lost. `gopro` lowers the learning rate where the loss in training stands
-still; the guides go by that of held-out pictures.
+through the middle is lost. `gopro` holds out a fifth of the training pictures to validate on, and
+tells Keras's accuracy on all three parts every tenth epoch. It lowers the learning rate where the
+loss in training stands still; the guides go by that of held-out pictures.
 """
 
 from configs import common
@@ -36,7 +37,8 @@ def gopro():
   config.model = common.network('autoencoder')
   config.data.ops = 'resize(128, 128)'
   config.loss.mse = 1.0
-  epoch = 66  # ceil(2103 / 32)
+  config.data.split = 'train[:80%]'
+  epoch = 53  # ceil(0.8 * 2103 / 32)
   config.batch_size = 32
   config.steps = 100 * epoch
   config.optim.schedule = 'plateau'
@@ -44,7 +46,8 @@ def gopro():
   config.optim.final = 0.5e-6
   config.optim.stair = epoch
   settings = config.evaluate.gopro.to_dict() | {'protocol': 'keras', 'limit': 300}
-  config.evaluate = {part: settings | {'split': part} for part in ('test', 'train')}
+  parts = {'validation': 'train[80%:]', 'train': 'train[:80%]', 'test': 'test'}
+  config.evaluate = {part: settings | {'split': split} for part, split in parts.items()}
   for part in config.evaluate.values():
     part.directory = config.data.get_ref('directory')
   config.evaluate_every = 10 * epoch

@@ -55,6 +55,7 @@ def gopro():
     optim.b1 = 0.5
     optim.schedule = 'polynomial'
     optim.hold = 150 * epoch * steps
+    optim.stair = epoch * steps
     optim.final = 0.0
   config.evaluate_every = 10 * epoch
   config.save_every = epoch

@@ -40,7 +40,7 @@ def gopro():
   config = common.on(common.base(), 'gopro/blur')
   config.model = common.network('restormer')
   config.data.phases = tuple(
-    (steps, f'subimage(512, 256) | crop({side}) | dihedral', batch_size)
+    (steps, f'subimage(512, 256) | crop(384) | crop({side}) | dihedral', batch_size)
     for steps, side, batch_size in PROGRESS
   )
   config.loss.l1 = 1.0

@@ -82,8 +82,8 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
     settings: name ('adam' or 'adamw'), b1, b2, weight_decay, clip (global norm; 0 for none),
       patience, and the arguments of `schedule`, whose kind is called `schedule`. With 'plateau' in
       its place, the rate is multiplied by `factor` where the mean loss over `stair` steps has not
-      fallen for more than `patience` such spans, until it is `final` (Keras's ReduceLROnPlateau,
-      by the loss in training).
+      fallen by 1e-4 for `patience` such spans, until it is `final` (Keras's ReduceLROnPlateau, by
+      the loss in training).
     steps: length of the training.
   """
   settings = dict(settings)
@@ -109,6 +109,8 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
     plateau = optax.contrib.reduce_on_plateau(
       settings['factor'],
       patience,
+      rtol=0.0,
+      atol=1e-4,
       accumulation_size=settings['stair'],
       min_scale=settings['final'] / learning_rate,
     )

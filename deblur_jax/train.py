@@ -52,7 +52,7 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   if config.trainer not in TRAINERS:
     raise ValueError(f'no trainer {config.trainer!r} (known: {", ".join(TRAINERS)})')
   trainer = TRAINERS[config.trainer](config, model)
-  dataset = _dataset(config, mesh)
+  dataset = open_dataset(config, mesh)
   sets = restoration.open_sets(config.evaluate)
   claim(workdir, config)
   with Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints:
@@ -86,15 +86,15 @@ def claim(workdir: pathlib.Path, config: Any) -> None:
   atomic.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
 
 
-def _dataset(config, mesh):
-  """The batches of this process; see `pipeline.batches`."""
+def open_dataset(config: Any, mesh: Any) -> Any:
+  """The batches of this process, as `config.data` has them; see `pipeline.batches`."""
   data = config.data
   if data.mixture:
-    source = mixture.open(data.mixture, 'train')
+    source = mixture.open(data.mixture, data.split)
   else:
     unaligned = config.trainer == 'unpaired'
     directory = data.directory or None
-    source = sources.open(data.source, 'train', directory=directory, unaligned=unaligned)
+    source = sources.open(data.source, data.split, directory=directory, unaligned=unaligned)
 
   def batches(chain, batch_size):
     augment = ops.parse(chain)
@@ -115,8 +115,9 @@ def _dataset(config, mesh):
 
 
 def _ranking(sets: dict[str, Any]) -> str:
-  """The metric that says which checkpoint is best: PSNR on the first set."""
-  return f'{next(iter(sets), "")}/psnr'
+  """The metric that says which checkpoint is best: PSNR on 'validation', else on the first set."""
+  first = next(iter(sets), '')
+  return f'{"validation" if "validation" in sets else first}/psnr'
 
 
 def _first_state(config, trainer, dataset, mesh, checkpoints):
@@ -165,9 +166,11 @@ def _begin_with(name, state):
 def _greet(writer, config, workdir, state, mesh, start) -> None:
   count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   device = mesh.devices.flat[0]
+  sizes = [size for _, _, size in config.data.phases] or [config.batch_size]
+  batch = f'{max(sizes)} to {min(sizes)}' if len(sizes) > 1 else sizes[0]
   writer.say(
-    f'{config.model.name}, {count:,} parameters, {config.steps} steps of {config.batch_size} '
-    f'pictures on {mesh.size} {device.device_kind} device{"s" * (mesh.size > 1)}, in {workdir}'
+    f'{config.model.name}, {count:,} parameters, {config.steps} steps of {batch} pictures on'
+    f' {mesh.size} {device.device_kind} device{"s" * (mesh.size > 1)}, in {workdir}'
   )
   if start:
     writer.say(f'going on from step {start}')
@@ -286,8 +289,14 @@ class _Evaluator:
     return scores if _ranking(self._sets) in scores else None
 
   def finish(self) -> None:
-    """Draws the training curves and shows the table of the best weights."""
-    figures.save(self._workdir / 'loss.png', figures.curves(writers.read_metrics(self._workdir)))
+    """Draws the training curves and shows the tables: accuracies, scores of the best weights."""
+    metrics = writers.read_metrics(self._workdir)
+    figures.save(self._workdir / 'loss.png', figures.curves(metrics))
+    accuracies = [name for name in metrics[-1] if name in {f'{one}/accuracy' for one in self._sets}]
+    if accuracies:
+      rows = [line for line in metrics if accuracies[0] in line]
+      rows = [[str(line['step']), *(f'{line[name]:.4f}' for name in accuracies)] for line in rows]
+      self._writer.say(writers.table(['step', *accuracies], rows))
     manifest = weights.read(self._workdir / 'weights.safetensors')[1]
     restoration.show(self._writer.say, self._workdir, title=f' at step {manifest["step"]}')
     self._writer.say(f'weights, table and pictures are in {self._workdir}')

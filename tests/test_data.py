@@ -283,6 +283,24 @@ def test_flat_and_strongly_blurred_pairs_pass(tmp_path):
   assert len(sources.open('pairs', 'all', directory=tmp_path)) == 7
 
 
+def test_parts_of_a_split(tmp_path):
+  make_pairs(tmp_path, 5, 'train')
+  whole = sources.open('pairs', 'train', directory=tmp_path)
+  first, rest = (
+    sources.open('pairs', split, directory=tmp_path) for split in ('train[:60%]', 'train[60%:]')
+  )
+  assert (len(first), len(rest)) == (3, 2)
+  assert rest.paired and rest.aligned and rest.size(1) == whole.size(4)
+  assert [part[i]['name'] for part in (first, rest) for i in range(len(part))] == [
+    whole[i]['name'] for i in range(5)
+  ]
+  with pytest.raises(IndexError):
+    first[3]
+  for split in ('train[60%:60%]', 'train[90%:120%]'):
+    with pytest.raises(ValueError, match='holds none of 5'):
+      sources.open('pairs', split, directory=tmp_path)
+
+
 @pytest.mark.parametrize('name, split, options, message', [
   ('bultin', 'train', {}, 'did you mean builtin'),
   ('builtin', 'val', {}, "no split 'val'"),

@@ -9,6 +9,7 @@ from skimage import data
 
 from deblur_jax.blur import kernels
 from deblur_jax.blur.operators import Convolution
+from deblur_jax.solvers import progress
 from deblur_jax.solvers.deep_image_prior import deep_image_prior, self_deblur
 
 FEW = {'features': 8, 'levels': 2}
@@ -48,6 +49,15 @@ def test_it_can_be_mapped_and_differentiated(blurred):
   np.testing.assert_allclose(solve(images)[1], solve(images[1]), atol=1e-5)
   slope = jax.grad(lambda image: solve(image).sum())(blurred)
   assert np.isfinite(slope).all() and np.abs(slope).max() > 0
+
+
+def test_it_tells_how_far_it_is(blurred):
+  told = []
+  with progress.listening(told.append):
+    deep_image_prior(blurred, PSF, 4, features=2, levels=1)
+  assert told == [0.25, 0.5, 0.75, 1]
+  deep_image_prior(blurred, PSF, 4, features=2, levels=1)
+  assert len(told) == 4  # Nobody listens any more.
 
 
 @pytest.mark.parametrize(

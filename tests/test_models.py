@@ -52,7 +52,7 @@ PARAMETERS = {
   ('nafnet', 'w64'): 67_888_835,
   ('nafnet', 'small'): 4_390_155,
   ('nafnet', 'tiny'): 676_211,
-  ('nafnet', 'smoke'): 5_759,
+  ('nafnet', 'smoke'): 1_687,
   ('restormer', 'default'): 26_126_644,
   ('restormer', 'small'): 4_725_942,
   ('restormer', 'tiny'): 272_819,
@@ -96,7 +96,7 @@ def prepared(name, seed=0, **overrides):
 
 
 def image(model, rows=3, columns=5, batch=2):
-  multiple = max(model.needs.multiple, 4)
+  multiple = model.needs.multiple if model.needs.multiple > 2 else 6
   side = model.needs.side
   shape = (batch, side or rows * multiple, side or columns * multiple, 3)
   return np.random.default_rng(1).uniform(size=shape).astype(np.float32)
@@ -319,10 +319,13 @@ def test_blocks_can_be_computed_again_instead_of_kept(name):
       return jnp.square(out['restored']).mean()
 
     key = jax.random.key(0)
-    return jax.make_jaxpr(jax.grad(loss))(params), quickly(jax.grad(loss))(params)
+    return jax.grad(loss)
 
-  (plain, expected), (rematerialized, found) = gradients(kept), gradients(again)
-  assert 'remat' not in str(plain) and 'remat' in str(rematerialized)
+  assert 'remat' not in str(jax.make_jaxpr(gradients(kept))(params))
+  assert 'remat' in str(jax.make_jaxpr(gradients(again))(params))
+  if name not in ('nafnet', 'swinir'):  # The others would tell no more, and take long to compile.
+    return
+  expected, found = (quickly(gradients(model))(params) for model in (kept, again))
   scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * scale), found, expected

@@ -19,8 +19,7 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where configs/ lies
 
-from deblur_jax import models, sharding
-from deblur_jax.data import ops, pipeline, sources
+from deblur_jax import models, sharding, train
 from deblur_jax.trainers import TRAINERS
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'As for deblur_jax.main.')
@@ -34,12 +33,7 @@ def main(_):
   mesh = sharding.make_mesh()
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = TRAINERS[config.trainer](config, model)
-  dataset = pipeline.batches(
-    sources.open(config.data.source, 'train', directory=config.data.directory or None),
-    ops.parse(config.data.ops),
-    batch_size=sharding.local_batch_size(config.batch_size, mesh),
-    seed=config.seed,
-  )
+  dataset = train.open_dataset(config, mesh)
   batch = {name: value for name, value in dataset[0].items() if name != 'name'}
   state = jax.jit(trainer.init, out_shardings=sharding.replicated(mesh))(
     jax.random.key(config.seed), batch

@@ -57,7 +57,7 @@ def _models(arguments: argparse.Namespace) -> int:
     print(line, flush=True)
   print('GMACs: billions of multiply-adds at 256x256, of convolutions and matrix products')
   print('sides: of which multiple they must be, or what they must be (padding sees to it)')
-  print('field: receptive field, the side of the square that a pixel depends on; global: all of it')
+  print('field: receptive field, side of the square that a pixel depends on, or global')
   print('tiles: whether they give exactly what the whole picture would')
   return 0
 

@@ -291,13 +291,18 @@ class Bar(Lines):
 
   def __init__(self, spare: pathlib.Path, output, progress):
     super().__init__(spare, output)
-    self._progress, self._task = progress, None
+    self._progress, self._task, self._piece = progress, None, None
 
   def start(self, pixels: int) -> None:
     self._task = self._progress.add_task('restoring', total=pixels)
+    self._piece = self._progress.add_task('this piece', total=1, visible=False)
 
   def advance(self, pixels: int) -> None:
     self._progress.advance(self._task, pixels)
+
+  def solving(self, part: float) -> None:
+    """Of a piece that takes long by itself, so much is done."""
+    self._progress.update(self._piece, completed=part, visible=part < 1)
 
   def finish(self, outcome) -> None:
     self.outcomes.append(outcome)
@@ -320,5 +325,9 @@ def _watch(spare: pathlib.Path, output):
     TaskProgressColumn(),
     TimeRemainingColumn(),
   )
+  from deblur_jax.solvers.progress import listening
+
   with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-    yield Bar(spare, output, progress)
+    bar = Bar(spare, output, progress)
+    with listening(bar.solving):
+      yield bar

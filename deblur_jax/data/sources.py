@@ -20,7 +20,8 @@ of its own, in size too, and goes through `Apart`.
 
 Splits are 'train' and 'test', and for folders 'all'. What a folder holds may lie in train/ and in
 test/. A folder without either holds out a tenth of its pictures (at least one) for 'test', chosen
-by a hash of their names, so that a picture stays on its side when others are added.
+by a hash of their names, so that a picture stays on its side when others are added. Of any split,
+'train[:80%]' is a part, as in TFDS, and 'train[80%:]' the rest, to validate on.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,7 @@ import difflib
 import functools
 import os
 import pathlib
+import re
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +40,7 @@ from deblur_jax.datasets import catalog, files, pairs
 
 Example = dict[str, Any]
 SPLITS = ('train', 'test')
+_SLICE = re.compile(r'(\w+)\[(?:(\d+)%)?:(?:(\d+)%)?\]')
 
 
 class Source(Protocol):
@@ -68,7 +71,7 @@ def open(
 
   Args:
     name: see the table above.
-    split: train or test, of folders also all.
+    split: train or test, of folders also all; or a part of one, such as train[80%:].
     directory: where the pictures are, or the prepared data.
     seed: of procedural pictures.
     unaligned: the caller does not compare blurred with sharp pixel by pixel.
@@ -83,8 +86,13 @@ def open(
     hint = f'; did you mean {near[0]}?' if near else ''
     raise ValueError(f'no source {name!r} (known: {", ".join(SOURCES)}){hint}')
   splits = (*SPLITS, 'all') if name in ('pairs', 'sharp') else SPLITS
-  if split not in splits:
-    raise ValueError(f'source {name!r} has no split {split!r} (known: {", ".join(splits)})')
+  sliced = _SLICE.fullmatch(split)
+  whole, *percents = sliced.groups() if sliced else (split, None, None)
+  if whole not in splits:
+    raise ValueError(
+      f'source {name!r} has no split {split!r} (known: {", ".join(splits)}, and parts such as'
+      f' {splits[0]}[:80%])'
+    )
   published = catalog.SETS.get(name.partition('/')[0])
   if published and published.unaligned and not unaligned:
     raise ValueError(
@@ -92,7 +100,40 @@ def open(
       f' sharp pictures nor trained on as pairs; it is for unpaired training and for scores without'
       f' reference'
     )
-  return SOURCES[name](split, directory and pathlib.Path(directory).expanduser(), seed)
+  found = SOURCES[name](whole, directory and pathlib.Path(directory).expanduser(), seed)
+  return _part(found, split, *percents) if sliced else found
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The examples of a source from `start` on, until before `stop`."""
+
+  source: Source
+  start: int
+  stop: int
+
+  @property
+  def paired(self) -> bool:
+    return self.source.paired
+
+  @property
+  def aligned(self) -> bool:
+    return self.source.aligned
+
+  def __len__(self) -> int:
+    return self.stop - self.start
+
+  def __getitem__(self, index: int) -> Example:
+    return self.source[self._place(index)]
+
+  def size(self, index: int) -> tuple[int, int]:
+    """`(height, width)` of a picture, as the source has it."""
+    return self.source.size(self._place(index))
+
+  def _place(self, index: int) -> int:
+    if not 0 <= index < len(self):
+      raise IndexError(f'example {index} of {len(self)}')
+    return self.start + index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +252,14 @@ class Apart:
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     alone = {key: {'sharp': example[key]} for key in ('sharp', 'blurred')}
     return {**example, **{key: self.ops(one, rng)['sharp'] for key, one in alone.items()}}
+
+
+def _part(source: Source, split: str, begin: str | None, end: str | None) -> Part:
+  """What `split` says of a source, in whole examples next to its percents."""
+  start, stop = (round(len(source) * int(percent) / 100) for percent in (begin or 0, end or 100))
+  if not 0 <= start < stop <= len(source):
+    raise ValueError(f'split {split!r} holds none of {len(source)} pictures')
+  return Part(source, start, stop)
 
 
 def _decoded(record: dict[str, bytes], key: str, name: str) -> np.ndarray:

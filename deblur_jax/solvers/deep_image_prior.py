@@ -1,6 +1,7 @@
 """The picture that a network, which has seen no other, finds easiest to draw.
 
 For accelerators: every picture is a training of its own, of minutes on a GPU and hours on a CPU.
+`progress.listening` is told how far it is.
 """
 
 import functools
@@ -14,7 +15,7 @@ import optax
 from deblur_jax.nn.conv import Conv
 from deblur_jax.nn.norm import InstanceNorm
 from deblur_jax.nn.resample import upsample2_bilinear
-from deblur_jax.solvers import borders, planes
+from deblur_jax.solvers import borders, planes, progress
 from deblur_jax.solvers.blind import LEAST_SIZE, SIZE, Estimate, likeness
 
 _NOISE_CHANNELS, _PSF_NOISE, _PSF_WIDTH = 8, 200, 1000
@@ -187,6 +188,7 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
     updates, state = optimizer.update(slope, state, params)
     # The mean of the latest pictures has less of each one's noise.
     share = jnp.maximum(1 - _LATEST, 1 / (i + 1))
+    progress.tell(i, num_iter)
     return (optax.apply_updates(params, updates), state, mean + share * (drawn - mean)), misfit
 
   start = (params, optimizer.init(params), jnp.zeros_like(placed))

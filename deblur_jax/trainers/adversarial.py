@@ -84,8 +84,13 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     loss = game.critic(real, fake).mean()
     told = {'critic/loss': loss, 'critic/accuracy': jnp.mean(real > fake, dtype=jnp.float32)}
     if settings.penalty:
+      # The slope by images in [-1, 1], as the critic and its authors have them.
       penalty, norm = gradient_penalty(
-        key, lambda x: judge(params, x), images, made, per_pixel=settings.penalty_per_pixel
+        key,
+        lambda signed: judge(params, (signed + 1) / 2),
+        2 * images - 1,
+        2 * made - 1,
+        per_pixel=settings.penalty_per_pixel,
       )
       told |= {'critic/penalty': penalty.mean(), 'critic/gradient_norm': norm.mean()}
       loss = loss + settings.penalty * penalty.mean()
