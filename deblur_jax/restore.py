@@ -33,7 +33,7 @@ MOST_FLOAT = 16
 LOOKED_AT = 2048
 """Side of the middle of a picture in which a PSF is looked for."""
 
-DOUBTFUL = 0.35
+DOUBTFUL = 0.5
 """Confidence below which a PSF that was estimated is likely wrong, see `blind.Estimate`."""
 
 AT_THE_EDGE = 0.01
