@@ -16,7 +16,7 @@ from deblur_jax.blur import light
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
 
-DEFAULT = 'mobile'
+DEFAULT = 'general'
 """The weights in the package that are taken where none are named."""
 
 SHIPPED = pathlib.Path(__file__).parent / 'weights'
@@ -114,8 +114,8 @@ def shipped() -> dict[str, pathlib.Path]:
 def find(name: str | os.PathLike[str]) -> pathlib.Path:
   """The weights file that `name` stands for.
 
-  A name of `shipped` weights, a run's folder or a `.safetensors` file; './mobile' is the folder or
-  file where 'mobile' is shipped. Raises FileNotFoundError with what can be given.
+  A name of `shipped` weights, a run's folder or a `.safetensors` file; './general' is the folder
+  or file where 'general' is shipped. Raises FileNotFoundError with what can be given.
   """
   known = shipped()
   if os.fspath(name) in known:

@@ -34,9 +34,7 @@ def main() -> None:
     name: {'source': part['source'], 'share': part['share']}
     for name, part in config['data']['mixture'].items()
   }
-  before = pathlib.Path(config['start'], 'config.json')
-  if config['start'] and before.is_file():  # It went on from a run that had steps of its own.
-    manifest['step'] += json.loads(before.read_text())['steps']
+  manifest['step'] += _steps_before(config)
   scores = {
     kind: methods[arguments.name]
     for kind, methods in json.loads(arguments.scores.read_text()).items()
@@ -54,6 +52,15 @@ def main() -> None:
   path.parent.mkdir(exist_ok=True)
   weights.write(path, params, manifest, dtype='float16')
   print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')
+
+
+def _steps_before(config: dict) -> int:
+  """Those of the runs whose weights a run started with."""
+  path = pathlib.Path(config.get('start', ''), 'config.json')
+  if not config.get('start') or not path.is_file():
+    return 0
+  before = json.loads(path.read_text())
+  return before['steps'] + _steps_before(before)
 
 
 if __name__ == '__main__':
