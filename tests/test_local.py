@@ -167,7 +167,7 @@ def level(down, height=512, width=768, window=(384, 384)):
   'name,expected',
   [
     ('hinet', {level(1), level(2)}),
-    ('nafnet', {level(0), level(1), level(2)}),
+    ('nafnet', {level(0), level(1)}),
     ('restormer', {level(0), level(1), level(2)}),
     # Quarters and halves of the image have quarters and halves of the window.
     (

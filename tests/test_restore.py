@@ -280,7 +280,7 @@ def test_a_network_leaves_no_seams(tmp_path, kind):
 @pytest.mark.parametrize(
   'name,arguments',
   [
-    ('nafnet', {'width': 4, 'enc_blk_nums': [1, 1], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1]}),
+    ('nafnet', {'width': 4, 'enc_blk_nums': [1], 'middle_blk_num': 1, 'dec_blk_nums': [1]}),
     ('autoencoder', {'features': [4, 8], 'latent': 6, 'side': 64}),
   ],
 )

@@ -39,9 +39,9 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--weights',
     metavar='W',
-    help="shipped weights by name (general or mobile), a run's folder or a .safetensors file, all listed by "
-    'deblur-jax models; or polyblur, for mild blur; or with --psf another classical method: '
-    'wiener, richardson_lucy, total_variation, hyper_laplacian ...',
+    help="shipped weights by name (general or mobile), a run's folder or a .safetensors file, all "
+    'listed by deblur-jax models; or polyblur, for mild blur; or with --psf another classical '
+    'method: wiener, richardson_lucy, total_variation, hyper_laplacian ...',
   )
   parser.add_argument(
     '--psf',
