@@ -85,15 +85,15 @@ def is_solver(name: str | os.PathLike[str]) -> bool:
 def _solver(name: str, psf: Any) -> Method:
   """A classical method as one for pictures: it works in linear light, in which blur is linear."""
 
-  @jax.jit
-  def solve(blurred, psf):
-    return light.to_srgb(SOLVERS[name](light.to_linear(blurred), psf))
+  to_linear, to_srgb = jax.jit(light.to_linear), jax.jit(light.to_srgb)
 
   def restore(blurred, *, psf=psf, **known):
     del known  # Noise is estimated.
     if psf is None and name not in WITHOUT_PSF:
       raise ValueError(f'{name} needs the PSF that blurred the picture')
-    return solve(blurred, None if psf is None else jnp.asarray(psf, jnp.float32))
+    psf = None if psf is None else jnp.asarray(psf, jnp.float32)
+    # Not compiled as one: solvers compile themselves, and on a CPU take a few channels at once.
+    return to_srgb(SOLVERS[name](to_linear(blurred), psf))
 
   reach = LARGEST_PSF if psf is None else max(psf.shape)
   return Method(name, restore, Needs(tiling='approximate', halo=2 * reach))

@@ -1,10 +1,12 @@
 """What all solvers do with their arguments: any image, plane by plane, and a PSF that fits it."""
 
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 import warnings
 
 import jax
+from jax.extend.core import get_opaque_trace_state
 import jax.numpy as jnp
 import numpy as np
 
@@ -75,8 +77,20 @@ def _mapped(function, inputs):
   if any(isinstance(one, jax.core.Tracer) for one in leaves) or jax.default_backend() != 'cpu':
     return operators.each(function, inputs)
   # Not mapped: outside of what is compiled that would compile in every call.
-  found = [function(jax.tree.map(lambda one: one[i], inputs)) for i in range(len(leaves[0]))]
+  items = [jax.tree.map(lambda one: one[i], inputs) for i in range(len(leaves[0]))]
+  found = _side_by_side(function, items) if len(items) > 1 else [function(items[0])]
   return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+
+
+def _side_by_side(function, items):
+  """`function` of every item, in threads, because an FFT keeps but one core busy.
+
+  But one after the other where `jax.grad` and the like look on: other threads know nothing of them.
+  """
+  with futures.ThreadPoolExecutor() as pool:
+    elsewhere = pool.submit(get_opaque_trace_state).result()
+    run = pool.map if elsewhere == get_opaque_trace_state() else map
+    return list(run(function, items))
 
 
 def _checked(image, psf, boundary):
