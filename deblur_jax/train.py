@@ -55,7 +55,7 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   dataset = open_dataset(config, mesh)
   sets = restoration.open_sets(config.evaluate)
   claim(workdir, config)
-  with Checkpoints(workdir / 'checkpoints', best=_ranking(sets)) as checkpoints:
+  with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
     with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
@@ -114,7 +114,7 @@ def open_dataset(config: Any, mesh: Any) -> Any:
   )
 
 
-def _ranking(sets: dict[str, Any]) -> str:
+def ranking(sets: dict[str, Any]) -> str:
   """The metric that says which checkpoint is best: PSNR on 'validation', else on the first set."""
   first = next(iter(sets), '')
   return f'{"validation" if "validation" in sets else first}/psnr'
@@ -281,12 +281,12 @@ class _Evaluator:
       self._writer.scalars(step, scores)
       told = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
       self._writer.say(f'evaluated at step {step}: {told}')
-    score = scores.get(_ranking(self._sets), -math.inf)
+    score = scores.get(ranking(self._sets), -math.inf)
     if score >= self._best and jax.process_index() == 0:
       self._best = score
       self._keep(step, state, reports, scores)
     # The checkpoints are ranked by PSNR; sets without reference have none.
-    return scores if _ranking(self._sets) in scores else None
+    return scores if ranking(self._sets) in scores else None
 
   def finish(self) -> None:
     """Draws the training curves and shows the tables: accuracies, scores of the best weights."""
@@ -305,7 +305,7 @@ class _Evaluator:
     path = self._workdir / 'weights.safetensors'
     if not path.exists():
       return -math.inf
-    return weights.read(path)[1]['scores'].get(_ranking(self._sets), -math.inf)
+    return weights.read(path)[1]['scores'].get(ranking(self._sets), -math.inf)
 
   def _keep(self, step, state, reports, scores) -> None:
     params = state.params if state.ema is None else state.ema

@@ -53,11 +53,18 @@ def run(*flags: str, **environment: str) -> tuple[int, str]:
   return process.returncode, out + err
 
 
+def short():
+  """The config of the finished run."""
+  config = nafnet.get_config('smoke')
+  config.evaluate.builtin.protocol = 'keras'
+  return config
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory) -> pathlib.Path:
   """The folder of a smoke run."""
   workdir = tmp_path_factory.mktemp('run')
-  train.train(nafnet.get_config('smoke'), workdir)
+  train.train(short(), workdir)
   return workdir
 
 
@@ -87,13 +94,15 @@ def test_metrics_are_one_line_a_log_step(finished):
   assert [line['step'] for line in lines if 'builtin/psnr' in line] == [4]
 
 
-def test_running_a_finished_run_again_changes_nothing(finished):
+def test_running_a_finished_run_again_changes_nothing(finished, capsys):
   before = (finished / 'weights.safetensors').read_bytes()
   # A run from before the network had this argument, whose default it was made with.
   config = json.loads((finished / 'config.json').read_text())
   del config['model']['tlc']
   (finished / 'config.json').write_text(json.dumps(config))
-  train.train(nafnet.get_config('smoke'), finished)
+  train.train(short(), finished)
+  told = capsys.readouterr().out
+  assert 'builtin/accuracy' in told  # the table
   assert (finished / 'weights.safetensors').read_bytes() == before
   assert [line['step'] for line in writers.read_metrics(finished) if 'loss' in line] == [2, 4]
 
@@ -197,6 +206,11 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   config.model.width = 2 * config.model.width
   with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
     train.train(config, tmp_path / 'wider')
+
+
+def test_the_best_is_chosen_by_the_validation_set():
+  assert train.ranking({'test': None, 'train': None, 'validation': None}) == 'validation/psnr'
+  assert train.ranking({'kodak': None, 'test': None}) == 'kodak/psnr'
 
 
 def test_a_folder_of_another_network_is_refused(finished):
