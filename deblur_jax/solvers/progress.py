@@ -5,7 +5,7 @@ import contextlib
 
 import jax
 
-_TIMES = 100
+_TIMES = 500
 """How often a solve tells."""
 
 _listeners: list[Callable[[float], None]] = []
