@@ -14,6 +14,7 @@ from deblur_jax.fit import DoesNotFit
 from deblur_jax.losses.adversarial import GAMES, gradient_penalty
 from deblur_jax.losses.perceptual import load, perceptual
 from deblur_jax.nn import vgg
+from deblur_jax.nn.patchgan import PatchGAN
 from deblur_jax.trainers import adversarial, supervised
 
 REAL = np.float32([[2.0, 0.0], [1.0, -1.0]])  # means 1 and 0, of all 0.5
@@ -152,6 +153,7 @@ def test_without_pairs_the_critic_sees_what_a_camera_blurred(key):
   config = bgan.get_config('smoke')
   config.critic.game, config.critic.optim.schedule = 'wasserstein', 'constant'
   config.critic.optim.learning_rate = 1e-12  # it stays as it is
+  config.critic.penalty = 1.0
   model = models.make(**config.model)
   trainer = adversarial.make_unpaired(config, model)
   images = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
@@ -168,6 +170,11 @@ def test_without_pairs_the_critic_sees_what_a_camera_blurred(key):
   _, same = step(state, {'sharp': images[0], 'blurred': images[0]})
   assert abs(same['critic/loss']) < 1e-6 < abs(metrics['critic/loss'])
   np.testing.assert_allclose(same['loss/adversarial'], metrics['loss/adversarial'], rtol=1e-6)
+  # The slope that is penalized is that by images in [-1, 1], half of that in [0, 1].
+  judge = PatchGAN(config.critic.ndf, config.critic.n_layers)
+  slope = jax.grad(lambda images: judge.apply({'params': critic}, images).sum())
+  norms = jnp.sqrt(jnp.square(slope(images[0] / np.float32(255))).sum((1, 2, 3)))
+  np.testing.assert_allclose(same['critic/gradient_norm'], norms.mean() / 2, rtol=1e-4)
 
 
 def test_networks_learn_from_what_bgan_makes(tmp_path, key):
