@@ -83,14 +83,16 @@ def _mapped(function, inputs):
 
 
 def _side_by_side(function, items):
-  """`function` of every item, in threads, because an FFT keeps but one core busy.
+  """`function` of every item: the first, which compiles it, and then the others in threads.
 
-  But one after the other where `jax.grad` and the like look on: other threads know nothing of them.
+  An FFT keeps but one core busy. One after the other, though, where `jax.grad` and the like look
+  on: other threads know nothing of them.
   """
+  first = function(items[0])
   with futures.ThreadPoolExecutor() as pool:
     elsewhere = pool.submit(get_opaque_trace_state).result()
     run = pool.map if elsewhere == get_opaque_trace_state() else map
-    return list(run(function, items))
+    return [first, *run(function, items[1:])]
 
 
 def _checked(image, psf, boundary):
