@@ -15,12 +15,12 @@ def builtin():
   config.model = common.network('dmphn', 'tiny')
   config.loss.mse = 1.0
   config.batch_size = 8
-  config.steps = 600
-  config.optim.learning_rate = 2e-3
+  config.steps = 1500
+  config.optim.learning_rate = 3e-3
   config.optim.warmup = 50
   config.optim.clip = 0.1
   config.log_every = 50
-  config.evaluate_every = 300
+  config.evaluate_every = 750
   return config
 
 
