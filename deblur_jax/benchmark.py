@@ -181,7 +181,7 @@ def _score(job: dict[str, Any]) -> dict[str, Any]:
     restore, needs = lambda blurred, **known: blurred, Needs()
   done = restoration.restore_set(restore, pictures, needs)
   progress = writers.track(done, f'{job["name"]} on {job["set"]}', total=len(pictures))
-  scores = restoration.mean(pictures.score(restored, example) for example, restored in progress)
+  scores = restoration.mean(pictures.score(restored, example) for _, example, restored in progress)
   return scores | {'protocol': pictures.protocol, 'pictures': len(pictures)}
 
 

@@ -6,11 +6,13 @@ parallel", ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054).
 """
 
 from collections.abc import Callable, Mapping
+import json
 import os
 import pathlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -121,9 +123,47 @@ def distributed(
 
 
 def local(tree: Any, mesh: Mesh) -> Any:
-  """Whole arrays on the first device of this process. All processes have to ask for them."""
+  """Whole arrays on every device of this process. All processes have to ask for them."""
   whole = jax.device_put(tree, replicated(mesh))
-  return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+  own = replicated(own_mesh())
+
+  def without_the_others(leaf: jax.Array) -> jax.Array:
+    parts = [part.data for part in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, own, parts)
+
+  return jax.tree.map(without_the_others, whole)
+
+
+def own_mesh() -> Mesh:
+  """A mesh over the devices of this process alone."""
+  return jax.make_mesh(
+    (jax.local_device_count(),), ('own',), (AxisType.Auto,), devices=jax.local_devices()
+  )
+
+
+def apart(predict: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, jax.Array], jax.Array]:
+  """(state, pictures) -> pictures as `predict`, every device of this process with its share.
+
+  There are as many pictures as devices, or a multiple; the state is what `local` gives.
+  """
+  mesh = own_mesh()
+  rows = batched(mesh).spec
+  # Devices that know nothing of each other: no compiler can make them wait.
+  each = jax.shard_map(
+    predict, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False
+  )
+  return jax.jit(each)
+
+
+def gather(value: Any) -> list[Any]:
+  """The `value` of every process, in their order; what JSON can hold. All have to ask for them."""
+  if jax.process_count() == 1:
+    return [value]
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.asarray(text.size))
+  padded = np.pad(text, (0, sizes.max() - text.size))
+  lines = zip(multihost_utils.process_allgather(padded), sizes, strict=True)
+  return [json.loads(line[:size].tobytes()) for line, size in lines]
 
 
 def anywhere(flag: bool, mesh: Mesh) -> jax.Array:

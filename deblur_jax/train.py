@@ -260,18 +260,23 @@ class _Evaluator:
     self._config, self._workdir, self._model, self._mesh = config, workdir, model, mesh
     self._name = config.model.name
     self._sets, self._writer = sets, writer
-    self._predict = jax.jit(trainer.predict)
+    self._predict = sharding.apart(trainer.predict)
     self._best = self._known_best()
 
   def __call__(self, step: int, state: Any) -> dict[str, float] | None:
-    # Every process scores for itself: all know the result, and none waits for another.
     state = sharding.local(state.replace(opt_state=None, critic=None), self._mesh)
 
     def restore(blurred, **known):
       del known
       return self._predict(state, blurred)
 
-    reports = restoration.evaluate(restore, self._sets, self._name, self._model.needs)
+    reports = restoration.evaluate(
+      restore,
+      self._sets,
+      self._name,
+      self._model.needs,
+      together=jax.local_device_count(),
+    )
     scores = {
       f'{name}/{metric}': value
       for name, report in reports.items()

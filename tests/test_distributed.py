@@ -1,5 +1,6 @@
 """Several devices and several processes: the same training, and what happens when one is lost."""
 
+import csv
 import os
 import pathlib
 import re
@@ -22,7 +23,8 @@ from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.trainers import TRAINERS
 
 FLAGS = ('--config=configs/srcnn.py:smoke', '--config.log_every=1')
-FLAGS += ('--config.optim.schedule=constant', '--config.steps=100000')
+FLAGS += ('--config.optim.schedule=constant', '--config.steps=100000', '--config.evaluate_every=12')
+FLAGS += ('--config.evaluate.builtin.limit=3',)
 
 
 def mesh_of(data: int, fsdp: int) -> Mesh:
@@ -84,6 +86,12 @@ def losses(workdir: pathlib.Path) -> list[float]:
   return [line['loss'] for line in lines]
 
 
+def scores(workdir: pathlib.Path) -> dict[tuple[str, str], float]:
+  """(picture, method) -> PSNR of the last evaluation."""
+  with (workdir / 'results.csv').open() as file:
+    return {(row['picture'], row['method']): float(row['psnr']) for row in csv.DictReader(file)}
+
+
 def test_arrays_are_split_along_the_largest_axis_that_divides():
   shapes = {'kernel': (3, 3, 6, 8), 'square': (8, 8), 'bias': (6,), 'odd': (3, 5), 'count': ()}
   tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
@@ -106,6 +114,7 @@ def test_fsdp_divides_the_devices(fsdp):
 def test_every_layout_takes_the_same_steps(name):
   config = {'supervised': srcnn, 'adversarial': deblurgan}[name].get_config('smoke')
   config.model, config.ema = srcnn.get_config('smoke').model, 0.9
+  config.accumulate = 2 if name == 'supervised' else 1
   if name == 'adversarial':
     config.critic.ndf, config.critic.n_layers, config.critic.steps = 8, 1, 1
   found = []
@@ -174,6 +183,7 @@ def test_what_does_not_start_is_told(arguments, told):
 def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   config = srcnn.get_config('smoke')
   config.steps, config.log_every, config.optim.schedule = 12, 1, 'constant'
+  config.evaluate.builtin.limit = 3
   train.train(config, tmp_path / 'one')
   expected = losses(tmp_path / 'one')
 
@@ -197,6 +207,11 @@ def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   assert [process.returncode for process in processes] == [143, 143]
   assert 'going on from step' in out and 'the same command goes on' in out
   np.testing.assert_allclose(losses(workdir)[:12], expected, atol=1e-5)
+  # Each scored some of the pictures, and the first wrote down all of them.
+  alone, shared = (scores(tmp_path / name) for name in ('one', 'two'))
+  assert len(shared) > 2 and shared.keys() == alone.keys()
+  for picture, psnr in alone.items():
+    assert shared[picture] == pytest.approx(psnr, abs=0.01)
 
   # And so does one process with other devices.
   config.steps = len(losses(workdir)) + 1

@@ -148,6 +148,42 @@ def test_the_protocol_stands_beside_every_number(pair, tmp_path):
     assert {row['protocol'] for row in csv.DictReader(file)} == {'gopro'}
 
 
+@pytest.mark.parametrize('needs', [Needs(multiple=8), Needs(tiling='approximate', side=64)])
+def test_pictures_that_go_together_score_as_alone(needs):
+  class Mixed(Source):
+    def __init__(self):
+      self.aligned = True
+      self._pictures = [builtin.photograph('coffee.png')[i : i + 90 - 7 * i, :80] for i in range(5)]
+
+    def __len__(self):
+      return 5
+
+    def __getitem__(self, index):
+      sharp = self._pictures[index]
+      return {'name': f'picture {index}', 'sharp': sharp, 'blurred': sharp // 2}
+
+    def size(self, index):
+      return self._pictures[index].shape[:2]
+
+  def evaluate(together):
+    @jax.jit
+    def brighter(images):
+      assert images.shape[0] == together and images.shape[1] % 8 == 0
+      return 1.5 * images + 0.1 * images[:, ::-1]
+
+    pictures = restoration.Blurred(Mixed(), '')
+    reports = restoration.evaluate(brighter, {'mixed': pictures}, 'x', needs, together=together)
+    return reports['mixed']
+
+  alone, together = evaluate(1), evaluate(2)
+  assert list(alone.scores) == list(together.scores) == [f'picture {i}' for i in range(5)]
+  for one, other in zip(alone.shown, together.shown, strict=True):
+    assert one.name == other.name
+    np.testing.assert_array_equal(one.restored, other.restored)
+  for name, scores in alone.scores.items():
+    assert scores['x'] == pytest.approx(together.scores[name]['x'], abs=1e-6)
+
+
 def test_learned_metrics_come_with_the_file_of_their_weights(pair, tmp_path):
   rng, weights = np.random.default_rng(0), {}
   for index, (layer, (width, inputs, side)) in enumerate(ALEXNET.items()):
@@ -226,7 +262,7 @@ def test_a_psf_that_made_the_blur_is_told(tmp_path):
   method = zoo.load('wiener')
   scores = [
     pictures.score(restored, example)['psnr']
-    for example, restored in restoration.restore_set(method.restore, pictures, method.needs)
+    for _, example, restored in restoration.restore_set(method.restore, pictures, method.needs)
   ]
   assert scores[0] > pictures.score(example['blurred'], example)['psnr'] + 3
   for blur in ('sharp', 'objects', 'disk(2) | gaussian(1)'):
@@ -248,7 +284,7 @@ def test_methods_of_one_size_are_scored_and_measured_in_tiles(pair):
     return blurred @ mix
 
   pictures = restoration.Blurred(Source(pair), '')
-  for example, restored in restoration.restore_set(restore, pictures, needs):
+  for _, example, restored in restoration.restore_set(restore, pictures, needs):
     np.testing.assert_allclose(restored, example['blurred'] / 255, atol=1e-6)
   found = costs.measure(lambda: zoo.Method('mix', restore, needs))
   assert found.gmacs * 1e9 == 9 * 128 * 128 * 3 * 3  # 256x256 takes 3 x 3 tiles

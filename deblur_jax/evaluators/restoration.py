@@ -5,7 +5,7 @@ only one), and scored by the set's protocol (`evaluators.protocols`); doing noth
 scored beside every method.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import csv
 import io
 import json
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from deblur_jax import atomic, tiling, writers
+from deblur_jax import atomic, sharding, tiling, writers
 from deblur_jax.blur import synthesis
 from deblur_jax.data import sources
 from deblur_jax.evaluators import protocols
@@ -159,57 +159,88 @@ def open_sets(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Blurred]:
 
 
 def evaluate(
-  restore: Restore, sets: Mapping[str, Blurred], method: str, needs: Needs, *, show: int = 4
+  restore: Restore,
+  sets: Mapping[str, Blurred],
+  method: str,
+  needs: Needs,
+  *,
+  show: int = 4,
+  together: int = 1,
 ) -> dict[str, Report]:
   """Every set's report on `restore`, known as `method`; `show` pictures of each keep their pixels.
 
-  Pictures pass one by one, so that a set of any size fits in memory.
+  Pictures pass `together` by `together`, so that a set of any size fits in memory. The processes of
+  a run divide them: all have to call, all get every score, the first gets what is shown.
   """
   reports = {}
+  first, count = jax.process_index() == 0, jax.process_count()
   for name, pictures in sets.items():
     kept = {i * len(pictures) // show for i in range(show)}
-    report = Report({}, [], pictures.protocol)
-    scored = _scored(restore, pictures, method, needs)
-    for index, picture in enumerate(writers.track(scored, name, total=len(pictures))):
-      report.scores[picture.name] = picture.scores
+    mine = set(range(jax.process_index(), len(pictures), count)) | (kept if first else set())
+    done = _scored(restore, pictures, method, needs, sorted(mine), together)
+    scores, shown = {}, {}
+    for index, picture in writers.track(done, name, total=len(mine)):
+      scores[index] = picture.name, picture.scores
       if index in kept:
-        report.shown.append(picture)
-    reports[name] = report
+        shown[index] = picture
+    everyone = dict(pair for part in sharding.gather(list(scores.items())) for pair in part)
+    reports[name] = Report(
+      dict(everyone[index] for index in sorted(everyone)),
+      [shown[index] for index in sorted(shown)],
+      pictures.protocol,
+    )
   return reports
 
 
 def restore_set(
-  restore: Restore, pictures: Blurred, needs: Needs
-) -> Iterator[tuple[Example, np.ndarray]]:
-  """Every example of a set and its restored picture, float32 `[h w 3]`.
+  restore: Restore,
+  pictures: Blurred,
+  needs: Needs,
+  *,
+  indices: Iterable[int] | None = None,
+  together: int = 1,
+) -> Iterator[tuple[int, Example, np.ndarray]]:
+  """(index, example, restored picture, float32 `[h w 3]`) of a set, or of its `indices`.
 
-  Where a single PSF made the blur, `restore` is told.
+  They come in groups of one padded shape. `restore` always gets `together` pictures, one again and
+  again where there are fewer; where that is 1, it is told the single PSF that made the blur.
   """
   sizes = [pictures.size(index) for index in range(len(pictures))]
-  shapes = tiling.buckets(sizes, needs.multiple)
+  shapes = {size: size for size in sizes} if needs.side else tiling.buckets(sizes, needs.multiple)
+  groups: dict[tuple[int, int], list[int]] = {}
+  for index in range(len(pictures)) if indices is None else indices:
+    groups.setdefault(shapes[sizes[index]], []).append(index)
 
   def on_pixels(images: np.ndarray, **known: Any) -> jax.Array:
-    return restore(as_float(images), **known)
+    count = len(images)
+    filled = images[np.minimum(np.arange(together), count - 1)]
+    return restore(as_float(filled), **known)[:count]
 
-  for index, (height, width) in enumerate(sizes):
-    example = pictures[index]
-    if needs.side:
-      yield example, tiling.tiled(on_pixels, example['blurred'], needs)
-    else:
-      padded = tiling.pad(example['blurred'][None], *shapes[height, width])
-      known = {'psf': example['psf']} if 'psf' in example else {}
-      yield example, np.asarray(on_pixels(padded, **known))[0, :height, :width]
+  for shape, members in groups.items():
+    for start in range(0, len(members), together):
+      chosen = members[start : start + together]
+      examples = [pictures[index] for index in chosen]
+      images = np.stack([tiling.pad(one['blurred'], *shape) for one in examples])
+      if needs.side:
+        restored = tiling.tiled(on_pixels, images, needs)
+      else:
+        known = {'psf': examples[0]['psf']} if together == 1 and 'psf' in examples[0] else {}
+        restored = np.asarray(on_pixels(images, **known))
+      for index, example, picture in zip(chosen, examples, restored, strict=True):
+        height, width = sizes[index]
+        yield index, example, picture[:height, :width]
 
 
-def _scored(restore: Restore, pictures: Blurred, method: str, needs: Needs) -> Iterator[Picture]:
+def _scored(restore, pictures, method, needs, indices, together) -> Iterator[tuple[int, Picture]]:
   reference = protocols.find(pictures.protocol).reference
-  for example, restored in restore_set(restore, pictures, needs):
+  done = restore_set(restore, pictures, needs, indices=indices, together=together)
+  for index, example, restored in done:
     scores = {
       'blurred': pictures.score(example['blurred'], example),
       method: pictures.score(restored, example),
     }
     sharp = example['sharp'] if reference else None
-    yield Picture(example['name'], example['blurred'], as_uint8(restored), sharp, scores)
+    yield index, Picture(example['name'], example['blurred'], as_uint8(restored), sharp, scores)
 
 
 def mean(scores: Iterator[Scores]) -> Scores:
