@@ -39,15 +39,16 @@ def each(
   """
 
   def by_channels(image, psf):
-    found = _mapped(lambda plane: solve(plane, psf), jnp.moveaxis(image, -1, 0))
-    return jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1), found)
+    found = _mapped(lambda plane: solve(plane, psf), _moved(image, -1, 0))
+    return jax.tree.map(lambda part: _moved(part, 0, -1), found)
 
   found = _over_images(by_channels, *_checked(image, psf, boundary))
   if not isinstance(found, tuple):
-    return found.reshape(jnp.shape(image))
+    return jnp.asarray(found.reshape(jnp.shape(image)))
   restored, history = found
-  history = jnp.moveaxis(history, -1, -2)
-  return restored.reshape(jnp.shape(image)), history[0] if jnp.ndim(image) == 2 else history
+  history = _moved(history, -1, -2)
+  history = history[0] if jnp.ndim(image) == 2 else history
+  return jnp.asarray(restored.reshape(jnp.shape(image))), jnp.asarray(history)
 
 
 def each_image(
@@ -60,13 +61,13 @@ def each_image(
   """As `each`, for what restores all channels `[h w c]` together; `history` is `[... n]`."""
   found = _over_images(solve, *_checked(image, psf, boundary))
   if not isinstance(found, tuple):
-    return found.reshape(jnp.shape(image))
-  return found[0].reshape(jnp.shape(image)), found[1]
+    return jnp.asarray(found.reshape(jnp.shape(image)))
+  return jnp.asarray(found[0].reshape(jnp.shape(image))), jnp.asarray(found[1])
 
 
 def _over_images(solve, image, psf):
   leading = image.shape[:-3]
-  psfs = jnp.broadcast_to(psf, (*leading, *psf.shape[-2:]))
+  psfs = _like(psf).broadcast_to(psf, (*leading, *psf.shape[-2:]))
   flat = image.reshape(-1, *image.shape[-3:]), psfs.reshape(-1, *psfs.shape[-2:])
   found = _mapped(lambda pair: solve(*pair), flat)
   return jax.tree.map(lambda part: part.reshape(*leading, *part.shape[1:]), found)
@@ -74,12 +75,27 @@ def _over_images(solve, image, psf):
 
 def _mapped(function, inputs):
   leaves = jax.tree.leaves(inputs)
-  if any(isinstance(one, jax.core.Tracer) for one in leaves) or jax.default_backend() != 'cpu':
+  if not isinstance(leaves[0], np.ndarray):
     return operators.each(function, inputs)
   # Not mapped: outside of what is compiled that would compile in every call.
   items = [jax.tree.map(lambda one: one[i], inputs) for i in range(len(leaves[0]))]
   found = _side_by_side(function, items) if len(items) > 1 else [function(items[0])]
-  return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+  return jax.tree.map(_stacked, *found)
+
+
+def _stacked(*parts):
+  # What `solve` closes over may be traced where the image is not.
+  if any(isinstance(part, jax.core.Tracer) for part in parts):
+    return jnp.stack(parts)
+  return np.stack(parts) if len(parts) > 1 else np.asarray(parts[0])[None]
+
+
+def _like(array):
+  return np if isinstance(array, np.ndarray) else jnp
+
+
+def _moved(array, source, destination):
+  return _like(array).moveaxis(array, source, destination)
 
 
 def _side_by_side(function, items):
@@ -96,10 +112,16 @@ def _side_by_side(function, items):
 
 
 def _checked(image, psf, boundary):
-  """An image `[... h w c]` and PSFs that add up to 1, or what `each` raises."""
+  """An image `[... h w c]` and PSFs that add up to 1, or what `each` raises.
+
+  As NumPy's arrays where both are known and live on a CPU: what is done around `solve` is views
+  there, and with JAX, not compiled, it took as long as a fast solver.
+  """
   if boundary not in BOUNDARIES:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
-  image, psf = jnp.asarray(image, jnp.float32), jnp.asarray(psf, jnp.float32)
+  traced = any(isinstance(one, jax.core.Tracer) for one in (image, psf))
+  array = np.asarray if jax.default_backend() == 'cpu' and not traced else jnp.asarray
+  image, psf = array(image, np.float32), array(psf, np.float32)
   image = image[..., None] if image.ndim == 2 else image
   _check(image, psf)
   total = psf.sum((-2, -1), keepdims=True)
