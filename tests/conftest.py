@@ -8,8 +8,11 @@ import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '4'
-# Most of a test is compiling, which takes twice as long where XLA does its best.
-os.environ['XLA_FLAGS'] = '--xla_backend_optimization_level=1 ' + os.environ.get('XLA_FLAGS', '')
+# Most of a test is compiling, which takes three times as long where XLA does its best.
+os.environ['XLA_FLAGS'] = (
+  '--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'
+  ' --xla_cpu_parallel_codegen_split_count=1 ' + os.environ.get('XLA_FLAGS', '')
+)
 # Tests that start a program compile the same network again and again.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   _cache = tempfile.TemporaryDirectory(prefix='deblur_jax_', ignore_cleanup_errors=True)

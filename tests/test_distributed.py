@@ -24,7 +24,7 @@ from deblur_jax.trainers import TRAINERS
 
 FLAGS = ('--config=configs/srcnn.py:smoke', '--config.log_every=1')
 FLAGS += ('--config.optim.schedule=constant', '--config.steps=100000', '--config.evaluate_every=12')
-FLAGS += ('--config.evaluate.builtin.limit=3',)
+FLAGS += ('--config.evaluate.builtin.limit=2',)
 
 
 def mesh_of(data: int, fsdp: int) -> Mesh:
@@ -183,7 +183,7 @@ def test_what_does_not_start_is_told(arguments, told):
 def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   config = srcnn.get_config('smoke')
   config.steps, config.log_every, config.optim.schedule = 12, 1, 'constant'
-  config.evaluate.builtin.limit = 3
+  config.evaluate.builtin.limit = 2
   train.train(config, tmp_path / 'one')
   expected = losses(tmp_path / 'one')
 
