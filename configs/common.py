@@ -34,7 +34,14 @@ def base() -> ConfigDict:
   config.bgan = ''  # weights of a BGAN that blurs sharp pictures, before config.blur does
   config.before = ConfigDict()  # a run that goes first, of the BGAN that this one then takes
   config.mixup = 0.0  # blends pairs by a share from Beta(mixup, mixup); 0 for not
-  config.loss = {'l1': 0.0, 'mse': 0.0, 'charbonnier': 0.0, 'edge': 0.0, 'psnr': 0.0}
+  config.loss = {
+    'l1': 0.0,
+    'mse': 0.0,
+    'charbonnier': 0.0,
+    'edge': 0.0,
+    'psnr': 0.0,
+    'psnr_to_40': 0.0,
+  }
   config.perceptual = {
     'weight': 0.0,
     'weights': '',  # VGG-19, a file that deblur-jax convert makes

@@ -53,8 +53,8 @@ class Restorer:
   """From 0, the input, to 1, the result."""
   precise: Callable[[], zoo.Method] | None = None
   """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
-  psf_size: int | None = None
-  """Side of the PSF that is estimated for every picture; None where that is not wanted."""
+  find: Callable[[np.ndarray], blind.Estimate] | None = None
+  """Estimates the PSF of a picture `[h w c]` in linear light; None where that is not wanted."""
 
   def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
@@ -71,7 +71,7 @@ class Restorer:
       if mask.shape != images.shape[1:3]:
         raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
       mask = _batched(mask)
-    if self.psf_size and len(images) > 1:
+    if self.find and len(images) > 1:
       return np.stack([self(one, mask=None if mask is None else mask[0, ..., 0]) for one in images])
     found = self.find_psf(images)
     result = np.empty_like(images)
@@ -84,13 +84,13 @@ class Restorer:
 
     Looks at the middle of a large picture, in linear light.
     """
-    if not self.psf_size:
+    if not self.find:
       return None
     _, height, width, _ = images.shape
     top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
     middle = images[:, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
     colors = as_float(middle[..., : _colors(middle)])
-    found = blind.estimate(light.to_linear(colors), self.psf_size)
+    found = self.find(light.to_linear(colors))
     return blind.Estimate(np.asarray(found.psf), float(found.confidence))
 
   def parts(
@@ -146,20 +146,22 @@ def load(
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
-  solver, psf_size = zoo.is_solver(name), psf if isinstance(psf, int) else None
+  solver, find = zoo.is_solver(name), None
   if solver and psf is None and name not in WITHOUT_PSF:
     raise ValueError(f'{name} needs the PSF that blurred the pictures')
   if solver and self_ensemble:
     raise ValueError(f'{name} does the same to turned pictures: there is no self-ensemble of it')
-  if psf_size and solver:
+  if solver and isinstance(psf, int):
+    find = functools.partial(blind.estimate, size=psf)
     method = zoo.load(name)
-    method = method._replace(needs=method.needs._replace(halo=2 * psf_size))
+    method = method._replace(needs=method.needs._replace(halo=2 * psf))
   else:
+    find = WITHOUT_PSF[name] if solver and psf is None else None
     method = zoo.load(name, psf=psf)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
   precise = None if solver else functools.partial(zoo.load, name, dtype='float32')
-  return Restorer(method, tile, self_ensemble, strength, precise, psf_size)
+  return Restorer(method, tile, self_ensemble, strength, precise, find)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,7 @@ def restore_files(
 
   A file that cannot be restored is told in the report and the rest is done; an input is never
   overwritten. Results appear complete or not at all. Pictures of many sizes run in at most three
-  shapes, and one more for tiles.
+  shapes, and one more for tiles, but those of a method that sees to their borders in their own.
   """
   outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
@@ -315,8 +317,10 @@ def _sizes(
 
 
 def _shapes(sizes: Sequence[tuple[int, int]], restorer: Restorer) -> dict:
-  """(shape to pad to, shape of tiles or None) for each size: a few buckets, and one tile shape."""
+  """(shape to pad to, shape of tiles) for each size, or None: a few buckets, and one tile shape."""
   needs, limit = restorer.method.needs, restorer.tile
+  if needs.borders:
+    return dict.fromkeys(sizes, (None, None))
   small = [size for size in sizes if tiling.fits(*size, needs, tile=limit)]
   chosen = {
     size: (box, None)

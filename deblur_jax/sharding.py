@@ -61,11 +61,18 @@ def make_mesh(fsdp: int = 1) -> Mesh:
 
   Raises ValueError where the devices do not divide into groups of `fsdp`.
   """
-  devices = jax.device_count()
-  if fsdp < 1 or devices % fsdp:
-    raise ValueError(f'fsdp {fsdp} does not divide {devices} devices: set --config.fsdp')
+  devices = jax.devices()
+  if fsdp < 1 or len(devices) % fsdp:
+    raise ValueError(f'fsdp {fsdp} does not divide {len(devices)} devices: set --config.fsdp')
   # Explicit axes, the default, make pixel shuffle, gathers and FFTs fail.
-  return jax.make_mesh((devices // fsdp, fsdp), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
+  axes = {'axis_names': ('data', 'fsdp'), 'axis_types': (AxisType.Auto,) * 2}
+  shape = len(devices) // fsdp, fsdp
+  if len({getattr(device, 'slice_index', 0) for device in devices}) == 1:
+    return jax.make_mesh(shape, **axes)
+  # Machines with GPUs each count as a slice, which jax.make_mesh refuses. What fsdp gathers in
+  # every step had better stay in one.
+  devices.sort(key=lambda device: (device.slice_index, device.process_index, device.id))
+  return Mesh(np.asarray(devices).reshape(shape), **axes)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -136,9 +143,7 @@ def local(tree: Any, mesh: Mesh) -> Any:
 
 def own_mesh() -> Mesh:
   """A mesh over the devices of this process alone."""
-  return jax.make_mesh(
-    (jax.local_device_count(),), ('own',), (AxisType.Auto,), devices=jax.local_devices()
-  )
+  return Mesh(np.asarray(jax.local_devices()), ('own',), axis_types=(AxisType.Auto,))
 
 
 def apart(predict: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, jax.Array], jax.Array]:

@@ -39,6 +39,9 @@ class Needs(NamedTuple):
   reach: int | None = None
   """Where tiling is 'approximate': on how many pixels on every side a pixel depends at most; None
   where it depends on all of them, as with statistics of the whole image."""
+  borders: bool = False
+  """Whether the method sees to what lies beyond the border: what an image were padded with, to go
+  with others in one compiled shape, it would take for what the camera saw."""
 
   @property
   def field(self) -> int | None:

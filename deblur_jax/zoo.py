@@ -52,9 +52,9 @@ def load(
   """
   if is_solver(name):
     return _solver(os.fspath(name), psf)
+  path = find(name)
   if psf is not None:
     raise ValueError(f'{name} is a network, which takes no PSF; {", ".join(SOLVERS)} do')
-  path = find(name)
   params, manifest = weights.read(path)
   try:
     network, arguments = manifest['network'], dict(manifest['arguments'])
@@ -96,7 +96,7 @@ def _solver(name: str, psf: Any) -> Method:
     return to_srgb(SOLVERS[name](to_linear(blurred), psf))
 
   reach = LARGEST_PSF if psf is None else max(psf.shape)
-  return Method(name, restore, Needs(tiling='approximate', halo=2 * reach))
+  return Method(name, restore, Needs(tiling='approximate', halo=2 * reach, borders=True))
 
 
 def shapes(model) -> dict:

@@ -1,5 +1,6 @@
 """What blurred a picture, found out from the picture: shakes, mild blur, and how sure one is."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -14,6 +15,7 @@ from skimage import data
 
 from deblur_jax import cli, restore
 from deblur_jax.blur import kernels, light, trajectories
+from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import psfs
 from deblur_jax.solvers import blind
 from deblur_jax.solvers.polyblur import estimate, polyblur
@@ -191,5 +193,26 @@ def test_wrong_options_are_told(photograph, capsys, given, said):
 
 
 def test_polyblur_needs_no_psf_on_the_command_line(photograph):
-  assert cli.main(['restore', 'a.png', '--weights', 'polyblur']) == 0
+  assert cli.main(['restore', 'a.png', '--weights', 'polyblur', '--write-psf']) == 0
   assert pixels('restored/a.png').std() > pixels('a.png').std()
+  assert psfs.read('restored/a.png.psf.png').shape == (25, 25)
+
+
+def test_polyblur_takes_one_psf_for_all_tiles():
+  blurred = np.asarray(Convolution(kernels.gaussian(1.5, 13)).apply(crop(192)[..., None]))
+  whole = restore.load('polyblur')(blurred)
+  tiled = dataclasses.replace(restore.load('polyblur'), tile=144)
+  tiled = dataclasses.replace(
+    tiled, method=tiled.method._replace(needs=tiled.method.needs._replace(halo=32))
+  )
+  np.testing.assert_allclose(tiled(blurred), whole, atol=0.01)
+
+
+def test_a_picture_comes_out_the_same_in_company(photograph):
+  method = ['--weights', 'wiener', '--psf', 'motion:9,20']
+  image = PIL.Image.open('a.png')
+  for name, (width, height) in {'b': (100, 60), 'c': (90, 110), 'd': (120, 70)}.items():
+    image.crop((0, 0, width, height)).save(f'{name}.png')
+  assert cli.main(['restore', 'a.png', 'b.png', 'c.png', 'd.png', *method]) == 0
+  assert cli.main(['restore', 'b.png', '-o', 'alone', *method]) == 0
+  np.testing.assert_array_equal(pixels('restored/b.png'), pixels('alone/b.png'))

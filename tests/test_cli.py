@@ -129,6 +129,8 @@ def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
     ('motion:9', None, 'motion:LENGTH,ANGLE'),
     ('disk:0', None, 'disk:RADIUS'),
     ('gaussian:x', None, 'gaussian:SIGMA'),
+    ('motion:9,inf', None, 'motion:LENGTH,ANGLE'),
+    ('disk:4000', None, '8001 pixels across, where 1001 are the most'),
     ('nothing.png', None, 'no such file, and not motion'),
   ],
 )
@@ -149,6 +151,16 @@ def test_files_that_hold_no_psf(tmp_path):
     np.save(tmp_path / f'{name}.npy', values)
     with pytest.raises(ValueError, match='a PSF is a plane of values from 0 up'):
       psfs.read(str(tmp_path / f'{name}.npy'))
+  np.save(tmp_path / 'text.npy', np.array(['a']))
+  np.save(tmp_path / 'object.npy', np.array([{}]), allow_pickle=True)
+  (tmp_path / 'text.png').write_text('no picture')
+  for name, told in {
+    'text.npy': 'not of numbers',
+    'object.npy': 'not a .npy',
+    'text.png': 'not',
+  }.items():
+    with pytest.raises(ValueError, match=rf'--psf .*{name}: .*{told}'):
+      psfs.read(str(tmp_path / name))
 
 
 def test_report_has_outcomes_and_diagnoses(here, brighter, capsys):
@@ -242,7 +254,6 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
     'no weights.safetensors in this folder': ['a.png', '--weights', 'empty'],
     'not a safetensors file': ['a.png', '--weights', 'file.txt'],
     "no 'arguments' entry": ['a.png', '--weights', 'odd.safetensors'],
-    '1 extra': ['a.png', '--weights', 'small.safetensors'],
     "no network 'later'": ['a.png', '--weights', 'new.safetensors'],
     'this is a file': ['a.png', '-o', 'file.txt', *good],
     'no pictures in empty; -r looks': ['empty', *good],
@@ -255,11 +266,14 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
     'wiener has to know what blurred the picture: add --psf': ['a.png', '--weights', 'wiener'],
     'is a network, which takes no PSF': ['a.png', '--psf', 'disk:2', *good],
     'it is written disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
+    'tv: no such weights; there are: ': ['a.png', '--weights', 'tv', '--psf', 'disk:2'],
   }
   for message, arguments in wrong.items():
     code, out, err = call(capsys, 'restore', *arguments)
     assert (code, out, len(err)) == (2, [], 1), message
     assert message in err[0], err
+  code, out, err = call(capsys, 'restore', 'a.png', '--weights', 'small.safetensors')
+  assert code == 2 and '6 missing, 1 extra' in err[0] and '  extra    a [3]' in err
   assert not (here / 'restored').exists()
 
 

@@ -85,9 +85,8 @@ def test_srn_from_the_variables_of_a_training_run(shared):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('variant', ['default', 'gray', 'lstm', 'smoke'])
-def test_every_srn_is_recognized(variant):
-  made = models.make('srn', variant)
+def srn_state(made):
+  """Variables of zeros, named and laid out as the authors have them."""
   shape = (1, 16, 16, made.channels)
   shapes = jax.eval_shape(made.init, jax.random.key(0), jnp.zeros(shape))['params']
   state = {}
@@ -96,6 +95,13 @@ def test_every_srn_is_recognized(variant):
     transposed = re.fullmatch(r'g_net/dec\d_[1-9]/kernel', path)
     shape = (*lead, o, i) if transposed else leaf.shape
     state[path.replace('kernel', 'weights').replace('bias', 'biases')] = np.zeros(shape)
+  return state
+
+
+@pytest.mark.parametrize('variant', ['default', 'gray', 'lstm', 'smoke'])
+def test_every_srn_is_recognized(variant):
+  made = models.make('srn', variant)
+  state = srn_state(made)
   assert len(state) == (86 if variant == 'lstm' else 84) or variant == 'smoke'
   model, _ = convert.from_torch('srn', state)
   assert model == made
@@ -308,6 +314,50 @@ def test_deblurgan_of_torch_0_3_and_without_dropout():
   jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
+@pytest.mark.parametrize(
+  'name,torn,told',
+  [
+    ('srcnn', {'conv1.weight': (9,)}, 'missing  conv1/kernel'),
+    ('srcnn', {'conv2.weight': None}, 'missing  conv2/kernel'),
+    ('nafnet', {'intro.weight': None}, 'missing  intro/kernel'),
+    ('nafnet', {'intro.weight': (8,)}, 'missing  intro/kernel'),
+    (
+      'swinir',
+      {'layers.0.residual_group.blocks.0.mlp.fc1.weight': None},
+      'blocks_0/mlp/fc1/kernel',
+    ),
+    ('restormer', {'encoder_level2.0.ffn.project_out.weight': None}, 'missing  encoder_level2_0'),
+    ('restormer', {'patch_embed.proj.weight': (3, 4)}, 'patch_embed/kernel'),
+  ],
+)
+def test_what_is_torn_is_named(name, torn, told, shared):
+  state, _, _ = golden(shared, name)
+  for key, shape in torn.items():
+    state[key] = np.zeros(shape or (), np.float32)
+    if shape is None:
+      del state[key]
+  with pytest.raises(fit.DoesNotFit) as error:
+    convert.from_torch(name, state)
+  assert told in str(error.value)
+
+
+def test_a_level_without_blocks_is_told(shared):
+  state, _, _ = golden(shared, 'nafnet')
+  state = {key: value for key, value in state.items() if not key.startswith('decoders.1.')}
+  with pytest.raises(fit.DoesNotFit, match='missing  decoders_1_0/'):
+    convert.from_torch('nafnet', state)
+
+
+def test_wrong_overrides_are_told(shared):
+  state, _, _ = golden(shared, 'hinet')
+  with pytest.raises(ValueError, match='hinet has no argument wide'):
+    convert.from_torch('hinet', state, wide=3)
+  with pytest.raises(ValueError, match=r"hinet cannot be made with \{'relu_slope': 'abc'\}"):
+    convert.from_torch(
+      'hinet', authors_state('hinet', models.make('hinet', 'smoke')), relu_slope='abc'
+    )
+
+
 def test_torch_is_named_where_it_is_missing(monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, 'torch', None)
   with pytest.raises(ImportError, match=r"pip install 'deblur-jax\[convert\]'"):
@@ -391,16 +441,17 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   (tmp_path / 'net.pth').write_bytes(b'as torch would have it')
   out = tmp_path / 'hinet.safetensors'
   assert cli.main(['convert', str(tmp_path / 'net.pth'), str(out)]) == 0
-  assert 'hinet: wf 4, depth 5' in capsys.readouterr().out
+  assert 'hinet of no known variant: wf 4, depth 5' in capsys.readouterr().out
   manifest = weights.read(out)[1]
   digest = hashlib.sha256(b'as torch would have it').hexdigest()
   assert (manifest['license'], manifest['source']) == ('MIT', {'net.pth': digest})
   np.testing.assert_allclose(zoo.load(out).restore(jnp.asarray(blurred)), expected, atol=1e-5)
 
-  slope = ['--set', 'relu_slope=0.1', '--license', 'mine', '--half']
-  assert cli.main(['convert', str(tmp_path / 'net.pth'), str(out), *slope]) == 0
+  options = ['--set', 'relu_slope=0.1', '--set', 'dtype=bfloat16', '--license', 'mine', '--half']
+  assert cli.main(['convert', str(tmp_path / 'net.pth'), str(out), *options]) == 0
   manifest = weights.read(out)[1]
   assert (manifest['license'], manifest['arguments']['relu_slope']) == ('mine', 0.1)
+  assert manifest['arguments']['dtype'] == 'bfloat16'
 
   del state['last.bias'], state['sam12.conv3.bias']
   assert cli.main(['convert', str(tmp_path / 'net.pth'), str(tmp_path / 'no.safetensors')]) == 2
@@ -423,6 +474,19 @@ def test_parts_are_joined_by_their_files_names(tmp_path, monkeypatch):
   out = tmp_path / 'dmphn.safetensors'
   assert cli.main(['convert', *files, str(out)]) == 0
   assert models.make('dmphn', **weights.read(out)[1]['arguments']) == model
+
+
+def test_a_tensorflow_checkpoint_goes_by_any_of_its_names(tmp_path, monkeypatch):
+  model = models.make('srn', 'smoke')
+  monkeypatch.setattr(convert, 'open_tensorflow', lambda path: srn_state(model))
+  files = [tmp_path / f'deblur.model-7.{end}' for end in ('index', 'data-00000-of-00001')]
+  for file in files:
+    file.write_text(file.name)
+  for given in (tmp_path / 'deblur.model-7', *files):
+    out = tmp_path / 'srn.safetensors'
+    assert cli.main(['convert', str(given), str(out)]) == 0
+    source = weights.read(out)[1]['source']
+    assert source == {one.name: hashlib.sha256(one.name.encode()).hexdigest() for one in files}
 
 
 def test_vgg_is_converted_by_name(tmp_path, capsys):
@@ -456,6 +520,7 @@ def test_keras_files(tmp_path):
   [
     (['net.pth', 'net.bin'], 'that of the file to write, NAME.safetensors'),
     (['none.pth', 'net.safetensors'], 'none.pth: no such file'),
+    (['net.pth', 'no/net.safetensors'], 'no: no such folder to write to'),
     (['net.pth', 'net.safetensors', '--set', 'wf'], 'it is written ARGUMENT=VALUE'),
     (['net.pth', 'net.safetensors'], 'torch is needed to open'),
   ],

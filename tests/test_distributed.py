@@ -110,6 +110,20 @@ def test_fsdp_divides_the_devices(fsdp):
     sharding.make_mesh(fsdp)
 
 
+def test_machines_with_gpus_are_slices_of_their_own(monkeypatch):
+  class Device:
+    def __init__(self, id):
+      self.id, self.process_index, self.slice_index = id, id // 2, id // 2
+      self.platform = self.device_kind = 'gpu'
+
+  devices = [Device(id) for id in (0, 2, 1, 3)]
+  monkeypatch.setattr(jax, 'devices', lambda: list(devices))
+  for fsdp, expected in ((1, [[0], [1], [2], [3]]), (2, [[0, 1], [2, 3]])):
+    mesh = sharding.make_mesh(fsdp)
+    assert mesh.axis_names == ('data', 'fsdp')
+    assert [[device.id for device in row] for row in mesh.devices] == expected
+
+
 @pytest.mark.parametrize('name', ['supervised', 'adversarial'])
 def test_every_layout_takes_the_same_steps(name):
   config = {'supervised': srcnn, 'adversarial': deblurgan}[name].get_config('smoke')

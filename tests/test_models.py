@@ -337,10 +337,11 @@ def test_luminance_srcnn_keeps_the_chroma(key):
   params, blurred = initial(model, key), image(model)
   change = restored(model, params, blurred) - blurred
   np.testing.assert_allclose(change, change[..., :1].repeat(3, -1), atol=1e-6)
-  # White is Y = 235 of 255, and what the network makes of that comes back at full range.
-  white = np.ones_like(blurred)
-  luma = restored(model, params, np.full_like(blurred[..., :1], 235 / 255))
-  expected = 1 + (luma - 235 / 255) * 255 / 219
+  # White is Y = 16 + 218.859 * 255 / 256, and what the network makes of that comes back at full
+  # range.
+  white, y = np.ones_like(blurred), 234.004 / 255
+  luma = restored(model, params, np.full_like(blurred[..., :1], y))
+  expected = 1 + (luma - y) * 255 / 219
   np.testing.assert_allclose(restored(model, params, white)[..., :1], expected, atol=1e-5)
 
 

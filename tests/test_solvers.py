@@ -273,6 +273,8 @@ def test_a_scene_blurs_into_the_picture_what_a_camera_sees():
     (np.ones((9, 40)) / 360, 'the PSF, 9x40, is larger than the picture, 32x32'),
     (np.ones(5) / 5, r'a PSF is \[kh kw\], not \[5\]'),
     (np.ones((3, 5, 5)) / 25, 'give one, or one for each image'),
+    (np.zeros((3, 3)), 'a PSF adds up to 0, or has values that are not finite'),
+    (np.full((3, 3), np.nan), 'a PSF adds up to 0, or has values that are not finite'),
   ],
 )
 def test_psfs_that_do_not_fit(psf, said):
@@ -281,9 +283,26 @@ def test_psfs_that_do_not_fit(psf, said):
 
 
 def test_a_psf_that_does_not_add_up_to_one():
+  images, psf = np.stack([camera(32)] * 2)[..., None], np.asarray(kernels.delta(3))
   with pytest.warns(UserWarning, match='the PSF adds up to 255, not 1'):
-    found = wiener(camera(32), 255 * kernels.delta(3))
-  np.testing.assert_allclose(found, wiener(camera(32), kernels.delta(3)), atol=1e-5)
+    found = wiener(images, np.stack([psf, 255 * psf]))
+  np.testing.assert_allclose(found[1, ..., 0], wiener(camera(32), psf), atol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(32,), (0, 32, 32, 1)])
+def test_what_is_no_image(shape):
+  with pytest.raises(ValueError, match=r'an image is \[h w\] or \[... h w c\], not '):
+    wiener(np.zeros(shape), kernels.delta(3))
+
+
+@pytest.mark.parametrize('name', ['plug_and_play', 'total_variation'])
+def test_no_noise_at_all(name):
+  image = camera(32)
+  found = SOLVERS[name](image, kernels.gaussian(1.0, 5), noise_sigma=0.0, **FEW[name])
+  assert np.isfinite(found).all()
+  if name == 'total_variation':
+    found = total_variation(image, kernels.gaussian(1.0, 5), 0.0, 3)
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize(

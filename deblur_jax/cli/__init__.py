@@ -33,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
     return FAILED
   except (OSError, ValueError) as error:
-    # Weights that do not fit list every name below; the first line will do here.
-    first = str(error).partition('\n')[0]
-    print(f'deblur-jax: {first}', file=sys.stderr)
+    from deblur_jax.fit import DoesNotFit
+
+    # A line will do, but for weights that do not fit, which name all that does not.
+    told = error if isinstance(error, DoesNotFit) else str(error).partition('\n')[0]
+    print(f'deblur-jax: {told}', file=sys.stderr)
     return WRONG_USE
   except KeyboardInterrupt:
     print('deblur-jax: interrupted; the same command again does the rest', file=sys.stderr)

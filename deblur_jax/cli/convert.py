@@ -2,9 +2,10 @@
 
 import argparse
 import ast
+import glob
 import hashlib
 import pathlib
-import sys
+import re
 from typing import Any
 
 SUFFIX = '.safetensors'
@@ -23,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     nargs='+',
     metavar='IN',
     help='the file, or all files of a network that comes in parts (DMPHN), or a TensorFlow '
-    'checkpoint by its .index file',
+    'checkpoint by its name or one of its files',
   )
   parser.add_argument('output', metavar='OUT.safetensors', help='what to write')
   parser.add_argument(
@@ -48,41 +49,55 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-  from deblur_jax import convert, fit, weights
+  from deblur_jax import convert, weights
   from deblur_jax.convert import vgg19
   from deblur_jax.nn import vgg
 
   output = pathlib.Path(arguments.output)
   if output.suffix != SUFFIX:
     raise ValueError(f'{output}: the last name is that of the file to write, NAME{SUFFIX}')
-  paths = [pathlib.Path(path) for path in arguments.inputs]
+  if not output.parent.is_dir():
+    raise FileNotFoundError(f'{output.parent}: no such folder to write to')
+  paths = [_checkpoint(pathlib.Path(path)) for path in arguments.inputs]
+  settings, variant = _settings(arguments.set), ''
   try:
     state = _read(paths)
     name = arguments.network or convert.detect(state)
     if name == vgg.NAME:
       params, options = vgg19.parameters(state)
-      options |= _settings(arguments.set)
+      options |= settings
     else:
-      model, params = convert.from_torch(name, state, **_settings(arguments.set))
+      model, params = convert.from_torch(name, state, **settings)
+      variant = convert.variant_of(name, model) or 'of no known variant'
       options = _arguments(model)
   except ImportError as error:
     raise ValueError(str(error)) from None
-  except fit.DoesNotFit as error:
-    print(f'deblur-jax: {error}', file=sys.stderr)  # all lines: they name what does not fit
-    return 2
   manifest = {
     'network': name,
     'arguments': options,
-    'source': {path.name: _digest(path) for path in paths},
+    'source': {file.name: _digest(file) for path in paths for file in _files(path)},
     'license': arguments.license or convert.license_of(name),
   }
   weights.write(output, params, manifest, dtype='float16' if arguments.half else None)
   weights.read(output)  # verifies what was written
-  told = ', '.join(f'{key} {value}' for key, value in manifest['arguments'].items())
-  print(f'{name}: {told}')
+  told = ', '.join(f'{key} {value}' for key, value in options.items())
+  print(f'{name} {variant}'.strip() + f': {told}')
   print(f'license: {manifest["license"]}')
   print(f'{output}: {output.stat().st_size / 1e6:.1f} MB, read again and found sound')
   return 0
+
+
+def _checkpoint(path: pathlib.Path) -> pathlib.Path:
+  """`path`, or the index of TensorFlow's checkpoint that it is part of."""
+  prefix = re.sub(r'\.data-\d+-of-\d+$', '', path.name)
+  index = path.with_name(f'{prefix}.index')
+  return index if index.is_file() and (prefix != path.name or not path.is_file()) else path
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+  """The files that the weights are in: of TensorFlow's, the values beside the index."""
+  values = path.parent.glob(f'{glob.escape(path.stem)}.data-*') if path.suffix == '.index' else ()
+  return [path, *sorted(values)]
 
 
 def _read(paths: list[pathlib.Path]) -> dict[str, Any]:
@@ -124,11 +139,15 @@ def _settings(given: list[str]) -> dict[str, Any]:
 
 
 def _arguments(model: Any) -> dict[str, Any]:
-  """The constructor arguments of a network but its dtype, as JSON has them."""
+  """The constructor arguments of a network, as JSON has them; its dtype where one was given."""
   import dataclasses
 
-  fields = [field.name for field in dataclasses.fields(model)]
-  return {name: getattr(model, name) for name in fields if name not in ('parent', 'name', 'dtype')}
+  import numpy as np
+
+  names = [field.name for field in dataclasses.fields(model)]
+  found = {name: getattr(model, name) for name in names if name not in ('parent', 'name', 'dtype')}
+  dtype = np.dtype(model.dtype).name
+  return found if dtype == 'float32' else found | {'dtype': dtype}
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -84,15 +84,13 @@ def _show_weights(name: str, path: pathlib.Path) -> None:
 
 def _networks() -> Iterator[str]:
   """A line for every variant of every network, but those that only tests use."""
-  import importlib
-
   import jax
 
   from deblur_jax import models, tiling, zoo
   from deblur_jax.evaluators import costs
 
   for name in models.names():
-    for variant in importlib.import_module(f'deblur_jax.models.{name}').VARIANTS:
+    for variant in models.variants(name):
       if variant == 'smoke':
         continue
       model = models.make(name, variant)

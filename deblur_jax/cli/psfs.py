@@ -12,6 +12,9 @@ FORMS = {
   'auto': 'auto or auto:SIZE (odd, in pixels)',
 }
 
+LARGEST = 1001
+"""Pixels across; what blurs further leaves nothing to restore."""
+
 
 def read(text: str) -> np.ndarray | int:
   """The PSF `[kh kw]` that `text` stands for, adding up to 1; for 'auto' the side of one to find.
@@ -25,7 +28,10 @@ def read(text: str) -> np.ndarray | int:
   path = pathlib.Path(text)
   if not path.is_file():
     raise ValueError(f'--psf {text}: no such file, and not {", ".join(FORMS.values())}')
-  psf = np.load(path) if path.suffix == '.npy' else _picture(path)
+  try:
+    psf = _array(path) if path.suffix == '.npy' else _picture(path)
+  except ValueError as error:
+    raise ValueError(f'--psf {text}: {error}') from error
   if psf.ndim != 2 or not np.isfinite(psf).all() or psf.min() < 0 or psf.sum() <= 0:
     raise ValueError(f'--psf {text}: a PSF is a plane of values from 0 up, not all of them 0')
   return (psf / psf.sum()).astype(np.float32)
@@ -40,10 +46,13 @@ def _made(kind: str, numbers: str, text: str) -> np.ndarray:
     values = [float(number) for number in numbers.split(',')]
   except ValueError:
     values = []
-  if len(values) != (2 if kind == 'motion' else 1) or not 0 < values[0] < math.inf:
+  count = 2 if kind == 'motion' else 1
+  if len(values) != count or not all(map(math.isfinite, values)) or values[0] <= 0:
     raise ValueError(f'--psf {text}: it is written {FORMS[kind]}')
   reach = {'motion': (values[0] + 1) / 2, 'disk': values[0], 'gaussian': 4 * values[0]}[kind]
   size = 2 * math.ceil(reach) + 1
+  if size > LARGEST:
+    raise ValueError(f'--psf {text}: {size} pixels across, where {LARGEST} are the most')
   if kind == 'motion':
     return np.asarray(kernels.motion(*values, size))
   return np.asarray(getattr(kernels, kind)(values[0], size))
@@ -57,6 +66,16 @@ def _size(number: str, text: str) -> int:
   if not number.isdecimal() or int(number) % 2 == 0 or int(number) < blind.LEAST_SIZE:
     raise ValueError(f'--psf {text}: SIZE is an odd number of pixels from {blind.LEAST_SIZE} up')
   return int(number)
+
+
+def _array(path: pathlib.Path) -> np.ndarray:
+  try:
+    psf = np.load(path, allow_pickle=False)
+  except (ValueError, EOFError, OSError):
+    raise ValueError('not a .npy array, or damaged') from None
+  if psf.dtype.kind not in 'buif':
+    raise ValueError(f'an array of {psf.dtype}, not of numbers')
+  return psf.astype(np.float64)
 
 
 def _picture(path: pathlib.Path) -> np.ndarray:

@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     'each picture, at most SIZE pixels large (odd; 31)',
   )
   parser.add_argument(
-    '--write-psf', action='store_true', help='with --psf auto the PSF found, too: NAME.psf.png'
+    '--write-psf', action='store_true', help='the PSF that was estimated, too: NAME.psf.png'
   )
   parser.add_argument(
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
@@ -205,8 +205,9 @@ def _psf(arguments: argparse.Namespace):
   from deblur_jax.cli import psfs
 
   psf = psfs.read(arguments.psf) if arguments.psf else None
-  if arguments.write_psf and not isinstance(psf, int):
-    raise ValueError('--write-psf goes with --psf auto')
+  finds = isinstance(psf, int) or (psf is None and arguments.weights in solvers.WITHOUT_PSF)
+  if arguments.write_psf and not finds:
+    raise ValueError('--write-psf goes with --psf auto, or with polyblur')
   if psf is not None:
     return psf
   if zoo.is_solver(arguments.weights or '') and arguments.weights not in solvers.WITHOUT_PSF:

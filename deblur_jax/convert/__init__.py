@@ -40,21 +40,54 @@ def from_torch(
   arguments that are read off the tensors, or set those that cannot be (such as dtype).
 
   Raises:
-    fit.DoesNotFit: listing every missing, extra and mis-shaped name.
+    fit.DoesNotFit: listing every missing, extra and mis-shaped name; those of the most similar
+      variant where too little is there to tell what network it was.
+    ValueError: unknown or impossible overrides.
   """
   rules = _rules(name)
+  models.make(name, **overrides)  # raises for unknown ones
   ignored = getattr(rules, 'IGNORED', r'(?!)')
   state = {k: v for k, v in unwrap(state_dict).items() if not re.fullmatch(ignored, k)}
-  if absent := [key for key in rules.SIGNATURE if key not in state]:
+  absent = [key for key in rules.SIGNATURE if key not in state]
+  if len(absent) == len(rules.SIGNATURE):
     raise fit.DoesNotFit(f'not the weights of {name}: no {", ".join(absent)}; see convert.detect')
   shapes = {key: tuple(value.shape) for key, value in state.items()}
-  model = models.make(name, **{**rules.arguments(shapes), **overrides})
-  found = _convert(state, rules)
+  found, what = _convert(state, rules), f'torch weights for {name}'
+  try:
+    model = models.make(name, **{**rules.arguments(shapes), **overrides})
+    expected = _expected(model)
+  except Exception as error:  # whatever can come of names that are missing and shapes that are odd
+    _check_variants(name, found, what=what)
+    raise ValueError(f'{name} cannot be made with {overrides}: {error}') from error
+  fit.check(found, expected, what=what)
+  return model, found
+
+
+def variant_of(name: str, model: nn.Module) -> str:
+  """Which variant of the network `name` a model is, but for its dtype; '' for none."""
+  variants = (
+    one for one in models.variants(name) if models.make(name, one) == model.clone(dtype=jnp.float32)
+  )
+  return next(variants, '')
+
+
+def _expected(model: nn.Module) -> dict[str, Any]:
   side = model.needs.square(64)
   image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
-  expected = jax.eval_shape(model.init, jax.random.key(0), image)['params']
-  fit.check(found, expected, what=f'torch weights for {name}')
-  return model, found
+  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
+
+
+def _check_variants(name: str, found: Mapping[str, Any], *, what: str) -> None:
+  """As `fit.check`, for the variant that fits best."""
+  errors = []
+  for variant in models.variants(name):
+    try:
+      fit.check(found, _expected(models.make(name, variant)), what=f'{what} {variant}')
+    except fit.DoesNotFit as error:
+      errors.append(error)
+    else:
+      return
+  raise min(errors, key=lambda error: str(error).count('\n'))
 
 
 def detect(state_dict: Mapping[str, Any]) -> str:
@@ -187,7 +220,10 @@ def _convert(state, rules):
   entry = getattr(rules, 'entry', lambda key, value: _entry(key, value, rename, transposed))
   found = {}
   for key, value in state.items():
-    path, value = entry(key, value)
+    try:
+      path, value = entry(key, value)
+    except ValueError as error:  # numpy's, of axes that are not there
+      raise fit.DoesNotFit(f'{key} has an impossible shape, {list(value.shape)}') from error
     if path in found and not np.array_equal(found[path], value):
       raise fit.DoesNotFit(f'{key} differs from another tensor that must be the same parameter')
     found[path] = value

@@ -17,11 +17,14 @@ def arguments(shapes):
     found = [re.match(pattern, name) for name in shapes]
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
+  def blocks(part):  # A level has at least one: where there is none, its weights are missing.
+    return tuple(max(count(rf'{part}\.{level}\.(\d+)\.'), 1) for level in range(levels))
+
   levels = count(r'downs\.(\d+)\.')
   return {
     'width': shapes['intro.weight'][0],
-    'enc_blk_nums': tuple(count(rf'encoders\.{level}\.(\d+)\.') for level in range(levels)),
+    'enc_blk_nums': blocks('encoders'),
     'middle_blk_num': count(r'middle_blks\.(\d+)\.'),
-    'dec_blk_nums': tuple(count(rf'decoders\.{level}\.(\d+)\.') for level in range(levels)),
+    'dec_blk_nums': blocks('decoders'),
     'channels': shapes['intro.weight'][1],
   }

@@ -206,7 +206,8 @@ def restore_set(
   again where there are fewer; where that is 1, it is told the single PSF that made the blur.
   """
   sizes = [pictures.size(index) for index in range(len(pictures))]
-  shapes = {size: size for size in sizes} if needs.side else tiling.buckets(sizes, needs.multiple)
+  alone = needs.side or needs.borders
+  shapes = {size: size for size in sizes} if alone else tiling.buckets(sizes, needs.multiple)
   groups: dict[tuple[int, int], list[int]] = {}
   for index in range(len(pictures)) if indices is None else indices:
     groups.setdefault(shapes[sizes[index]], []).append(index)

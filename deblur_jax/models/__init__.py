@@ -13,17 +13,22 @@ def names() -> list[str]:
   return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def variants(name: str) -> list[str]:
+  """The variants of the network `name`."""
+  if name not in names():
+    raise ValueError(f'no network {name!r}; there are: {", ".join(names())}')
+  return list(importlib.import_module(f'{__name__}.{name}').VARIANTS)
+
+
 def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   """The network `name` in one of its `VARIANTS`, with some of its arguments replaced.
 
   Raises:
     ValueError: no such network, variant or argument; lists those that exist.
   """
-  if name not in names():
-    raise ValueError(f'no network {name!r}; there are: {", ".join(names())}')
+  if variant not in variants(name):
+    raise ValueError(f'{name} has no variant {variant!r}; it has: {", ".join(variants(name))}')
   module = importlib.import_module(f'{__name__}.{name}')
-  if variant not in module.VARIANTS:
-    raise ValueError(f'{name} has no variant {variant!r}; it has: {", ".join(module.VARIANTS)}')
   fields = [field.name for field in dataclasses.fields(module.Model(variant))]
   arguments = [field for field in fields if field not in ('parent', 'name')]
   if unknown := sorted(set(overrides) - set(arguments)):

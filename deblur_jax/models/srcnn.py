@@ -24,8 +24,8 @@ VARIANTS = {
   '9-5-5-y': {'kernel_sizes': (9, 5, 5), 'channels': 1},  # 57,281
 }
 
-# ITU-R BT.601 luma of R, G and B in [0, 1], within [16, 235] of 255.
-_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+# Luma of R, G and B in [0, 1], within [16, 234] of 255, as the PyTorch code has BT.601's.
+_LUMA = (64.738 / 256, 129.057 / 256, 25.064 / 256)
 _LUMA_RANGE = 219 / 255
 
 

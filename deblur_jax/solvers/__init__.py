@@ -11,6 +11,7 @@ nothing is clipped. All can be jitted, mapped and differentiated.
 from deblur_jax.solvers.deep_image_prior import deep_image_prior
 from deblur_jax.solvers.hyper_laplacian import hyper_laplacian
 from deblur_jax.solvers.plug_and_play import plug_and_play
+from deblur_jax.solvers.polyblur import estimate as polyblur_estimate
 from deblur_jax.solvers.polyblur import polyblur
 from deblur_jax.solvers.richardson_lucy import richardson_lucy
 from deblur_jax.solvers.tikhonov import tikhonov
@@ -32,5 +33,5 @@ SOLVERS = {
   'wiener': wiener,
 }
 
-WITHOUT_PSF = ('polyblur',)
-"""Those that find a PSF by themselves where none is given."""
+WITHOUT_PSF = {'polyblur': polyblur_estimate}
+"""Those that find a PSF by themselves where none is given, and how: `estimate(image [h w c])`."""

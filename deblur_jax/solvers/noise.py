@@ -7,9 +7,12 @@ LEAST = 0.004
 """What solvers reckon with at least: rounding, compression and light that is not quite linear."""
 
 
+_NONE = 1e-8  # in place of no noise at all, which would have solvers divide 0 by 0
+
+
 def level(plane: jax.Array, known: jax.Array | float | None) -> jax.Array | float:
   """`known`, the noise's standard deviation; where it is None what is estimated from `plane`."""
-  return jnp.maximum(estimate(plane), LEAST) if known is None else known
+  return jnp.maximum(estimate(plane), LEAST) if known is None else jnp.maximum(known, _NONE)
 
 
 def estimate(plane: jax.Array) -> jax.Array:

@@ -35,7 +35,8 @@ def each(
       each image. Where it does not add up to 1 it is divided by its sum, with a warning.
     boundary: one of `BOUNDARIES`, to be checked.
 
-  Raises ValueError for a PSF that is empty, larger than the image or not one for each image.
+  Raises ValueError for an image that is empty, and for a PSF that is empty, adds up to 0, is larger
+  than the image or not one for each image.
   """
 
   def by_channels(image, psf):
@@ -125,12 +126,19 @@ def _checked(image, psf, boundary):
   image = image[..., None] if image.ndim == 2 else image
   _check(image, psf)
   total = psf.sum((-2, -1), keepdims=True)
-  if not isinstance(total, jax.core.Tracer) and np.abs(total - 1).max() > _SUMS_TO_ONE:
-    warnings.warn(f'the PSF adds up to {np.ravel(total)[0]:.4g}, not 1: normalized', stacklevel=4)
+  if not isinstance(total, jax.core.Tracer):
+    sums = np.ravel(total)
+    if not (np.isfinite(sums) & (sums != 0)).all():
+      raise ValueError('a PSF adds up to 0, or has values that are not finite')
+    worst = sums[np.abs(sums - 1).argmax()]
+    if abs(worst - 1) > _SUMS_TO_ONE:
+      warnings.warn(f'the PSF adds up to {worst:.4g}, not 1: normalized', stacklevel=4)
   return image, psf / total
 
 
 def _check(image: jax.Array, psf: jax.Array) -> None:
+  if image.ndim < 3 or not image.size:
+    raise ValueError(f'an image is [h w] or [... h w c], not {list(image.shape)}')
   if psf.ndim < 2 or not psf.size:
     raise ValueError(f'a PSF is [kh kw], not {list(psf.shape)}')
   if psf.ndim > 2 and psf.shape[:-2] != image.shape[:-3]:

@@ -9,6 +9,7 @@ from deblur_jax.solvers import borders, gradients, noise, planes
 
 # Of ADMM's splittings, for pictures in [0, 1]; they change how fast it gets there, not where.
 _RHO, _MU = 20.0, 0.02
+_LEAST_WEIGHT = 1e-12  # With none at all, 0 would be divided by 0.
 # Best within a factor of 1.5 for photographs under noise of 0.003 to 0.03, measured on moved ones;
 # with the square of the noise it would be too low for little of it and too high for much.
 WEIGHT = 0.7
@@ -57,6 +58,7 @@ def total_variation(
 def _solve(plane, psf, *, weight, noise_sigma, num_iter, boundary, history):
   if weight is None:
     weight = WEIGHT * noise.level(plane, noise_sigma) ** 1.5
+  weight = jnp.maximum(weight, _LEAST_WEIGHT)
   scene = borders.scene(psf, plane.shape, boundary)
   placed, rho = scene.place(plane), _RHO * weight
   quadratic = _MU * borders.power(scene.transfer) + rho * gradients.laplacian(*scene.shape)
