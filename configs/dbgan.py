@@ -6,7 +6,9 @@
 First `configs/bgan.py` learns to blur (`config.before`, in the run's folder bgan/), then DBGAN
 learns from the pairs that it makes, by the same losses. They quote 31.10 dB / 0.942 on the GoPro
 test set; they published neither training code nor settings, so learning rates and weights are ours.
-`unpaired` wants an accelerator, and `--config.perceptual.weight` VGG-19's file. The few steps of
+`unpaired` wants an accelerator, the folder of sharp pictures (`--config.data.directory`) and what
+`tools/prepare.py unpaired` made (`configs/bgan.py`; `--config.before.data.directory` where it is
+not in the default place); `--config.perceptual.weight` wants VGG-19's file. The few steps of
 `builtin` show the way more than the aim: its results look sharper and measure 26.44 dB, the blurred
 pictures 26.52.
 """

@@ -1,9 +1,12 @@
-"""Training states on disk: the newest and the best, written in the background, atomic.
+"""Training states on disk: the newest and the best, written in the background, atomic, verified.
 
 A state is restored on any number of devices: the target's shardings decide.
 """
 
+import contextlib
 import errno
+import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -14,7 +17,14 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from deblur_jax import fit
+from deblur_jax import atomic, fit
+
+SEAL = 'sha256.json'
+"""File in a checkpoint's folder: what all others held when it was complete, by their names."""
+
+
+class Damaged(ValueError):
+  """A checkpoint is not what was written."""
 
 
 class DiskFull(OSError):
@@ -63,7 +73,7 @@ class Checkpoints:
     Raises DiskFull when this write, or the one before, found no space.
     """
     with _NamedErrors(self.folder):
-      self._manager.wait_until_finished()
+      self._finish()
       # Asked first: writers that fail half-way litter the terminal from threads of their own.
       needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
       if shutil.disk_usage(self.folder).free < needed:
@@ -73,7 +83,7 @@ class Checkpoints:
   def wait(self) -> None:
     """Returns when everything is on disk; raises DiskFull when there was no space."""
     with _NamedErrors(self.folder):
-      self._manager.wait_until_finished()
+      self._finish()
 
   def restore(self, target: Any, step: int | None = None) -> Any:
     """The state of `step` (default: the newest), laid out as `target`.
@@ -82,9 +92,11 @@ class Checkpoints:
       target: a state, or one of ShapeDtypeStruct with shardings.
       step: which; must exist.
 
-    Raises fit.DoesNotFit, listing every name, where the checkpoint is of another network.
+    Raises fit.DoesNotFit, listing every name, where the checkpoint is of another network, and
+    Damaged where a file of it has changed since it was written.
     """
     step = self.latest() if step is None else step
+    self._verify(step)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     found = self._manager.item_metadata(step)
     found = getattr(found, 'tree', found)
@@ -94,7 +106,43 @@ class Checkpoints:
   def close(self) -> None:
     """Finishes the last write."""
     with _NamedErrors(self.folder):
+      self._finish()
       self._manager.close()
+
+  def _finish(self) -> None:
+    self._manager.wait_until_finished()
+    if jax.process_index():
+      return
+    for step in self._manager.all_steps():
+      folder = self.folder / str(step)
+      # One that has just been replaced may be on its way out.
+      with contextlib.suppress(FileNotFoundError):
+        if not (folder / SEAL).exists():
+          atomic.write_text(folder / SEAL, json.dumps(_digests(folder), indent=2) + '\n')
+
+  def _verify(self, step: int) -> None:
+    folder = self.folder / str(step)
+    # Killed before it could be sealed, one is as it is. One process reads for all.
+    if jax.process_index() or not (folder / SEAL).exists():
+      return
+    expected, found = json.loads((folder / SEAL).read_text()), _digests(folder)
+    if wrong := sorted(name for name, digest in expected.items() if found.get(name) != digest):
+      others = [other for other in self._manager.all_steps() if other != step]
+      where = f'from step {max(others)}' if others else 'from the beginning'
+      raise Damaged(
+        f'{folder}: {wrong[0]} is missing or has changed since it was written: remove this folder, '
+        f'and the same command goes on {where}'
+      )
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """Name -> SHA-256 of all files but the seal."""
+  found = {}
+  for path in sorted(folder.rglob('*')):
+    if path.is_file() and path.name != SEAL:
+      with path.open('rb') as file:
+        found[str(path.relative_to(folder))] = hashlib.file_digest(file, 'sha256').hexdigest()
+  return found
 
 
 def _params(state: Any) -> Any:

@@ -181,8 +181,8 @@ def local_batch_size(batch_size: int, mesh: Mesh) -> int:
   """The share of a global batch that this process loads; ValueError where it does not divide."""
   if batch_size % mesh.size:
     raise ValueError(
-      f'batch_size {batch_size} does not divide over {mesh.size} devices: '
-      f'set --config.batch_size to a multiple of {mesh.size}'
+      f'batch_size {batch_size} does not divide over {mesh.size} devices: set --config.batch_size, '
+      f'or those of --config.data.phases, to a multiple of {mesh.size}'
     )
   return batch_size // jax.process_count()
 

@@ -43,9 +43,6 @@ def train(config: Any, workdir: pathlib.Path) -> None:
     DiskFull: no room for a checkpoint; the last one stays good.
     Stopped: SIGTERM or Ctrl-C; the state was saved.
   """
-  if config.before:
-    train(config.before, workdir / 'bgan')
-    config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
   first = jax.process_index() == 0
   mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
@@ -54,6 +51,11 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   trainer = TRAINERS[config.trainer](config, model)
   dataset = open_dataset(config, mesh)
   sets = restoration.open_sets(config.evaluate)
+  if config.before:  # now that what is wrong with this run has been told
+    config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
+    claim(workdir, config)
+    train(config.before, workdir / 'bgan')
+    trainer = TRAINERS[config.trainer](config, model)
   claim(workdir, config)
   with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0

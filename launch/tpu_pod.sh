@@ -12,10 +12,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dry_run=
-if [[ ${1:-} == --dry-run ]]; then
-  dry_run=1
-  shift
-fi
+arguments=()
+for argument in "$@"; do
+  if [[ $argument == --dry-run ]]; then
+    dry_run=1
+  else
+    arguments+=("$argument")
+  fi
+done
+set -- ${arguments[@]+"${arguments[@]}"}
 if (($# == 0)) || [[ ! ${TPU_NAME:-} || ! ${ZONE:-} ]]; then
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
   exit 2

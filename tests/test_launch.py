@@ -136,7 +136,12 @@ def test_a_sweep_has_a_run_for_each_combination(sweep, tmp_path):
 
 @pytest.mark.parametrize(
   'settings, told',
-  [(['steps'], 'NAME=VALUE'), (['steps=1,,2'], 'NAME=VALUE'), (['seed=1', 'seed=2'], 'twice')],
+  [
+    (['steps'], 'NAME=VALUE'),
+    (['steps=1,,2'], 'NAME=VALUE'),
+    (['seed=1', 'seed=2'], 'twice'),
+    (['data.directory=/a/b,/a_b'], 'two runs would share'),
+  ],
 )
 def test_a_sweep_tells_what_is_wrong(sweep, capsys, settings, told):
   with pytest.raises(SystemExit):
@@ -145,7 +150,7 @@ def test_a_sweep_tells_what_is_wrong(sweep, capsys, settings, told):
 
 
 def test_a_sweep_from_a_file_as_a_slurm_array(sweep, tmp_path, capsys):
-  (tmp_path / 'study').write_text('configs/nafnet.py:smoke\nseed=0,1,2\n')
+  (tmp_path / 'study').write_text('# Seeds.\nconfigs/nafnet.py:smoke\n\nseed=0,1,2\n')
   assert sweep.main([f'@{tmp_path}/study', '--dry-run']) == 0
   *commands, array = map(shlex.split, capsys.readouterr().out.splitlines())
   assert [command[-2] for command in commands] == [f'--config.seed={seed}' for seed in range(3)]

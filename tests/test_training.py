@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from configs import nafnet, srcnn
+from configs import dbgan, nafnet, srcnn
 from deblur_jax import models, sharding, train, weights, writers
-from deblur_jax.checkpoints import Checkpoints, DiskFull
+from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.data import sources
 from deblur_jax.evaluators import protocols, restoration
 from deblur_jax.fit import DoesNotFit
@@ -262,6 +262,68 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch
     assert checkpoints.latest() == 1
     state = checkpoints.restore({'params': {'scale': jnp.zeros(1000)}})
     assert state['params']['scale'].sum() == 1000
+
+
+def test_a_checkpoint_that_has_changed_is_told(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    for step, psnr in ((1, 30.0), (2, 20.0)):
+      checkpoints.save(step, {'params': {'scale': jnp.arange(1000.0) + step}}, {'psnr': psnr})
+  target = {'params': {'scale': jnp.zeros(1000)}}
+  largest = max((tmp_path / '2').rglob('d/*'), key=lambda path: path.stat().st_size)
+  whole = largest.read_bytes()
+  for torn in (whole[:-9] + b'x' + whole[-8:], b'', None):
+    largest.unlink() if torn is None else largest.write_bytes(torn)
+    with (
+      Checkpoints(tmp_path) as checkpoints,
+      pytest.raises(Damaged, match=rf'2: .*{largest.name} is missing or has changed.* from step 1'),
+    ):
+      checkpoints.restore(target)
+  shutil.rmtree(tmp_path / '2')
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(target)['params']['scale'][0] == 1
+
+
+@pytest.mark.slow
+def test_two_stages_go_on_within_either(tmp_path, monkeypatch, capsys):
+  config = dbgan.get_config('smoke')
+  config.steps = config.before.steps = 3
+  step = writers.Writer.step
+  asked = [1, 1]  # by a scheduler: in the first stage, then in the second
+
+  def interrupt(writer, number):
+    step(writer, number)
+    if asked and number == asked[0]:
+      asked.pop(0)
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(writers.Writer, 'step', interrupt)
+  for stage in (tmp_path / 'bgan', tmp_path):
+    with pytest.raises(train.Stopped, match='stopped at step 1 and saved'):
+      train.train(config.copy_and_resolve_references(), tmp_path)
+    with Checkpoints(stage / 'checkpoints') as checkpoints:
+      assert checkpoints.latest() == 1
+  train.train(config, tmp_path)
+  assert capsys.readouterr().out.count('going on from step') == 3  # the first twice
+  for name, folder in (('bgan', tmp_path / 'bgan'), ('dbgan', tmp_path)):
+    assert weights.read(folder / 'weights.safetensors')[1]['network'] == name
+    steps = [line['step'] for line in writers.read_metrics(folder) if 'loss' in line]
+    assert steps[-1] == 3
+
+
+def test_what_is_wrong_with_the_second_stage_is_told_before_the_first(tmp_path):
+  config = dbgan.get_config('smoke')
+  config.data.source = 'sharp'
+  with pytest.raises(ValueError, match="'sharp' needs a directory"):
+    train.train(config, tmp_path)
+  assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('phases', [(), ((2, 'crop(16)', 4), (2, 'crop(32)', 3))])
+def test_parts_that_do_not_divide_a_batch_are_told(phases):
+  config = srcnn.get_config('smoke')
+  config.batch_size, config.accumulate, config.data.phases = 3, 2, phases
+  with pytest.raises(ValueError, match='accumulate 2 does not divide a batch of 3 pictures'):
+    supervised.make(config, models.make(**config.model))
 
 
 def test_pictures_that_cannot_be_trained_on_are_named(tmp_path):

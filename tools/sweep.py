@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     fromfile_prefix_chars='@',
   )
+  parser.convert_arg_line_to_args = lambda line: (
+    [] if not line.strip() or line.startswith('#') else [line.strip()]
+  )
   parser.add_argument('config', help='configs/NAME.py or configs/NAME.py:RECIPE')
   parser.add_argument('settings', nargs='+', metavar='NAME=VALUE,VALUE', help='of the config')
   parser.add_argument('--workdir', type=pathlib.Path, help='folder of all runs: runs/sweep-NAME')
@@ -84,8 +87,12 @@ def plan(config: str, settings: list[str], folder: pathlib.Path) -> list[Run]:
     if name in lists:
       raise ValueError(f'{name} is given twice: put its values into one list')
     lists[name] = values
-  return [_run(config, dict(zip(lists, values, strict=True)), folder)
+  runs = [_run(config, dict(zip(lists, values, strict=True)), folder)
           for values in itertools.product(*lists.values())]  # fmt: skip
+  folders = [run.workdir for run in runs]
+  if alike := next((one for one in folders if folders.count(one) > 1), None):
+    raise ValueError(f'two runs would share {alike}: give values that differ in letters or digits')
+  return runs
 
 
 def _run(config: str, settings: dict[str, str], folder: pathlib.Path) -> Run:

@@ -42,8 +42,8 @@ def load(
   """
   if not os.fspath(weights):
     raise ValueError(
-      'a perceptual loss needs VGG-19: set perceptual.weights to the file that '
-      "deblur-jax convert vgg19.pth vgg19.safetensors makes of torchvision's"
+      'a perceptual loss needs VGG-19: set perceptual.weights to the file that deblur-jax convert '
+      "vgg19-dcbb9e9d.pth vgg19.safetensors --network vgg19 makes of torchvision's"
     )
   params, manifest = files.read(weights)
   if manifest.get('network') != vgg.NAME:

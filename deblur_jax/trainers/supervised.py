@@ -22,6 +22,9 @@ def make(config: Any, model: nn.Module) -> Trainer:
   Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch that are
   gone through one after the other), and what `pairing` and `content` read.
   """
+  for size in [size for _, _, size in config.data.phases] or [config.batch_size]:
+    if size % config.accumulate:
+      raise ValueError(f'accumulate {config.accumulate} does not divide a batch of {size} pictures')
   optimizer, rate = optim.make(config.optim, config.steps)
   pair, judge = pairing(config), content(config, model)
 
