@@ -70,6 +70,11 @@ MOTION, ROUND = 0.5, 0.7
 DRIFT, CLIPPED, SAME = 0.01, 0.01, 0.5 / 255
 """Shares of the range and of the values that are worth a warning."""
 
+CLEARLY = 1.2
+"""Times as sharp; a picture that became so had not been sharp, whatever it looked like."""
+
+_FLAT = 1e-6  # sharpness below which there is nothing in a picture
+
 
 class Blur(NamedTuple):
   """How a picture is blurred."""
@@ -127,9 +132,9 @@ class Diagnosis:
 
   def __str__(self) -> str:
     """In a few words."""
-    tiny = 1e-9  # a flat picture stays as sharp as it was
-    times = (self.sharpness_after + tiny) / (self.sharpness_before + tiny)
-    return f'{self.blur}; sharpness x{times:.2g}'
+    if self.sharpness_before < _FLAT:
+      return str(self.blur)
+    return f'{self.blur}; sharpness x{self.sharpness_after / self.sharpness_before:.2g}'
 
   def plain(self) -> dict[str, str | float]:
     """All but the warnings, for JSON."""
@@ -200,7 +205,8 @@ def diagnose(before: np.ndarray, after: np.ndarray, changed: Change) -> Diagnosi
   sharp_before, sharp_after, psnr = (
     float(value) for value in jax.device_get(_compared(before, after, found.gaussian))
   )
-  return Diagnosis(found, sharp_before, sharp_after, psnr, tuple(_warnings(found, changed)))
+  times = sharp_after / max(sharp_before, _FLAT)
+  return Diagnosis(found, sharp_before, sharp_after, psnr, tuple(_warnings(found, changed, times)))
 
 
 @functools.partial(jax.jit, static_argnames='scale')
@@ -256,9 +262,9 @@ def _named(gaussian: estimate.Gaussian, confidence: float) -> Blur:
   return Blur(kind, sigma, 0.0, gaussian, confidence)
 
 
-def _warnings(found: Blur, changed: Change) -> list[str]:
+def _warnings(found: Blur, changed: Change, times: float) -> list[str]:
   told = []
-  if found.kind == 'sharp':
+  if found.kind == 'sharp' and times < CLEARLY:
     told.append('the picture was sharp already')
   if changed.largest <= SAME:
     told.append('the result equals the input')

@@ -85,11 +85,14 @@ def plan(inputs: Iterable[Path], output: Path, *, recursive: bool = False) -> li
   Results go into the folder `output` under the same names, or, where `output` ends like a picture,
   is no folder and there is but one job, into that file. Folders inside folders are left out unless
   `recursive`, which mirrors the tree. A job that would overwrite an input or another's result
-  bears the problem.
+  bears the problem. Where there are other inputs, the folder `output` itself is none, and patterns
+  do not look into it: a second `*` finds the results of the first.
   """
   output = pathlib.Path(output)
   pairs: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
-  for given in _expanded(inputs):
+  expanded = _expanded(inputs, output)
+  others = [given for given in expanded if given.resolve() != output.resolve()]
+  for given in others if output.is_dir() and others else expanded:
     if given.is_dir():
       for source in _pictures_in(given, recursive):
         if output.resolve() == given.resolve() or output.resolve() not in source.resolve().parents:
@@ -125,11 +128,16 @@ def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
   return list(jobs[index - 1 :: count])
 
 
-def _expanded(inputs: Iterable[Path]) -> Iterable[pathlib.Path]:
-  """The inputs, with patterns that no shell has expanded."""
+def _expanded(inputs: Iterable[Path], output: pathlib.Path) -> list[pathlib.Path]:
+  """The inputs; patterns that no shell has expanded stand for what lies outside of `output`."""
+  expanded = []
   for given in inputs:
     found = [] if os.path.lexists(given) else sorted(glob.glob(os.fspath(given), recursive=True))
-    yield from map(pathlib.Path, found or [given])
+    paths = [
+      path for path in map(pathlib.Path, found) if output.resolve() not in path.resolve().parents
+    ]
+    expanded += paths or [pathlib.Path(given)]
+  return expanded
 
 
 def _pictures_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:

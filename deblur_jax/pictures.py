@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from deblur_jax import atomic, tiff_exif
+from deblur_jax import atomic, png_text, tiff_exif
 
 Path = str | os.PathLike[str]
 
@@ -52,6 +52,13 @@ THUMBNAIL_SIDE = 160
 DEPTHS = {'uchar': np.uint8, 'ushort': np.uint16}
 
 
+RAW = ('.arw', '.cr2', '.dng', '.nef', '.nrw', '.orf', '.pef', '.raf', '.raw', '.rw2', '.srw')
+"""Camera raw files: TIFF of a kind, in which libvips would find the thumbnail."""
+
+# "Ultra HDR" is a JPEG with a gain map; libvips would else take it for a kind of its own.
+pyvips.operation_block_set('VipsForeignLoadUhdr', True)
+
+
 class PictureError(ValueError):
   """A file that cannot be read or written as a picture; the message says why, in one line."""
 
@@ -67,6 +74,8 @@ class Picture:
   source: pathlib.Path
   lossless: bool = False
   """Whether a file of a kind that may lose something does not."""
+  gain_map: bool = False
+  """Whether it is the plain rendition in a file that holds one for HDR screens, too."""
 
   @property
   def shape(self) -> tuple[int, int, int]:
@@ -146,7 +155,8 @@ def read(path: Path) -> Picture:
   if image.interpretation == 'cmyk':
     depth = 16 if image.format == 'ushort' else 8
     image = image.icc_transform('srgb', embedded=True, input_profile='cmyk', depth=depth)
-  return Picture(image.autorot(), kind, pathlib.Path(path), _lossless(path, kind))
+  lossless, gain_map = _lossless(path, kind), kind == 'jpeg' and _has_gain_map(path)
+  return Picture(image.autorot(), kind, pathlib.Path(path), lossless, gain_map)
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
@@ -235,6 +245,7 @@ def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
       _add_density(path, like.image)
   elif like.kind == 'png':
     image.pngsave(path, keep=keep)
+    png_text.mend(path)
   elif like.kind == 'webp':
     image.webpsave(path, Q=95, lossless=like.lossless, keep=keep)
   elif like.kind == 'tiff':
@@ -288,14 +299,17 @@ def _label(text: str, width: int, height: int) -> pyvips.Image:
 
 def _open(path: Path) -> pyvips.Image:
   """The picture with only its header read, checked."""
-  if not pathlib.Path(path).stat().st_size:
-    raise PictureError('an empty file')
+  path = pathlib.Path(path)
+  if not path.stat().st_size:
+    raise PictureError('an empty file' if path.is_file() else 'not a file')
+  if path.suffix.lower() in RAW:
+    raise PictureError('a camera raw file: develop it into a picture first')
   try:
     source = pyvips.Source.new_from_file(str(path))
     image = pyvips.Image.new_from_source(source, '', fail_on='error')
   except pyvips.Error as error:
     if 'not in a known format' in str(error):
-      raise PictureError('not a picture') from None
+      raise PictureError('not a JPEG, PNG, WebP, TIFF or AVIF picture') from None
     raise PictureError(f'damaged or cut short ({_reason(error)})') from None
   _kind(image)
   known = image.format in DEPTHS and image.interpretation not in ('lab', 'labs', 'xyz', 'scrgb')
@@ -318,6 +332,13 @@ def _kind(image: pyvips.Image) -> str:
   if kind not in SUFFIXES.values() or _field(image, 'heif-compression', 'av1') != 'av1':
     raise PictureError(f'a picture of a kind that cannot be written ({kind})')
   return kind
+
+
+def _has_gain_map(path: Path) -> bool:
+  """Whether a JPEG says that a gain map follows ("Ultra HDR", ISO 21496-1), in XMP or by itself."""
+  with open(path, 'rb') as file:
+    head = file.read(256 * 1024)
+  return b'http://ns.adobe.com/hdr-gain-map/' in head or b'urn:iso:std:iso:ts:21496' in head
 
 
 def _lossless(path: Path, kind: str) -> bool:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import operator
 import os
+import pathlib
 import time
 from typing import Any
 
@@ -61,13 +62,14 @@ class Restorer:
 
     `image` is `[h w]`, `[h w c]` or `[b h w c]` with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB,
     alpha) channels, uint8, uint16 or float in [0, 1]. Floats are not clipped. `mask` `[h w]`, of
-    one of these types, says where to restore (white) and where not (black), and blends in between.
-    Raises ValueError for any other image or mask.
+    one of these types or bool, says where to restore (white) and where not (black), and blends in
+    between. Raises ValueError for any other image or mask.
     """
     image = np.asarray(image)
     images = _batched(image)
     if mask is not None:
       mask = np.asarray(mask)
+      mask = mask.astype(np.float32) if mask.dtype == bool else mask
       if mask.shape != images.shape[1:3]:
         raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
       mask = _batched(mask)
@@ -225,7 +227,7 @@ def restore_files(
       found = _restore_file(job, restorer, box, tile, options, advance)
     except Exception as error:  # One bad file must not end the work on a thousand others.
       advance(left // size[1])
-      finish(job, 'failed', _line(error), **known)
+      finish(job, 'failed', _line(error, job), **known)
     else:
       finish(job, 'restored', seconds=time.monotonic() - begin, **known, **found)
   return jobs.Report(tuple(outcomes[job] for job in todo))
@@ -256,6 +258,8 @@ def _restore_file(
   notes: Counter[str] = Counter()
   changes = []
   whole = _Rows(picture)
+  if picture.gain_map:
+    notes.update(['the gain map, for HDR screens, is left out'])
   psf = restorer.find_psf(whole)
   if psf:
     notes.update(_doubts(psf))
@@ -306,13 +310,15 @@ def _sizes(
   for job in todo:
     if job.problem:
       finish(job, 'failed', job.problem)
+    elif job.target.is_dir():
+      finish(job, 'failed', f'{job.target} is a folder: there is no place for the result')
     elif job.target.exists() and not overwrite:
       finish(job, 'skipped')
     else:
       try:
         sizes[job] = pictures.size(job.source)
       except Exception as error:
-        finish(job, 'failed', _line(error))
+        finish(job, 'failed', _line(error, job))
   return sizes
 
 
@@ -396,8 +402,10 @@ def _quantized(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
   return np.rint(np.clip(colors, 0, 1) * most).astype(dtype)
 
 
-def _line(error: Exception) -> str:
-  """The first line of an error, or its name where it has none."""
+def _line(error: Exception, job: jobs.Job) -> str:
+  """The first line of an error, or its name where it has none; of a file of which it is told."""
   if isinstance(error, OSError) and error.strerror:
-    return error.strerror
+    path = pathlib.Path(error.filename or job.source)
+    path = job.target if path.suffix == '.part' else path  # what is not yet the result
+    return error.strerror if path == job.source else f'{path}: {error.strerror}'
   return next(iter(str(error).splitlines()), '') or type(error).__name__

@@ -87,7 +87,10 @@ def test_restore_tells_each_file_and_exits_with_1(here, brighter, capsys):
   assert code == 1
   assert out[0].startswith('a.png: ') and 'sharpness' in out[0] and out[0].endswith(' s)')
   assert out[-1].startswith('2 restored, 2 failed in ') and out[-1].endswith(' -> restored')
-  assert sorted(err) == ['none.jpg: no such file or folder', 'text.png: not a picture']
+  assert sorted(err) == [
+    'none.jpg: no such file or folder',
+    'text.png: not a JPEG, PNG, WebP, TIFF or AVIF picture',
+  ]
   np.testing.assert_array_equal(pixels('restored/b.png'), more(picture()))
 
   again = ['restore', 'a.png', 'b.png', 'deeper', '--weights', brighter, '--tile', '64']
@@ -172,7 +175,7 @@ def test_report_has_outcomes_and_diagnoses(here, brighter, capsys):
   files = {one['source']: one for one in told['files']}
   assert set(files) == {'a.png', 'b.png', 'text.png', 'deeper/c.png'}
   assert files['text.png']['status'] == 'failed'
-  assert files['text.png']['message'] == 'not a picture'
+  assert files['text.png']['message'] == 'not a JPEG, PNG, WebP, TIFF or AVIF picture'
   one = files['deeper/c.png']
   assert (one['status'], one['height'], one['width'], one['tiles']) == ('restored', 150, 250, 1)
   assert any(note.startswith('colors drift: red +25.') for note in one['notes'])
@@ -197,7 +200,7 @@ def test_a_dry_run_tells_and_does_nothing(here, brighter, capsys):
   before = sorted(here.rglob('*'))
   command = ['restore', '.', '-r', '--weights', brighter, '--tile', '64', '--dry-run']
   code, out, err = call(capsys, *command)
-  assert code == 1 and err == ['text.png: not a picture']
+  assert code == 1 and err == ['text.png: not a JPEG, PNG, WebP, TIFF or AVIF picture']
   # Tiles of 64 that overlap by 12: three over 150 pixels, five over 250.
   assert out == [
     'a.png -> restored/a.png (60x40)',
@@ -227,7 +230,7 @@ def test_pipes_carry_the_picture_and_nothing_else(here, brighter):
   assert done.stderr.decode().startswith('standard input: ')
   done = piped('restore', '-', '-o', '-', '--weights', brighter, given=b'no picture')
   assert (done.returncode, done.stdout) == (1, b'')
-  assert done.stderr.decode() == 'standard input: not a picture\n'
+  assert done.stderr.decode() == 'standard input: not a JPEG, PNG, WebP, TIFF or AVIF picture\n'
 
 
 def test_standard_input_to_a_folder_is_named_by_its_kind(here, brighter, capsys, monkeypatch):
@@ -262,6 +265,9 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
     '-o new.png, a file, goes with a single picture': ['a.png', 'b.png', '-o', 'new.png', *good],
     '--mask goes with a single picture': ['a.png', 'b.png', '--mask', 'a.png', *good],
     'no such folder to write the report to': ['a.png', '--report', 'none/r.json', *good],
+    '--report b.png: a report is a file NAME.json': ['a.png', '--report', 'b.png', *good],
+    '--mask none.png: no such file': ['a.png', '--mask', 'none.png', *good],
+    '--compare writes beside the result': ['a.png', '-o', '-', '--compare', *good],
     '--device tpu: JAX finds none here': ['a.png', '--device', 'tpu', *good],
     'wiener has to know what blurred the picture: add --psf': ['a.png', '--weights', 'wiener'],
     'is a network, which takes no PSF': ['a.png', '--psf', 'disk:2', *good],

@@ -23,6 +23,7 @@ RANKS = (
     'weights',
     'datasets',
     'pictures',
+    'png_text',
     'tiff_exif',
     'jobs',
   },

@@ -318,13 +318,15 @@ def spoiled(folder):
   frames[0].save(folder / 'pages.tif', save_all=True, append_images=frames[1:])
   frames[0].save(folder / 'moving.gif', save_all=True, append_images=frames[1:])
   vips(scene().astype(np.uint8)).cast('float').tiffsave(str(folder / 'float.tif'))
+  frames[0].save(folder / 'thumbnail.nef', 'TIFF')
   return {
     'empty.png': 'an empty file',
-    'text.jpg': 'not a picture',
+    'text.jpg': 'not a JPEG, PNG, WebP, TIFF or AVIF picture',
     'bomb.png': '30000x30000 pixels',
     'pages.tif': '3 pages',
     'moving.gif': '',
     'float.tif': 'not supported',
+    'thumbnail.nef': 'a camera raw file',
   } | {f'cut.{suffix}': 'cut short' for suffix in ('jpg', 'png', 'webp', 'tif', 'avif')}
 
 
@@ -336,6 +338,33 @@ def test_what_is_no_picture_gets_one_clear_line(tmp_path):
     assert message in str(error.value) and '\n' not in str(error.value), name
   with pytest.raises(FileNotFoundError):
     pictures.read(tmp_path / 'none.png')
+
+
+def test_text_of_a_png_stays_readable_by_others(tmp_path):
+  xmp = '<x:xmpmeta xmlns:x="adobe:ns:meta/">Été 写真</x:xmpmeta>'
+  text = PIL.PngImagePlugin.PngInfo()
+  text.add_itxt('XML:com.adobe.xmp', xmp)
+  text.add_itxt('Title', 'Überschrift')
+  text.add_text('Author', 'Ann')
+  PIL.Image.fromarray(scene()).save(tmp_path / 'a.png', pnginfo=text)
+  picture = pictures.read(tmp_path / 'a.png')
+  pictures.write(tmp_path / 'b.png', picture, picture)
+  with PIL.Image.open(tmp_path / 'b.png') as found:
+    found.load()
+    assert found.text == {'XML:com.adobe.xmp': xmp, 'Title': 'Überschrift', 'Author': 'Ann'}
+    np.testing.assert_array_equal(found, scene())
+
+
+def test_an_ultra_hdr_file_is_a_jpeg(tmp_path):
+  try:
+    vips(scene(64, 96).astype(np.uint8)).colourspace('scrgb').uhdrsave(str(tmp_path / 'a.jpg'))
+  except pyvips.Error:
+    pytest.skip('this libvips writes no Ultra HDR')
+  picture = pictures.read(tmp_path / 'a.jpg')
+  assert picture.kind == 'jpeg' and picture.gain_map
+  assert picture.shape == (64, 96, 3) and picture.dtype == np.uint8
+  pictures.write(tmp_path / 'b.jpg', picture, picture)
+  assert not pictures.read(tmp_path / 'b.jpg').gain_map
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

@@ -322,7 +322,7 @@ def folder(tmp_path):
   return folder
 
 
-BAD = {'cut.jpg': 'cut short', 'empty.png': 'empty', 'text.jpg': 'not a pic'}
+BAD = {'cut.jpg': 'cut short', 'empty.png': 'empty', 'text.jpg': 'not a JPEG'}
 
 
 def test_bad_files_are_told_and_the_rest_is_done(folder, tmp_path):
@@ -386,6 +386,7 @@ def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
   report = restored(folder, folder, brighter(), overwrite=True)
   assert report.restored == 0
   assert all('would overwrite the input' in o.message for o in report.outcomes)
+
   assert restored(folder / 'a.png', folder / 'a.png', brighter(), overwrite=True).failed == 1
   assert {path: path.read_bytes() for path in folder.glob('*.*')} == before
 
@@ -395,6 +396,34 @@ def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
   report = restored(inputs, tmp_path / 'out', brighter(0))
   assert [o.status for o in report.outcomes] == ['restored', 'failed']
   np.testing.assert_array_equal(pixels(tmp_path / 'out/a.png'), pixels(folder / 'a.png'))
+
+
+def test_a_second_round_leaves_the_results_of_the_first_alone(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ('a.png', 'b.png', 'out/a.png', 'out/b.png.compare.png'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    PIL.Image.fromarray(picture()).save(tmp_path / name)
+  for given in (['a.png', 'b.png', 'out'], ['*'], ['**/*.png']):
+    plan = jobs.plan(given, 'out')
+    assert [(str(job.source), job.problem) for job in plan] == [('a.png', ''), ('b.png', '')]
+  assert [job.problem[:24] for job in jobs.plan(['out'], 'out')] == ['would overwrite the inpu'] * 2
+
+
+def test_a_failure_names_the_file_that_failed(restorer, tmp_path):
+  PIL.Image.fromarray(picture()).save(tmp_path / 'a.png')
+  (tmp_path / 'file').touch()
+  (tmp_path / 'out/a.png').mkdir(parents=True)
+  for target, told in (('file/a.png', 'file: '), ('out/a.png', 'out/a.png is a folder')):
+    job = jobs.Job(tmp_path / 'a.png', tmp_path / target)
+    (outcome,) = restore.restore_files([job], restorer).outcomes
+    assert outcome.status == 'failed' and f'{tmp_path}/{told}' in outcome.message
+
+
+def test_a_mask_may_be_of_bools(restorer):
+  mask = np.arange(60) > 30
+  image = picture()
+  found = restore.Restorer(brighter().method)(image, mask=np.broadcast_to(mask, (40, 60)))
+  assert (found[:, 31:] != image[:, 31:]).any() and (found[:, :31] == image[:, :31]).all()
 
 
 def test_links_to_an_input_are_not_written_through(folder, tmp_path):

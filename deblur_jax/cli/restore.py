@@ -155,8 +155,16 @@ def _plan(arguments: argparse.Namespace, spare: pathlib.Path) -> list:
       raise ValueError('-o -: the picture would go to the terminal; add > FILE or | COMMAND')
   elif output.exists() and not output.is_dir() and not jobs.names_a_file(output):
     raise ValueError(f'{output}: -o takes a folder, and this is a file')
-  if arguments.report and not pathlib.Path(arguments.report).absolute().parent.is_dir():
-    raise ValueError(f'{arguments.report}: no such folder to write the report to')
+  if arguments.report:
+    report = pathlib.Path(arguments.report).absolute()
+    if not report.parent.is_dir():
+      raise ValueError(f'{arguments.report}: no such folder to write the report to')
+    if report.suffix.lower() != '.json' or report.is_dir():  # never over a photograph
+      raise ValueError(f'--report {arguments.report}: a report is a file NAME.json')
+  if arguments.mask and not pathlib.Path(arguments.mask).is_file():
+    raise ValueError(f'--mask {arguments.mask}: no such file')
+  if arguments.compare and arguments.output == PIPE:
+    raise ValueError('--compare writes beside the result, and with -o - there is no such place')
   inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
   todo = jobs.plan(inputs, output, recursive=arguments.recursive)
   if not todo:
@@ -245,7 +253,8 @@ def _write_report(arguments: argparse.Namespace, method: str, outcomes: list) ->
     'self_ensemble': arguments.self_ensemble,
     'files': files,
   }
-  atomic.write_text(arguments.report, json.dumps(report, indent=2, ensure_ascii=False) + '\n')
+  # In ASCII: the name of a file may be no text at all.
+  atomic.write_text(arguments.report, json.dumps(report, indent=2) + '\n')
 
 
 class Lines:
