@@ -329,7 +329,7 @@ def test_models_lists_weights_and_networks_in_80_columns(here, brighter, capsys,
   assert 'broken: not a safetensors file' in listed
   assert 'nafnet default 17,111,907 15.96 16 global approximate' in listed
   assert 'srcnn 9-5-5 69,251 4.53 1 17 exact' in listed
-  assert 'nafnet MIT' in listed and 'NAFNet w32 32.87 dB 0.9606 code; with TLC' in listed
+  assert 'nafnet MIT default 32.87 dB 0.9606 code; with TLC w64 33.71 dB' in listed
   assert 'smoke' not in listed
 
 

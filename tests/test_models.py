@@ -591,6 +591,22 @@ def test_dbgan_clips_but_in_training():
   np.testing.assert_array_equal(restored(model, params, blurred), training.clip(0, 1))
 
 
+def test_dbgan_of_slope_1_is_linear():
+  model, params = prepared('dbgan', relu_slope=1.0)
+  a, b = image(model), image(model)[:, ::-1]
+  run = quickly(lambda x: model.apply({'params': params}, x, train=True)['restored'])
+  np.testing.assert_allclose(run(a) + run(b), run(a + b) + run(0 * a), atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['restormer', 'swinir'])
+def test_gelu_may_be_that_of_tanh(name):
+  (exact, params), near = prepared(name), smallest(name, gelu_tanh=True)
+  blurred = image(exact)
+  expected, found = (restored(model, params, blurred) for model in (exact, near))
+  change = np.abs(expected - blurred).mean()
+  assert 0 < np.abs(found - expected).max() < 0.01 * change
+
+
 def test_dbcnn_units_share_their_weights_or_not():
   blurred, (model, params) = image(smallest('dbcnn')), prepared('dbcnn')
   shared = model.clone(shared=True)

@@ -40,14 +40,14 @@ def _models(arguments: argparse.Namespace) -> int:
   if not trained:
     print('  none')
 
-  print('\nPublished weights that deblur-jax convert reads, and their licenses')
+  print('\nPublished weights (deblur-jax convert): license; scores on GoPro, quoted')
   for name in convert.names():
-    print(f'  {name:<20}{convert.license_of(name)}')
-
-  print('\nScores on GoPro, quoted from their authors')
-  for name, quoted in published.GOPRO.items():
-    ssim = f'{quoted.ssim:.4f}' if quoted.ssim else ''
-    print(f'  {name:<20}{quoted.psnr:>6.2f} dB  {ssim:<8}{quoted.source}')
+    print(f'  {name:<13}{convert.license_of(name)}')
+    for quoted in published.GOPRO.values():
+      network, variant = quoted.ours or ('', '')
+      if network == name:
+        ssim = f'{quoted.ssim:.4f}' if quoted.ssim else ''
+        print(f'  {"":<13}{variant:<14}{quoted.psnr:>6.2f} dB  {ssim:<8}{quoted.source}')
 
   print('\nNetworks')
   print(

@@ -24,22 +24,19 @@ VARIANTS = {
 }
 
 
-def leaky_relu(x: jax.Array) -> jax.Array:
-  """The network's activation."""
-  return nn.leaky_relu(x, 0.2)
-
-
 class RDB(nn.Module):
   """Residual dense block: five convolutions, each of all that came before."""
 
   gc: int
+  relu_slope: float
   dtype: Any
 
   @nn.compact
   def __call__(self, x):
     features = x
     for i in range(1, 5):
-      out = leaky_relu(Conv(self.gc, dtype=self.dtype, name=f'conv{i}')(features))
+      out = Conv(self.gc, dtype=self.dtype, name=f'conv{i}')(features)
+      out = nn.leaky_relu(out, self.relu_slope)
       features = jnp.concatenate([features, out], axis=-1)
     return x + 0.2 * Conv(x.shape[-1], dtype=self.dtype, name='conv5')(features)
 
@@ -48,13 +45,14 @@ class RRDB(nn.Module):
   """Residual-in-residual dense block: three dense blocks, around them a shortcut."""
 
   gc: int
+  relu_slope: float
   dtype: Any
 
   @nn.compact
   def __call__(self, x):
     out = x
     for i in range(1, 4):
-      out = RDB(self.gc, self.dtype, name=f'RDB{i}')(out)
+      out = RDB(self.gc, self.relu_slope, self.dtype, name=f'RDB{i}')(out)
     return x + 0.2 * out
 
 
@@ -64,6 +62,7 @@ class DBGAN(nn.Module):
   nf: int = 64
   nb: int = 16
   gc: int = 32
+  relu_slope: float = 0.2
   channels: int = 3
   dtype: Any = jnp.float32
 
@@ -78,9 +77,9 @@ class DBGAN(nn.Module):
 
     features = x = conv(self.nf, 'model_0')(blurred)
     for i in range(self.nb):
-      x = RRDB(self.gc, self.dtype, name=f'sub1_{i}')(x)
+      x = RRDB(self.gc, self.relu_slope, self.dtype, name=f'sub1_{i}')(x)
     x = features + conv(self.nf, 'sub2')(x)
-    x = leaky_relu(conv(self.nf, 'model_2')(x))
+    x = nn.leaky_relu(conv(self.nf, 'model_2')(x), self.relu_slope)
     restored = blurred + conv(self.channels, 'model_4')(x).astype(jnp.float32)
     return {'restored': restored if train else restored.clip(0, 1)}
 

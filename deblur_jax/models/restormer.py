@@ -105,6 +105,7 @@ class FeedForward(nn.Module):
   """Gated-Dconv feed-forward network (GDFN, eq. 2)."""
 
   expansion: float
+  gelu_tanh: bool
   dtype: Any
 
   @nn.compact
@@ -114,7 +115,7 @@ class FeedForward(nn.Module):
     x = pointwise(2 * int(c * self.expansion), name='project_in')(x)
     x = DepthwiseConv(use_bias=False, dtype=self.dtype, name='dwconv')(x)
     gate, x = jnp.split(x, 2, axis=-1)
-    return pointwise(c, name='project_out')(nn.gelu(gate, approximate=False) * x)
+    return pointwise(c, name='project_out')(nn.gelu(gate, approximate=self.gelu_tanh) * x)
 
 
 class TransformerBlock(nn.Module):
@@ -122,6 +123,7 @@ class TransformerBlock(nn.Module):
 
   heads: int
   expansion: float
+  gelu_tanh: bool
   window: Callable
   dtype: Any
 
@@ -129,7 +131,7 @@ class TransformerBlock(nn.Module):
   def __call__(self, x):
     attention = Attention(self.heads, self.window, self.dtype, name='attn')
     x = x + attention(LayerNorm(1e-5, name='norm1')(x))
-    feed_forward = FeedForward(self.expansion, self.dtype, name='ffn')
+    feed_forward = FeedForward(self.expansion, self.gelu_tanh, self.dtype, name='ffn')
     return x + feed_forward(LayerNorm(1e-5, name='norm2')(x))
 
 
@@ -142,6 +144,8 @@ class Restormer(nn.Module):
   heads: tuple[int, ...] = (1, 2, 4, 8)
   ffn_expansion_factor: float = 2.66
   channels: int = 3
+  gelu_tanh: bool = False
+  """Whether GELU is approximated by a tanh, as some weights were trained; the authors' are not."""
   tlc: int = 0
   """Side of the windows, in pixels of the image, that attention works in; 0 for the whole."""
   remat: bool = False
@@ -162,6 +166,7 @@ class Restormer(nn.Module):
     block = functools.partial(
       nn.remat(TransformerBlock) if self.remat else TransformerBlock,
       expansion=self.ffn_expansion_factor,
+      gelu_tanh=self.gelu_tanh,
       window=window,
       dtype=self.dtype,
     )

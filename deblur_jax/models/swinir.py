@@ -110,11 +110,12 @@ class MLP(nn.Module):
   """Two linear layers."""
 
   features: int
+  gelu_tanh: bool
   dtype: Any
 
   @nn.compact
   def __call__(self, x):
-    hidden = nn.gelu(dense(self.features, self.dtype, 'fc1')(x), approximate=False)
+    hidden = nn.gelu(dense(self.features, self.dtype, 'fc1')(x), approximate=self.gelu_tanh)
     return dense(x.shape[-1], self.dtype, 'fc2')(hidden)
 
 
@@ -128,6 +129,7 @@ class SwinBlock(nn.Module):
   size: int
   shift: int
   mlp_ratio: float
+  gelu_tanh: bool
   drop: float
   dtype: Any
 
@@ -145,7 +147,7 @@ class SwinBlock(nn.Module):
     out = jnp.roll(out, (shift, shift), (1, 2)) if shift else out
     x = x + skip(out)
 
-    mlp = MLP(int(c * self.mlp_ratio), self.dtype, name='mlp')
+    mlp = MLP(int(c * self.mlp_ratio), self.gelu_tanh, self.dtype, name='mlp')
     return x + skip(mlp(LayerNorm(1e-5, name='norm2')(x)))
 
 
@@ -157,6 +159,8 @@ class SwinIR(nn.Module):
   num_heads: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
   window_size: int = 8
   mlp_ratio: float = 2.0
+  gelu_tanh: bool = False
+  """Whether GELU is approximated by a tanh, as some weights were trained; the authors' are not."""
   img_range: float = 1.0
   drop_path_rate: float = 0.1
   channels: int = 3
@@ -186,8 +190,16 @@ class SwinIR(nn.Module):
       out = x
       for j in range(depth):
         shift = self.window_size // 2 if j % 2 else 0
-        options = heads, self.window_size, shift, self.mlp_ratio, float(next(drops)), self.dtype
-        out = block(*options, name=f'layers_{i}_blocks_{j}')(out, train)
+        out = block(
+          heads,
+          self.window_size,
+          shift,
+          self.mlp_ratio,
+          self.gelu_tanh,
+          float(next(drops)),
+          self.dtype,
+          name=f'layers_{i}_blocks_{j}',
+        )(out, train)
       x = x + conv(self.embed_dim, f'layers_{i}_conv')(out)
     x = LayerNorm(1e-5, name='norm')(x)
     x = conv(self.embed_dim, 'conv_after_body')(x) + shallow
