@@ -14,8 +14,8 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser(
     'models',
     help='list weights and networks',
-    description='Lists the weights that come with the package, those that were trained here, and '
-    'every network in every size.',
+    description='Lists the weights that come with the package, those that were trained here, '
+    'classical methods, and every network in every size.',
   )
   parser.add_argument(
     '--runs', default='runs', metavar='FOLDER', help='where runs were trained (runs)'
@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-  from deblur_jax import convert, zoo
+  from deblur_jax import convert, solvers, zoo
   from deblur_jax.evaluators import published
 
   print('Weights in the package (--weights NAME)')
@@ -39,6 +39,11 @@ def _models(arguments: argparse.Namespace) -> int:
     _show_weights(path.parent.name, path)
   if not trained:
     print('  none')
+
+  print('\nClassical methods, without weights (--weights NAME, most with --psf)')
+  indent = ' ' * 2
+  names = ', '.join(solvers.SOLVERS)
+  print(textwrap.fill(names, WIDTH, initial_indent=indent, subsequent_indent=indent))
 
   print('\nPublished weights (deblur-jax convert): license; scores on GoPro, quoted')
   for name in convert.names():
