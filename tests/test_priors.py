@@ -237,6 +237,10 @@ def test_total_variation_of_varying_blur(grid):
   found, history = total_variation_of(blurred, blur, history=True)
   assert psnr(found, sharp) > psnr(blurred, sharp) + 4
   assert history.shape == (100,) and history[-1] < history[20] < history[2]
+  both, histories = total_variation_of(np.stack([sharp, blurred]), blur, history=True)
+  np.testing.assert_allclose(both[1], found, atol=1e-5)
+  np.testing.assert_allclose(histories[1], history, rtol=1e-5)
+  np.testing.assert_allclose(total_variation_of(blurred[..., 0], blur), found[..., 0], atol=1e-5)
 
 
 def test_both_ways_to_total_variation_agree():
@@ -256,7 +260,7 @@ def test_both_ways_to_total_variation_agree():
     (lambda x: wavelet(x, MOTION, boundary='wrap'), 'multiples of 8, not 32x30'),
     (lambda x: plug_and_play(x, MOTION, num_iter=0), 'at least one iteration, not 0'),
     (lambda x: unsupervised_wiener(x, MOTION, burnin=200), 'of which the first 200 are left out'),
-    (lambda x: total_variation_of(x, Convolution(jnp.asarray(MOTION))), r'an image is \[h w c\]'),
+    (lambda x: total_variation_of(x[0], Convolution(jnp.asarray(MOTION))), r'an image is \[h w\]'),
   ],
 )
 def test_options_that_make_no_sense(call, said):

@@ -39,31 +39,37 @@ def total_variation_of(
   For a single PSF `total_variation` is faster and leaves the border open.
 
   Args:
-    image: blurred, `[h w c]`; every channel by itself.
-    blur: what blurred it.
+    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
+    blur: what blurred it, or all of several.
     weight: of the total variation; by default `0.7 noise_sigma^1.5`.
     num_iter: steps.
     noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
-    history: whether to return the objective after each step, too: `(restored, [num_iter])`.
+    history: whether to return the objective after each step, too: `(restored, [... num_iter])`.
 
-  Raises ValueError for less than one step and for an image of other dimensions.
+  Raises ValueError for less than one step and for what is no image.
   """
   if num_iter < 1:
     raise ValueError(f'at least one iteration, not {num_iter}')
-  if image.ndim != 3:
-    raise ValueError(f'an image is [h w c], not {list(image.shape)}')
-  return _solve(
-    jnp.asarray(image, jnp.float32),
-    blur,
-    weight=weight,
-    noise_sigma=noise_sigma,
-    num_iter=num_iter,
-    history=history,
-  )
+  image = jnp.asarray(image, jnp.float32)
+  if image.ndim < 2 or not image.size:
+    raise ValueError(f'an image is [h w] or [... h w c], not {list(image.shape)}')
+  colors = image[..., None] if image.ndim == 2 else image
+  leading = colors.shape[:-3]
+  options = {'weight': weight, 'noise_sigma': noise_sigma}
+  options |= {'num_iter': num_iter, 'history': history}
+  images = colors.reshape(-1, *colors.shape[-3:])
+  found = _solve(images, blur, **options)
+  if not history:
+    return found.reshape(image.shape)
+  return found[0].reshape(image.shape), found[1].reshape(*leading, num_iter)
 
 
 @functools.partial(jax.jit, static_argnames=('num_iter', 'history'))
-def _solve(image, blur, *, weight, noise_sigma, num_iter, history):
+def _solve(images, blur, **options):
+  return jax.lax.map(lambda image: _solve_one(image, blur, **options), images)
+
+
+def _solve_one(image, blur, *, weight, noise_sigma, num_iter, history):
   if weight is None:
     level = jnp.stack([noise.level(plane, noise_sigma) for plane in jnp.moveaxis(image, -1, 0)])
     weight = WEIGHT * level**1.5
