@@ -37,6 +37,10 @@ LOOKED_AT = 2048
 DOUBTFUL = 0.5
 """Confidence below which a PSF that was estimated is likely wrong, see `blind.Estimate`."""
 
+MUCH_SHARPER, MUCH_CLIPPED = 7.0, 0.05
+"""Times as sharp and share of values clipped beyond which, both together, a PSF is likely wrong: so
+were 89 of 96 results of crops of Kodak's for wrong ones, and 2 of 72 for the right one."""
+
 AT_THE_EDGE = 0.01
 """Part of a PSF in its outermost pixels above which it is likely cut off."""
 
@@ -278,7 +282,10 @@ def _restore_file(
       advance(rows.stop - rows.start)
     result = canvas.picture()
     after = diagnosis.windows(result.shape, result.rows)
-    found = diagnosis.diagnose(samples, after, functools.reduce(operator.add, changes))
+    changed = functools.reduce(operator.add, changes)
+    found = diagnosis.diagnose(samples, after, changed)
+    if restorer.method.needs.borders and _overdone(found, changed):
+      notes.update(['the PSF is likely wrong: there is far more in the result than was blurred'])
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if options.compare:
       beside = job.target.with_name(f'{job.target.name}.compare.png')
@@ -300,6 +307,12 @@ def _doubts(found: blind.Estimate) -> Iterator[str]:
       f'the PSF reaches the edge of the {size} pixels that it may have: the blur is likely larger, '
       f'try --psf auto:{2 * size - 1}'
     )
+
+
+def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
+  """Whether a result looks like what comes of the wrong PSF."""
+  sharper = found.sharpness_after > MUCH_SHARPER * found.sharpness_before
+  return sharper and changed.clipped > MUCH_CLIPPED * changed.count * len(changed.before)
 
 
 def _sizes(

@@ -192,6 +192,14 @@ def test_wrong_options_are_told(photograph, capsys, given, said):
   assert said in capsys.readouterr().err
 
 
+def test_a_wrong_psf_is_told(photograph, capsys):
+  method = ['restore', 'a.png', '--weights', 'total_variation', '--overwrite']
+  assert cli.main([*method, '--psf', 'disk:8']) == 0
+  assert 'the PSF is likely wrong' in capsys.readouterr().out
+  assert cli.main([*method, '--psf', f'auto:{SIZE}']) == 0
+  assert 'likely wrong' not in capsys.readouterr().out
+
+
 def test_polyblur_needs_no_psf_on_the_command_line(photograph):
   assert cli.main(['restore', 'a.png', '--weights', 'polyblur', '--write-psf']) == 0
   assert pixels('restored/a.png').std() > pixels('a.png').std()
