@@ -70,14 +70,15 @@ def main() -> None:
       if not arguments.skip or arguments.skip not in one['name']
     ]
     found = {'blurred': [pictures.score(one['blurred'], one) for one in examples]}
+    told = all('psf' in one for one in examples)
     for method in methods:
-      found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
+      if told or not zoo.is_solver(method):
+        found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
     kept[name] = {
       method: restoration.mean(iter(scores)) | {'protocol': pictures.protocol}
       for method, scores in found.items()
-      if all(scores)
     }
-    cells = [_cell(kept[name].get(method)) for method in found]
+    cells = [_cell(kept[name].get(method)) for method in ('blurred', *methods)]
     print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
   row = ' | '.join(f'{1000 * statistics.median(seconds):.0f}' for seconds in times.values())
   print(f'| ms a picture, median | | | {row} |')
@@ -86,9 +87,7 @@ def main() -> None:
 
 
 def _score(method, example, pictures, times):
-  """The scores of one picture, or None where a solver does not know what blurred it."""
-  if zoo.is_solver(method.name) and 'psf' not in example:
-    return None
+  """The scores of one picture."""
   known = {'psf': example['psf']} if 'psf' in example else {}
   height, width = example['blurred'].shape[:2]
   multiple = method.needs.multiple
