@@ -136,7 +136,7 @@ def _expanded(inputs: Iterable[Path], output: pathlib.Path) -> list[pathlib.Path
     paths = [
       path for path in map(pathlib.Path, found) if output.resolve() not in path.resolve().parents
     ]
-    expanded += paths or [pathlib.Path(given)]
+    expanded += paths or map(pathlib.Path, found or [given])
   return expanded
 
 

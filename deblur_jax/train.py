@@ -51,12 +51,12 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   trainer = TRAINERS[config.trainer](config, model)
   dataset = open_dataset(config, mesh)
   sets = restoration.open_sets(config.evaluate)
-  if config.before:  # now that what is wrong with this run has been told
+  if config.before:
     config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
-    claim(workdir, config)
+  claim(workdir, config)
+  if config.before:  # now that what is wrong with this run has been told
     train(config.before, workdir / 'bgan')
     trainer = TRAINERS[config.trainer](config, model)
-  claim(workdir, config)
   with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)

@@ -406,6 +406,7 @@ def test_a_second_round_leaves_the_results_of_the_first_alone(tmp_path, monkeypa
   for given in (['a.png', 'b.png', 'out'], ['*'], ['**/*.png']):
     plan = jobs.plan(given, 'out')
     assert [(str(job.source), job.problem) for job in plan] == [('a.png', ''), ('b.png', '')]
+  assert [job.problem[:24] for job in jobs.plan(['*.png'], '.')] == ['would overwrite the inpu'] * 2
   assert [job.problem[:24] for job in jobs.plan(['out'], 'out')] == ['would overwrite the inpu'] * 2
 
 
