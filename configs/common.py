@@ -34,11 +34,13 @@ def base() -> ConfigDict:
   config.bgan = ''  # weights of a BGAN that blurs sharp pictures, before config.blur does
   config.before = ConfigDict()  # a run that goes first, of the BGAN that this one then takes
   config.mixup = 0.0  # blends pairs by a share from Beta(mixup, mixup); 0 for not
+  config.mixup_probability = 1.0  # of a batch to be blended
   config.loss = {
     'l1': 0.0,
     'mse': 0.0,
     'charbonnier': 0.0,
     'edge': 0.0,
+    'fft': 0.0,
     'psnr': 0.0,
     'psnr_to_40': 0.0,
   }

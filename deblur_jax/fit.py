@@ -40,6 +40,13 @@ def check(found: Mapping[str, Any], expected: Mapping[str, Any], *, what: str) -
   raise DoesNotFit('\n'.join(lines))
 
 
+def shared(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+  """What of the nested dict `found` is in `expected` too, by name."""
+  names = traverse_util.flatten_dict(dict(expected)).keys()
+  flat = traverse_util.flatten_dict(dict(found))
+  return traverse_util.unflatten_dict({name: flat[name] for name in flat if name in names})
+
+
 def _shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   flat = traverse_util.flatten_dict(dict(tree), sep='/')
   return {name: tuple(np.shape(leaf)) for name, leaf in flat.items()}

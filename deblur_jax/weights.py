@@ -4,6 +4,11 @@ The manifest is JSON in the file's metadata: what the weights are for ('network'
 anything else worth knowing ('steps', 'psnr', ...). It carries a SHA-256 over itself and every
 tensor, so that a file is either whole or refused. Parameters are nested dicts of arrays, stored
 under their joined names ('encoder/conv/kernel'). A file format: it knows no network.
+
+Stored as 'int8', a kernel (any array of two or more axes) is rounded to 255 steps for each of its
+output channels, the last axis, with the size of a step beside it ('encoder/conv/kernel:step');
+everything else is stored as float16. No value moves by more than half a step, 1/254 of the largest
+in its channel. It only saves space: what is read is float32 again.
 """
 
 from collections.abc import Mapping
@@ -32,9 +37,20 @@ STORED = {
 }
 
 
+INT8 = 'int8'
+STEP = ':step'
+"""Ends the name of the steps that an int8 kernel is multiplied by."""
+
 READ = {'F32': STORED['float32'], 'F16': STORED['float16'], 'BF16': STORED['bfloat16']} | {
   kind: np.dtype(name)
-  for kind, name in {'F64': 'f8', 'I64': 'i8', 'I32': 'i4', 'U32': 'u4', 'U8': 'u1'}.items()
+  for kind, name in {
+    'F64': 'f8',
+    'I64': 'i8',
+    'I32': 'i4',
+    'I8': 'i1',
+    'U32': 'u4',
+    'U8': 'u1',
+  }.items()
 }
 """What safetensors calls the types; its own numpy reader does not know bfloat16."""
 
@@ -48,13 +64,18 @@ def write(
 ) -> None:
   """Writes `params` and `manifest` to `path`, at once or not at all.
 
-  `dtype` ('float32', 'float16' or 'bfloat16') is what floating-point tensors are stored as; by
-  default they stay as they are. The manifest holds JSON values or numpy scalars; its 'sha256' is
+  `dtype` ('float32', 'float16', 'bfloat16' or 'int8') is what floating-point tensors are stored as;
+  by default they stay as they are. The manifest holds JSON values or numpy scalars; its 'sha256' is
   set here.
   """
-  if dtype is not None and dtype not in STORED:
-    raise ValueError(f'dtype {dtype!r} is none of {", ".join(STORED)}')
-  tensors = {name: _stored(value, dtype) for name, value in _flat(params).items()}
+  if dtype not in (None, INT8, *STORED):
+    raise ValueError(f'dtype {dtype!r} is none of {", ".join((*STORED, INT8))}')
+  tensors = {}
+  for name, value in _flat(params).items():
+    if dtype == INT8 and np.ndim(value) > 1 and _floating(np.asarray(value)):
+      tensors[name], tensors[name + STEP] = _quantized(np.asarray(value, np.float32))
+    else:
+      tensors[name] = _stored(value, 'float16' if dtype == INT8 else dtype)
   manifest = {key: value for key, value in manifest.items() if key != 'sha256'}
   manifest = json.loads(json.dumps(manifest, default=np.generic.item))
   manifest['sha256'] = _digest(tensors, manifest)
@@ -66,9 +87,9 @@ def write(
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """(params, manifest) of the file at `path`, verified.
 
-  float16 and bfloat16 only save space: tensors stored so come back as float32, which parameters
-  always are. Raises WeightsError where the file is no safetensors file, has no manifest or is
-  damaged, FileNotFoundError where there is none.
+  float16, bfloat16 and int8 only save space: tensors stored so come back as float32, which
+  parameters always are. Raises WeightsError if the file is no safetensors file, has no manifest
+  or is damaged, FileNotFoundError if there is none.
   """
   try:
     data = pathlib.Path(path).read_bytes()
@@ -86,12 +107,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   if not sound:
     raise WeightsError(f'{path}: damaged: contents and SHA-256 disagree; fetch or write it again')
   half = (STORED['float16'], STORED['bfloat16'])
-  return _nested(
-    {
-      name: value.astype(np.float32) if value.dtype in half else value
-      for name, value in tensors.items()
-    }
-  ), manifest
+  params = {}
+  for name, value in tensors.items():
+    if name + STEP in tensors:
+      value = value.astype(np.float32) * tensors[name + STEP]
+    if not name.endswith(STEP):
+      params[name] = value.astype(np.float32) if value.dtype in half else value
+  return _nested(params), manifest
 
 
 def _metadata(path: Path, data: bytes) -> dict[str, str]:
@@ -106,8 +128,18 @@ def _metadata(path: Path, data: bytes) -> dict[str, str]:
 
 def _stored(value: Any, dtype: str | None) -> np.ndarray:
   value = np.asarray(value, order='C')
-  floating = value.dtype.kind == 'f' or value.dtype == STORED['bfloat16']
-  return value.astype(STORED[dtype]) if dtype and floating else value
+  return value.astype(STORED[dtype]) if dtype and _floating(value) else value
+
+
+def _floating(value: np.ndarray) -> bool:
+  return value.dtype.kind == 'f' or value.dtype == STORED['bfloat16']
+
+
+def _quantized(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(int8, float32 steps `[o]`) of a kernel `[... o]`; a channel of zeros has a step of 0."""
+  step = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1))) / np.float32(127)
+  counts = np.divide(kernel, step, out=np.zeros_like(kernel), where=step > 0)
+  return np.rint(counts).astype(np.int8), step
 
 
 def _array(tensor: Mapping[str, Any]) -> np.ndarray:

@@ -4,6 +4,7 @@ Nobody downstream asks whether it is a network or a solver. A name is that of we
 the package, a run's folder, a `.safetensors` file, or one of `solvers.SOLVERS`.
 """
 
+from collections.abc import Mapping
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -41,29 +42,40 @@ class Method(NamedTuple):
 
 
 def load(
-  name: str | os.PathLike[str] = DEFAULT, *, dtype: str | None = None, psf: Any = None
+  name: str | os.PathLike[str] = DEFAULT,
+  *,
+  dtype: str | None = None,
+  psf: Any = None,
+  settings: Mapping[str, Any] | None = None,
 ) -> Method:
   """The method that `name` stands for: a solver, or weights, see `find`.
 
   `dtype` is what a network computes in, in place of what its manifest says; `psf` `[kh kw]` is what
-  blurred the pictures, for a solver. Raises FileNotFoundError where there is nothing of that name,
-  and ValueError where the weights are damaged, are of an unknown network or do not fit it, or are
-  given a PSF.
+  blurred the pictures, for a solver. `settings` replace arguments of the network: {'stages': 1} is
+  MAXIM up to its first stage, {'tlc': 384} local statistics. Raises FileNotFoundError if there is
+  nothing of that name, and ValueError if the weights are damaged, are of an unknown network, do not
+  fit it, or come with a PSF, or if a solver comes with settings.
   """
+  settings = dict(settings or {})
   if is_solver(name):
+    if settings:
+      raise ValueError(f'{name} is no network: it has no {", ".join(settings)} to set')
     return _solver(os.fspath(name), psf)
   path = find(name)
   if psf is not None:
     raise ValueError(f'{name} is a network, which takes no PSF; {", ".join(SOLVERS)} do')
   params, manifest = weights.read(path)
   try:
-    network, arguments = manifest['network'], dict(manifest['arguments'])
+    network, arguments = manifest['network'], {**manifest['arguments'], **settings}
   except KeyError as error:
     raise weights.WeightsError(f'{path}: the manifest has no {error} entry') from None
   if dtype := dtype or arguments.get('dtype'):
     arguments['dtype'] = jnp.dtype(dtype)
   model = models.make(network, **arguments)
-  fit.check(params, shapes(model), what=f'{path} ({network})')
+  expected = shapes(model)
+  if 'stages' in settings:
+    params = fit.shared(params, expected)
+  fit.check(params, expected, what=f'{path} ({network})')
   params = jax.device_put(params)
 
   @jax.jit

@@ -2,10 +2,11 @@
 
 A file here for each network holds `LICENSE`, under which its authors published their code and
 weights; `SIGNATURE`, names that tell its state dict from all others; and `arguments(shapes)`, the
-constructor arguments read off the shapes of the tensors. Further, where it needs them: `RULES`,
-pairs (pattern, replacement) for names that are not ours but for their dots; `TRANSPOSED`, a pattern
-for its transposed convolutions; `IGNORED`, a pattern for tensors that are no parameters; or, in
-place of these, its own `entry(key, value)`, the path and the value of one of our parameters.
+constructor arguments read off the shapes of the tensors. Further, if it needs them:
+`prepare(state)`, the state dict as the rest expects it; `RULES`, pairs (pattern, replacement) for
+names that are not ours but for their dots; `TRANSPOSED`, a pattern for its transposed convolutions;
+`IGNORED`, a pattern for tensors that are no parameters; or, in place of these, its own
+`entry(key, value)`, the path and the value of one of our parameters.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from deblur_jax import fit, models
 from deblur_jax.convert import vgg19
@@ -51,6 +54,7 @@ def from_torch(
   absent = [key for key in rules.SIGNATURE if key not in state]
   if len(absent) == len(rules.SIGNATURE):
     raise fit.DoesNotFit(f'not the weights of {name}: no {", ".join(absent)}; see convert.detect')
+  state = getattr(rules, 'prepare', dict)(state)
   shapes = {key: tuple(value.shape) for key, value in state.items()}
   found, what = _convert(state, rules), f'torch weights for {name}'
   try:
@@ -192,6 +196,14 @@ def open_numpy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     raise ValueError(f'{path} is not a .npz file of arrays, or is damaged') from error
 
 
+def open_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The arrays in a .safetensors file. Raises ValueError if it is none, or is damaged."""
+  try:
+    return safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as error:
+    raise ValueError(f'{path} is not a .safetensors file, or is damaged: {error}') from error
+
+
 def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The state dict inside a container, without 'module.', as numpy arrays."""
   for key in _CONTAINERS:
@@ -199,7 +211,11 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
       return unwrap(content[key])
   if not all(hasattr(value, 'shape') for value in content.values()):
     raise ValueError(f'no state dict among {", ".join(map(str, content))}; give the one to read')
-  return {key.removeprefix('module.'): _to_numpy(value) for key, value in content.items()}
+  # 'opt/target/' stands before the parameters in what Flax's older optimizers saved.
+  return {
+    key.removeprefix('module.').removeprefix('opt/target/'): _to_numpy(value)
+    for key, value in content.items()
+  }
 
 
 def _to_numpy(value: Any) -> np.ndarray:

@@ -272,6 +272,23 @@ class NoiseBlurred:
     return {**example, 'blurred': np.rint(np.clip(blurred + noise, 0, 255)).astype(np.uint8)}
 
 
+@dataclasses.dataclass(frozen=True)
+class MatchMeans:
+  """The blurred picture with each channel scaled to the mean of the sharp one's.
+
+  Frames averaged in linear light are brighter than a single frame; a network trained on them as
+  they are learns to darken. To be applied to whole pictures, before cropping.
+  """
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    if 'blurred' not in example or not example.get('paired', True):
+      return example
+    sharp, blurred = (example[key].mean((0, 1), dtype=np.float64) for key in ('sharp', 'blurred'))
+    gain = (sharp / np.maximum(blurred, 1e-3)).astype(np.float32)
+    matched = np.rint(np.clip(example['blurred'] * gain, 0, 255)).astype(np.uint8)
+    return {**example, 'blurred': matched}
+
+
 OPS: dict[str, Callable[..., Op]] = {
   'resize': Resize,
   'crop': Crop,
@@ -288,6 +305,7 @@ OPS: dict[str, Callable[..., Op]] = {
   'saturation_hsv': SaturationHSV,
   'shuffle_colors': ShuffleColors,
   'noise_blurred': NoiseBlurred,
+  'match_means': MatchMeans,
 }
 
 

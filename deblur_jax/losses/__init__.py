@@ -9,6 +9,7 @@ LOSSES = {
   'mse': pixel.mse,
   'charbonnier': pixel.charbonnier,
   'edge': pixel.edge,
+  'fft': pixel.fft,
   'psnr': pixel.psnr,
   # Twice as good is worth less and less above 40 dB: pictures that are all but sharp would else
   # outweigh the blurred ones.

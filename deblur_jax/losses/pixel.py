@@ -37,6 +37,17 @@ def edge(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-3) -> jax.Arr
   return _mean(jnp.sqrt(_laplacian(difference) ** 2 + eps**2))
 
 
+def fft(restored: jax.Array, sharp: jax.Array) -> jax.Array:
+  """Mean absolute difference of the Fourier transforms, of real and imaginary parts alike.
+
+  Unnormalized, as in Cho et al. 2021 (MIMO-UNet), eq. 5: the transform sums over all pixels.
+  """
+  difference = jnp.moveaxis(_difference(restored, sharp), -1, -3)  # [... c h w]
+  planes = difference.reshape(-1, *difference.shape[-2:])
+  spectrum = jnp.fft.fft2(planes).reshape(*difference.shape)
+  return (jnp.abs(spectrum.real) + jnp.abs(spectrum.imag)).mean(axis=(-3, -2, -1)) / 2
+
+
 def psnr(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-8) -> jax.Array:
   """Negative PSNR in dB for range 1 (Chen et al. 2021, HINet, section 3.2); -80 at equality."""
   return 10 / jnp.log(10.0) * jnp.log(mse(restored, sharp) + eps)

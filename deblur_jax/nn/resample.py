@@ -1,4 +1,4 @@
-"""Changing an image's size by whole factors: pixel shuffling, bilinear by two.
+"""Changing an image's size by whole factors: pixel shuffling, bilinear resizing.
 
 All take any leading dimensions, `[... h w c]`. On the CPU, bilinear upsampling has a gradient of
 its own, which is fast but rules out forward-mode differentiation.
@@ -6,6 +6,7 @@ its own, which is fast but rules out forward-mode differentiation.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from deblur_jax.nn.conv import fast
 
@@ -33,6 +34,25 @@ def upsample2_bilinear(x: jax.Array) -> jax.Array:
   return double(double(x, x.ndim - 3), x.ndim - 2)
 
 
+def enlarge_bilinear(x: jax.Array, factor: int) -> jax.Array:
+  """`[... h w c]` as `[... f*h f*w c]`, bilinear about pixel centers; beyond the border it repeats.
+
+  `factor` is 1 or even.
+  """
+  if factor == 2:
+    return upsample2_bilinear(x)
+  return _enlarge(_enlarge(x, x.ndim - 3, factor), x.ndim - 2, factor) if factor > 1 else x
+
+
+def shrink_bilinear(x: jax.Array, factor: int) -> jax.Array:
+  """`[... f*h f*w c]` as `[... h w c]`, bilinear with antialiasing as `jax.image.resize` has it.
+
+  Each new pixel is a mean of old ones, weighed by a triangle twice as wide as the pixel itself;
+  what lies beyond the border counts for nothing. `factor` is 1 or even.
+  """
+  return _shrink(_shrink(x, x.ndim - 3, factor), x.ndim - 2, factor) if factor > 1 else x
+
+
 def downsample2_bilinear(x: jax.Array) -> jax.Array:
   """`[... 2h 2w c]` as `[... h w c]`: the mean of 2x2, which is bilinear without antialiasing."""
   *lead, h, w, c = x.shape
@@ -40,12 +60,38 @@ def downsample2_bilinear(x: jax.Array) -> jax.Array:
   return x.mean(axis=(-4, -2))
 
 
+def _enlarge(x, axis, factor):
+  """`_double` by any even factor."""
+  before = jnp.concatenate([_part(x, axis, 0, 1), _part(x, axis, 0, -1)], axis)
+  after = jnp.concatenate([_part(x, axis, 1, None), _part(x, axis, -1, None)], axis)
+  places = [(i + 0.5) / factor - 0.5 for i in range(factor)]
+  near = [(1 - abs(at)) * x + abs(at) * (before if at < 0 else after) for at in places]
+  return _interleave(near, axis)
+
+
+def _shrink(x, axis, factor):
+  taps = range(-factor // 2, factor + factor // 2)  # from the first pixel of the new one
+  weights = [1 - abs(tap + 0.5 - factor / 2) / factor for tap in taps]
+  count, margin = x.shape[axis] // factor, factor // 2
+  inside = [
+    (np.arange(count) * factor + tap >= 0) & (np.arange(count) * factor + tap < x.shape[axis])
+    for tap in taps
+  ]
+  total = sum(weight * one for weight, one in zip(weights, inside, strict=True))
+  padded = jnp.pad(x, [(margin * (i == axis),) * 2 for i in range(x.ndim)])
+  stop = factor * (count - 1) + 1
+  sums = sum(weight * _part(padded, axis, i, i + stop, factor) for i, weight in enumerate(weights))
+  shape = [1] * x.ndim
+  shape[axis] = count
+  return sums * (1 / total).astype(x.dtype).reshape(shape)
+
+
 def _double(x, axis):
   # Each new pixel lies a quarter from its own old one; beyond the border the border repeats.
   first, last = _part(x, axis, 0, 1), _part(x, axis, -1, None)
   before = jnp.concatenate([first, _part(x, axis, 0, -1)], axis)
   after = jnp.concatenate([_part(x, axis, 1, None), last], axis)
-  return _interleave(0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after, axis)
+  return _interleave([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis)
 
 
 def _double_transposed(y, axis):
@@ -67,6 +113,7 @@ def _part(x, axis, start, stop, step=1):
   return x[(slice(None),) * axis + (slice(start, stop, step),)]
 
 
-def _interleave(even, odd, axis):
-  *lead, size = even.shape[: axis + 1]
-  return jnp.stack([even, odd], axis + 1).reshape(*lead, 2 * size, *even.shape[axis + 1 :])
+def _interleave(parts, axis):
+  *lead, size = parts[0].shape[: axis + 1]
+  rest = parts[0].shape[axis + 1 :]
+  return jnp.stack(parts, axis + 1).reshape(*lead, len(parts) * size, *rest)

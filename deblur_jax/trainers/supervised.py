@@ -103,8 +103,8 @@ def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Ar
 
   Sharp pictures that come without a blurred half get it here: from the BGAN whose weights
   config.bgan names, where it does, then from the mix in config.blur. With config.mixup every pair
-  is blended with another, by a share from Beta(mixup, mixup) that is the same for all of a batch
-  (Zhang et al. 2018, arXiv:1710.09412).
+  is blended with another, by a share from Beta(mixup, mixup) that is the same for all of a batch,
+  in a part config.mixup_probability of the batches (Zhang et al. 2018, arXiv:1710.09412).
   """
   mix = synthesis.parse(config.blur)
   generate = _generator(config.bgan) if config.bgan else None
@@ -125,8 +125,9 @@ def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Ar
     return blurred, sharp
 
   def mixed(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    own, other = jax.random.split(key)
+    own, other, chance = jax.random.split(key, 3)
     share = jax.random.beta(other, config.mixup, config.mixup)
+    share = jnp.where(jax.random.uniform(chance) < config.mixup_probability, share, 1.0)
     blurred, sharp = pair(batch, own)
     # The order of a batch is random: the next one is any other.
     return tuple(share * x + (1 - share) * jnp.roll(x, 1, axis=0) for x in (blurred, sharp))
