@@ -184,6 +184,71 @@ def test_pictures_that_go_together_score_as_alone(needs):
     assert scores['x'] == pytest.approx(together.scores[name]['x'], abs=1e-6)
 
 
+class Sizes(Source):
+  """Pairs of five sizes, none of which is a multiple of any other; `chosen` of them."""
+
+  def __init__(self, chosen):
+    self.aligned, self._chosen = True, chosen
+    photograph = builtin.photograph('coffee.png')
+    sizes = [(33, 40), (64, 71), (50, 96), (81, 35), (64, 71)]
+    self._pictures = [
+      photograph[30 * i : 30 * i + height, 200 : 200 + width]
+      for i, (height, width) in enumerate(sizes)
+    ]
+
+  def __len__(self):
+    return len(self._chosen)
+
+  def __getitem__(self, index):
+    sharp = self._pictures[self._chosen[index]]
+    blurred = ((sharp.astype(np.int32) + np.roll(sharp, 2, axis=1)) // 2).astype(np.uint8)
+    return {'name': str(self._chosen[index]), 'sharp': sharp, 'blurred': blurred}
+
+  def size(self, index):
+    return self._pictures[self._chosen[index]].shape[:2]
+
+
+@pytest.mark.parametrize(
+  'name, arguments, tiling',
+  [
+    ('nafnet', {'variant': 'smoke'}, 'approximate'),
+    ('srcnn', {'kernel_sizes': (3, 1, 3), 'features': (8, 4)}, 'exact'),
+  ],
+)
+def test_a_picture_alone_is_restored_as_in_any_set(name, arguments, tiling, key):
+  model = models.make(name, **arguments)
+  assert model.needs.tiling == tiling
+  params = jax.jit(model.init)(key, jnp.zeros((1, 16, 16, 3)))
+  # Residual scales begin at zero; with ones, channel attention has a say.
+  params = jax.tree.map(lambda leaf: jnp.where(leaf == 0, 1.0, leaf), params)
+  apply = jax.jit(lambda blurred: model.apply(params, blurred)['restored'])
+
+  def restored(chosen):
+    pictures = restoration.Blurred(Sizes(chosen), '')
+    done = restoration.restore_set(lambda images, **known: apply(images), pictures, model.needs)
+    return {
+      example['name']: (picture, pictures.score(picture, example)) for _, example, picture in done
+    }
+
+  together = restored(range(5))
+  for i in range(5):
+    picture, scores = restored([i])[str(i)]
+    np.testing.assert_array_equal(picture, together[str(i)][0])
+    assert scores == together[str(i)][1]
+    assert np.ptp(picture) > 0
+
+
+def test_a_limit_changes_no_picture_that_it_leaves():
+  source = Sizes(range(5))
+  source.paired = False
+  whole, two = (restoration.Blurred(source, 'motion(3..9)', limit=n, draws=2) for n in (0, 2))
+  whole = {example['name']: example for example in (whole[i] for i in range(10))}
+  two = [two[i] for i in range(4)]
+  assert [example['name'] for example in two] == ['0 1', '0 2', '2 1', '2 2']
+  for example in two:
+    np.testing.assert_array_equal(example['blurred'], whole[example['name']]['blurred'])
+
+
 def test_learned_metrics_come_with_the_file_of_their_weights(pair, tmp_path):
   rng, weights = np.random.default_rng(0), {}
   for index, (layer, (width, inputs, side)) in enumerate(ALEXNET.items()):

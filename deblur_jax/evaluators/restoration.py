@@ -1,8 +1,8 @@
 """How well a method restores a set of pictures: scores per picture, means, files.
 
-Pictures are restored whole, padded to one of at most three shapes (in tiles where a method takes
-only one), and scored by the set's protocol (`evaluators.protocols`); doing nothing, "blurred", is
-scored beside every method.
+Pictures are restored whole, padded no further than the method's own multiple (in tiles if it takes
+one size only), and scored by the set's protocol (`evaluators.protocols`); doing nothing, "blurred",
+is scored beside every method. A picture's scores never depend on the other pictures of its set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -105,7 +105,9 @@ class Blurred:
     if self._degrade is None:
       return self._source[self._indices[index]]
     example = self._source[self._indices[index]]
-    key = jax.random.fold_in(jax.random.key(0), index)
+    # By the picture's place in the whole source, so that a limit changes nothing.
+    draw = self._indices[index] * self._draws + index % self._draws
+    key = jax.random.fold_in(jax.random.key(0), draw)
     blurred, places = self._blur(jax.random.fold_in(key, 0), as_float(example['sharp']))
     name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
     psfs = [drawn.psf for drawn in self._degrade.tell(places) if drawn.psf is not None]
@@ -202,22 +204,22 @@ def restore_set(
 ) -> Iterator[tuple[int, Example, np.ndarray]]:
   """(index, example, restored picture, float32 `[h w 3]`) of a set, or of its `indices`.
 
-  They come in groups of one padded shape. `restore` always gets `together` pictures, one again and
-  again where there are fewer; where that is 1, it is told the single PSF that made the blur.
+  Pictures of one size come one after the other, so that each size is compiled once. They share no
+  larger shape: what a picture is padded with enters whole-image statistics, and at its borders any
+  network. `restore` always gets `together` pictures, the last one repeated if there are fewer; if
+  `together` is 1, it also gets the PSF, if a single one made the blur.
   """
-  sizes = [pictures.size(index) for index in range(len(pictures))]
-  alone = needs.side or needs.borders
-  shapes = {size: size for size in sizes} if alone else tiling.buckets(sizes, needs.multiple)
   groups: dict[tuple[int, int], list[int]] = {}
   for index in range(len(pictures)) if indices is None else indices:
-    groups.setdefault(shapes[sizes[index]], []).append(index)
+    groups.setdefault(pictures.size(index), []).append(index)
 
   def on_pixels(images: np.ndarray, **known: Any) -> jax.Array:
     count = len(images)
     filled = images[np.minimum(np.arange(together), count - 1)]
     return restore(as_float(filled), **known)[:count]
 
-  for shape, members in groups.items():
+  for (height, width), members in groups.items():
+    shape = [tiling.round_up(side, needs.multiple) for side in (height, width)]
     for start in range(0, len(members), together):
       chosen = members[start : start + together]
       examples = [pictures[index] for index in chosen]
@@ -228,7 +230,6 @@ def restore_set(
         known = {'psf': examples[0]['psf']} if together == 1 and 'psf' in examples[0] else {}
         restored = np.asarray(on_pixels(images, **known))
       for index, example, picture in zip(chosen, examples, restored, strict=True):
-        height, width = sizes[index]
         yield index, example, picture[:height, :width]
 
 
