@@ -4,7 +4,6 @@ Everything that a run needs to go on lies in its folder, so the same command res
 same result as if it had never stopped.
 """
 
-import json
 import math
 import pathlib
 import signal
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import atomic, fit, models, sharding, weights, writers, zoo
+from deblur_jax import fit, models, runs, sharding, weights, writers, zoo
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluators import figures, restoration
@@ -31,13 +30,14 @@ class Stopped(Exception):
   """The run was asked to leave, and saved before it did."""
 
 
-def train(config: Any, workdir: pathlib.Path) -> None:
-  """Trains as `config` says, in `workdir`; goes on where an earlier run stopped.
+def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) -> None:
+  """Trains as `config` says, in `workdir`; resumes a run that was stopped there.
 
-  Where `config.before` is a run, it goes first, in `workdir`/bgan.
+  If `config.before` is a run, it goes first, in `workdir`/bgan. `allow_changes` continues a run
+  with other settings, see `runs.claim`.
 
   Raises:
-    ValueError: the configuration does not fit the data, the devices or what lies in `workdir`.
+    ValueError: the configuration does not fit the data, the devices or the run in `workdir`.
     FileNotFoundError: data that is not there.
     Diverged: the loss is NaN or infinite; the last checkpoint is from before.
     DiskFull: no room for a checkpoint; the last one stays good.
@@ -53,39 +53,20 @@ def train(config: Any, workdir: pathlib.Path) -> None:
   sets = restoration.open_sets(config.evaluate)
   if config.before:
     config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
-  claim(workdir, config)
-  if config.before:  # now that what is wrong with this run has been told
-    train(config.before, workdir / 'bgan')
+  changes = runs.claim(workdir, config, allow_changes=allow_changes)
+  if config.before:  # only now that nothing is wrong with this run
+    train(config.before, workdir / 'bgan', allow_changes=allow_changes)
     trainer = TRAINERS[config.trainer](config, model)
   with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
     with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
-      _greet(writer, config, workdir, state, mesh, start)
+      _greet(writer, config, workdir, state, mesh, start, changes)
       evaluator = _Evaluator(config, workdir, model, trainer, sets, writer, mesh)
       _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
     checkpoints.wait()
   if first:
     evaluator.finish()
-
-
-def claim(workdir: pathlib.Path, config: Any) -> None:
-  """Writes config.json, or checks that the run in `workdir` is of the same network."""
-  path = workdir / 'config.json'
-  if path.exists():
-    known = json.loads(path.read_text())['model']
-    asked = json.loads(config.model.to_json())
-    # Arguments that are newer than the run have their defaults.
-    if models.make(**known) != models.make(**asked):
-      changed = [name for name in asked if known.get(name, asked[name]) != asked[name]]
-      was, now = ({name: one[name] for name in sorted(changed)} for one in (known, asked))
-      raise ValueError(
-        f'{workdir} holds a run of another network ({was}, now {now}): give another --workdir'
-      )
-  if jax.process_index():
-    return
-  workdir.mkdir(parents=True, exist_ok=True)
-  atomic.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
 
 
 def open_dataset(config: Any, mesh: Any) -> Any:
@@ -165,7 +146,7 @@ def _begin_with(name, state):
   return state.replace(params=params, ema=ema)
 
 
-def _greet(writer, config, workdir, state, mesh, start) -> None:
+def _greet(writer, config, workdir, state, mesh, start, changes) -> None:
   count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   device = mesh.devices.flat[0]
   sizes = [size for _, _, size in config.data.phases] or [config.batch_size]
@@ -175,7 +156,11 @@ def _greet(writer, config, workdir, state, mesh, start) -> None:
     f' {mesh.size} {device.device_kind} device{"s" * (mesh.size > 1)}, in {workdir}'
   )
   if start:
-    writer.say(f'going on from step {start}')
+    writer.say(f'resuming from step {start}')
+  if changes:
+    writer.say(f'changed since the run was last started: {runs.describe(changes)}')
+  if start and 'steps' in changes:
+    writer.say(f'schedules that depend on the number of steps change from step {start} on')
 
 
 def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):

@@ -20,7 +20,7 @@ from PIL import Image
 import pytest
 
 from configs import dbgan, nafnet, srcnn
-from deblur_jax import models, sharding, train, weights, writers
+from deblur_jax import models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.data import sources
 from deblur_jax.evaluators import protocols, restoration
@@ -168,7 +168,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_parameters(tmp_path):
     process.communicate()
   code, text = run(*flags, '--config.log_every=1', f'--workdir={broken}')
   assert code == 0, text
-  assert 'going on from step' in text
+  assert 'resuming from step' in text
   expected, found = (weights.read(one / 'weights.safetensors')[0] for one in (whole, broken))
   jax.tree.map(np.testing.assert_array_equal, expected, found)
   steps = [line['step'] for line in writers.read_metrics(broken) if 'loss' in line]
@@ -213,11 +213,72 @@ def test_the_best_is_chosen_by_the_validation_set():
   assert train.ranking({'kodak': None, 'test': None}) == 'kodak/psnr'
 
 
-def test_a_folder_of_another_network_is_refused(finished):
-  config = nafnet.get_config('smoke')
-  config.model.width = 2 * config.model.width
-  with pytest.raises(ValueError, match=r'another network .*width.*--workdir'):
+CHANGES = [
+  # what is changed; how the run goes on, or the refusal's list
+  ({}, 'resumes'),
+  ({'steps': 8}, 'resumes'),
+  ({'log_every': 1, 'save_every': 1, 'evaluate_every': 2}, 'resumes'),
+  ({'fsdp': 2, 'accumulate': 2}, 'resumes'),
+  ({'seed': 1}, 'seed 0 -> 1'),
+  ({'optim.learning_rate': 0.5, 'optim.clip': 9.0}, 'optim.clip 1.0 -> 9.0, optim.learning_rate'),
+  ({'loss.l1': 0.25}, 'loss.l1 0.0 -> 0.25'),
+  ({'blur': 'disk(2)'}, r'blur gaussian\(1\.\.2\) -> disk\(2\)'),
+  ({'batch_size': 8}, 'batch_size 4 -> 8'),
+  ({'data.ops': 'crop(16)'}, r'data.ops crop\(32\) -> crop\(16\)'),
+  ({'model.width': 8}, 'model.width 4 -> 8'),
+  ({'evaluate.builtin.protocol': 'plain'}, 'evaluate.builtin.protocol keras -> plain'),
+  ({'data.directory': '/elsewhere', 'seed': 2}, r"seed 0 -> 2, data\.directory '' -> /elsewhere"),
+]
+
+
+def changed(changes):
+  config = short()
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.mark.parametrize('changes, outcome', CHANGES, ids=[','.join(one) for one, _ in CHANGES])
+def test_a_changed_command_resumes_only_if_the_changes_cannot_matter(changes, outcome, tmp_path):
+  runs.claim(tmp_path, short())
+  before = (tmp_path / 'config.json').read_bytes()
+  if outcome == 'resumes':
+    expected = {name: [short()[name], value] for name, value in changes.items()}
+    assert runs.claim(tmp_path, changed(changes)) == expected
+  else:
+    with pytest.raises(ValueError, match=rf'other settings: {outcome}.*--workdir.*--allow_changes'):
+      runs.claim(tmp_path, changed(changes))
+    assert len(runs.read(tmp_path)['sessions']) == 1
+    accepted = runs.claim(tmp_path, changed(changes), allow_changes=True)
+    assert {name: new for name, (_, new) in accepted.items()} == changes
+    # From here on these are the run's settings: the same command resumes, the first one does not.
+    assert runs.claim(tmp_path, changed(changes)) == {}
+    with pytest.raises(ValueError, match='other settings'):
+      runs.claim(tmp_path, short())
+    assert runs.read(tmp_path)['sessions'][1]['changes'] == accepted
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_another_config_in_the_folder_of_a_run_is_refused(finished):
+  with pytest.raises(ValueError, match=r'model\.name nafnet -> srcnn'):
+    train.train(srcnn.get_config('smoke'), finished)
+  config = short()
+  config.optim.learning_rate = 1e-5
+  before = sorted(finished.rglob('*'))
+  with pytest.raises(ValueError, match=r'optim\.learning_rate 0\.003 -> 1e-05'):
     train.train(config, finished)
+  assert sorted(finished.rglob('*')) == before
+
+
+def test_settings_newer_than_a_run_count_as_off(tmp_path):
+  runs.claim(tmp_path, short())
+  config = json.loads((tmp_path / 'config.json').read_text())
+  del config['model']['tlc'], config['mixup'], config['data']['phases']
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  assert runs.claim(tmp_path, short()) == {}
+  with pytest.raises(ValueError, match=r'mixup not set -> 0\.5'):
+    runs.claim(tmp_path, changed({'mixup': 0.5}))
+  with pytest.raises(ValueError, match=r'model\.tlc 0 -> 384'):
+    runs.claim(tmp_path, changed({'model.tlc': 384}))
 
 
 def test_a_checkpoint_that_does_not_fit_names_what_differs(finished):
@@ -303,7 +364,7 @@ def test_two_stages_go_on_within_either(tmp_path, monkeypatch, capsys):
     with Checkpoints(stage / 'checkpoints') as checkpoints:
       assert checkpoints.latest() == 1
   train.train(config, tmp_path)
-  assert capsys.readouterr().out.count('going on from step') == 3  # the first twice
+  assert capsys.readouterr().out.count('resuming from step') == 3  # the first twice
   for name, folder in (('bgan', tmp_path / 'bgan'), ('dbgan', tmp_path)):
     assert weights.read(folder / 'weights.safetensors')[1]['network'] == name
     steps = [line['step'] for line in writers.read_metrics(folder) if 'loss' in line]
