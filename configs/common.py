@@ -26,6 +26,7 @@ def base() -> ConfigDict:
     'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
     'directory': '',  # of pairs and sharp; of the prepared data sets where it is not the default
     'split': 'train',  # or a part of it, as train[:80%]
+    'validation': 0.0,  # share of it that is held out to choose the best weights; 0: the last ones
     'mixture': {},  # in place of source: name -> {source, directory, share}
     'ops': 'crop(64) | dihedral',
     'phases': (),  # in place of ops and batch_size: (steps, ops, batch_size), one after the other
@@ -129,8 +130,13 @@ def evaluation(
 
 
 def on(config: ConfigDict, source: str, **settings: Any) -> ConfigDict:
-  """`config` with other data, for training and for evaluation."""
+  """`config` with other data, for training and for evaluation.
+
+  Of the user's own pictures a share is held out to choose the best weights; on published sets the
+  last step's are taken, and all of the training set is trained on.
+  """
   config.data.source = source
+  config.data.validation = 0.05 if source in ('pairs', 'sharp') else 0.0
   directory = config.data.get_ref('directory')
   config.evaluate = {source.partition('/')[0]: evaluation(source, directory=directory, **settings)}
   return config

@@ -66,6 +66,11 @@ def folder_name(config: str) -> str:
   return f'{pathlib.Path(path).stem}-{recipe or "builtin"}'
 
 
+def method_name(workdir: pathlib.Path) -> str:
+  """What the weights of the run in `workdir` are called in every table: the folder's name."""
+  return workdir.resolve().name
+
+
 def read(workdir: pathlib.Path) -> dict[str, Any]:
   """What provenance.json holds; no sessions if there is none."""
   path = workdir / PROVENANCE

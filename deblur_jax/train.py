@@ -21,6 +21,12 @@ from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluators import figures, restoration
 from deblur_jax.trainers import TRAINERS
 
+VALIDATION = 'validation'
+"""The evaluation set that the best weights are chosen on."""
+
+MOST_VALIDATION = 32
+"""Pictures of a held-out share that are scored, spread over it; more would cost more than train."""
+
 
 class Diverged(ArithmeticError):
   """The loss is no longer a number."""
@@ -49,8 +55,11 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   if config.trainer not in TRAINERS:
     raise ValueError(f'no trainer {config.trainer!r} (known: {", ".join(TRAINERS)})')
   trainer = TRAINERS[config.trainer](config, model)
-  dataset = open_dataset(config, mesh)
+  source, held_out = open_source(config)
+  dataset = open_dataset(config, mesh, source)
   sets = restoration.open_sets(config.evaluate)
+  if held_out is not None:
+    sets[VALIDATION] = restoration.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
   if config.before:
     config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
   changes = runs.claim(workdir, config, allow_changes=allow_changes)
@@ -69,15 +78,25 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
     evaluator.finish()
 
 
-def open_dataset(config: Any, mesh: Any) -> Any:
-  """The batches of this process, as `config.data` has them; see `pipeline.batches`."""
+def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:
+  """The pictures to train on, as `config.data` has them, and those held out for validation.
+
+  None are held out if `config.evaluate` has a set 'validation' of its own.
+  """
   data = config.data
   if data.mixture:
-    source = mixture.open(data.mixture, data.split)
-  else:
-    unaligned = config.trainer == 'unpaired'
-    directory = data.directory or None
-    source = sources.open(data.source, data.split, directory=directory, unaligned=unaligned)
+    if data.validation:
+      raise ValueError('no validation share can be held out of a mixture: set data.validation to 0')
+    return mixture.open(data.mixture, data.split), None
+  unaligned = config.trainer == 'unpaired'
+  directory = data.directory or None
+  source = sources.open(data.source, data.split, directory=directory, unaligned=unaligned)
+  return sources.hold_out(source, 0 if VALIDATION in config.evaluate else data.validation)
+
+
+def open_dataset(config: Any, mesh: Any, source: sources.Source) -> Any:
+  """The batches of this process out of `source`; see `pipeline.batches`."""
+  data = config.data
 
   def batches(chain, batch_size):
     augment = ops.parse(chain)
@@ -98,9 +117,11 @@ def open_dataset(config: Any, mesh: Any) -> Any:
 
 
 def ranking(sets: dict[str, Any]) -> str:
-  """The metric that says which checkpoint is best: PSNR on 'validation', else on the first set."""
-  first = next(iter(sets), '')
-  return f'{"validation" if "validation" in sets else first}/psnr'
+  """The metric that says which weights are best, the PSNR on 'validation'; '' without this set.
+
+  Never a score on another set: the best of many on a test set says too much of itself.
+  """
+  return f'{VALIDATION}/psnr' if VALIDATION in sets else ''
 
 
 def _first_state(config, trainer, dataset, mesh, checkpoints):
@@ -245,7 +266,7 @@ class _Evaluator:
 
   def __init__(self, config, workdir, model, trainer, sets, writer, mesh):
     self._config, self._workdir, self._model, self._mesh = config, workdir, model, mesh
-    self._name = config.model.name
+    self._name = runs.method_name(workdir)
     self._sets, self._writer = sets, writer
     self._predict = sharding.apart(trainer.predict)
     self._best = self._known_best()
@@ -273,11 +294,11 @@ class _Evaluator:
       self._writer.scalars(step, scores)
       told = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
       self._writer.say(f'evaluated at step {step}: {told}')
+    # Without validation every score is alike, and the last weights are kept.
     score = scores.get(ranking(self._sets), -math.inf)
     if score >= self._best and jax.process_index() == 0:
       self._best = score
       self._keep(step, state, reports, scores)
-    # The checkpoints are ranked by PSNR; sets without reference have none.
     return scores if ranking(self._sets) in scores else None
 
   def finish(self) -> None:
@@ -289,8 +310,7 @@ class _Evaluator:
       rows = [line for line in metrics if accuracies[0] in line]
       rows = [[str(line['step']), *(f'{line[name]:.4f}' for name in accuracies)] for line in rows]
       self._writer.say(writers.table(['step', *accuracies], rows))
-    manifest = weights.read(self._workdir / 'weights.safetensors')[1]
-    restoration.show(self._writer.say, self._workdir, title=f' at step {manifest["step"]}')
+    restoration.show(self._writer.say, self._workdir)
     self._writer.say(f'weights, table and pictures are in {self._workdir}')
 
   def _known_best(self) -> float:
@@ -302,17 +322,26 @@ class _Evaluator:
   def _keep(self, step, state, reports, scores) -> None:
     params = state.params if state.ema is None else state.ema
     manifest = {
-      'network': self._name,
+      'network': self._config.model.name,
       'arguments': {name: value for name, value in self._config.model.items() if name != 'name'},
       'step': step,
+      'chosen': self._chosen(step, scores),
       'scores': scores,
     }
     weights.write(self._workdir / 'weights.safetensors', jax.device_get(params), manifest)
-    restoration.write(self._workdir, reports)
-    if reports:
-      sheet = figures.gallery(reports)
+    restoration.write(self._workdir, reports, weights=manifest['chosen'])
+    shown = {name: report for name, report in reports.items() if name != VALIDATION} or reports
+    if shown:
+      sheet = figures.gallery(shown)
       figures.save(self._workdir / 'gallery.png', sheet)
       self._writer.pictures(step, 'gallery', sheet)
+
+  def _chosen(self, step: int, scores: dict[str, float]) -> str:
+    """How these weights were chosen, as it stands beside their scores."""
+    if ranking(self._sets) not in scores:
+      return f'step {step} of {self._config.steps}, the latest'
+    count = len(self._sets[VALIDATION])
+    return f'step {step} of {self._config.steps}, best PSNR on {count} validation pictures'
 
 
 class _Leave:

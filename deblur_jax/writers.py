@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import json
+import math
 import pathlib
 import time
 from typing import Any, TypeVar
@@ -73,10 +74,11 @@ class Writer:
       self._progress.update(self._task, completed=step)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes named figures of a step."""
+    """Writes named figures of a step; one that is not finite is null in metrics.jsonl."""
     if self._silent:
       return
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    line = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    self._file.write(json.dumps({'step': step, **line}) + '\n')
     self._file.flush()
     for name, value in values.items():
       self._board.add_scalar(name, value, step)

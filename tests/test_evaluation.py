@@ -124,28 +124,65 @@ def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
 
 
 def test_the_protocol_stands_beside_every_number(pair, tmp_path):
-  def evaluate(method, protocol):
+  def evaluate(method, protocol, **stated):
     pictures = restoration.Blurred(Source(pair), '', protocol=protocol)
     reports = restoration.evaluate(
       lambda blurred, **known: blurred, {'mine': pictures}, method, Needs()
     )
-    restoration.write(tmp_path, reports)
+    restoration.write(tmp_path, reports, **stated)
     shown = []
     restoration.show(shown.append, tmp_path)
     return json.loads((tmp_path / 'results.json').read_text())['mine'], shown[0]
 
-  evaluate('first', 'plain')
-  results, title = evaluate('second', 'plain')
-  assert set(results) == {'blurred', 'first', 'second'}
-  assert results['second'] == score((Source(pair)[0]['blurred'], pair[1]), 'plain') | {
+  results, title = evaluate('first', 'plain')
+  assert set(results) == {'blurred', 'first'}
+  assert results['first'] == score((Source(pair)[0]['blurred'], pair[1]), 'plain') | {
     'protocol': 'plain'
   }
   assert title == 'mine (plain: 8-bit, 2-D SSIM)'
-  results, title = evaluate('third', 'gopro')
-  assert set(results) == {'blurred', 'third'}  # the others' numbers do not compare
-  assert title == "mine (gopro: 8-bit, MATLAB's 3-D SSIM)"
+  chosen = 'step 4 of 8, best PSNR on 3 validation pictures'
+  results, title = evaluate('second', 'gopro', weights=chosen)
+  assert title == f"mine (gopro: 8-bit, MATLAB's 3-D SSIM; {chosen})"
+  assert results['second']['weights'] == chosen and 'weights' not in results['blurred']
   with (tmp_path / 'results.csv').open() as file:
-    assert {row['protocol'] for row in csv.DictReader(file)} == {'gopro'}
+    rows = list(csv.DictReader(file))
+  assert {row['protocol'] for row in rows} == {'gopro'}
+  assert {row['method']: row['weights'] for row in rows} == {'blurred': '', 'second': chosen}
+  with pytest.raises(ValueError, match="cannot be called 'blurred'"):
+    evaluate('blurred', 'plain')
+
+
+def test_an_identical_pair_is_left_out_of_the_means(pair, tmp_path):
+  class OneIdentical(Source):
+    def __getitem__(self, index):
+      example = super().__getitem__(index)
+      return example | ({'blurred': example['sharp']} if index else {})
+
+  def constant(blurred, **known):
+    return 0.9 * blurred
+
+  pictures = restoration.Blurred(OneIdentical(pair), '')
+  reports = restoration.evaluate(constant, {'mine': pictures}, 'darker', Needs())
+  restoration.write(tmp_path, reports, weights='step 1 of 1, the latest')
+  results = json.loads(
+    (tmp_path / 'results.json').read_text(),
+    parse_constant=lambda name: pytest.fail(f'{name} is not JSON'),
+  )['mine']
+  # PSNR of the other pair alone, for both methods; SSIM, finite everywhere, of both pairs.
+  other = pictures[0]
+  assert results['blurred']['psnr'] == pictures.score(other['blurred'], other)['psnr']
+  darker = [
+    pictures.score(0.9 * (one['blurred'].astype(np.float32) / 255), one)
+    for one in (other, pictures[1])
+  ]
+  assert results['darker']['psnr'] == pytest.approx(darker[0]['psnr'], abs=1e-3)
+  ssims = [one['ssim'] for one in darker]
+  assert results['darker']['ssim'] == pytest.approx(np.mean(ssims), abs=1e-4)
+  assert results['blurred']['exact'] == 1
+  shown = []
+  restoration.show(shown.append, tmp_path)
+  assert shown[2] == '1 with infinite PSNR (equal to the sharp picture): left out of its means'
+  assert restoration.means([{'a': {'psnr': np.inf, 'ssim': 1.0}}]) == {'a': {'ssim': 1.0}}
 
 
 @pytest.mark.parametrize('needs', [Needs(multiple=8), Needs(tiling='approximate', side=64)])

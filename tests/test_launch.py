@@ -173,11 +173,11 @@ def test_the_table_of_a_sweep_has_what_there_is(sweep, tmp_path, capsys):
   arguments = ['configs/srcnn.py:smoke', 'blur=disk(2) | jpeg,disk(3)', f'--workdir={tmp_path}']
   first, second = sweep.plan(*arguments[:1], arguments[1:2], tmp_path / 'sweep-srcnn-smoke')
   first.workdir.mkdir(parents=True)
-  (first.workdir / 'config.json').write_text('{"model": {"name": "srcnn"}}')
   (first.workdir / 'metrics.jsonl').write_text(
     '{"step": 2, "loss": 0.25}\n{"step": 4, "loss": 0.125}\n{"step": 4, "builtin/psnr": 30}\n'
   )
-  scores = {'blurred': {'psnr': 20.0}, 'srcnn': {'psnr': 30.123456, 'protocol': 'plain'}}
+  own = {'psnr': 30.123456, 'protocol': 'plain', 'weights': 'step 4 of 4, the latest'}
+  scores = {'blurred': {'psnr': 20.0}, first.workdir.name: own}
   (first.workdir / 'results.json').write_text(json.dumps({'builtin': scores}))
   assert sweep.main([*arguments, '--table']) == 0
   assert capsys.readouterr().out.splitlines() == [

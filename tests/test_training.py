@@ -20,10 +20,10 @@ from PIL import Image
 import pytest
 
 from configs import dbgan, nafnet, srcnn
-from deblur_jax import models, runs, sharding, train, weights, writers
+from deblur_jax import evaluate, models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.data import sources
-from deblur_jax.evaluators import protocols, restoration
+from deblur_jax.evaluators import figures, protocols, restoration
 from deblur_jax.fit import DoesNotFit
 from deblur_jax.trainers import TRAINERS, supervised
 
@@ -70,11 +70,11 @@ def finished(tmp_path_factory) -> pathlib.Path:
 
 def test_a_run_leaves_weights_scores_and_pictures(finished):
   scores = json.loads((finished / 'results.json').read_text())
-  assert set(scores) == {'builtin'} and set(scores['builtin']) == {'blurred', 'nafnet'}
+  assert set(scores) == {'builtin'} and set(scores['builtin']) == {'blurred', finished.name}
   assert 10 < scores['builtin']['blurred']['psnr'] < 50
   with (finished / 'results.csv').open() as file:
     rows = list(csv.DictReader(file))
-  assert {row['method'] for row in rows} == {'blurred', 'nafnet'}
+  assert {row['method'] for row in rows} == {'blurred', finished.name}
   for name in ('gallery.png', 'loss.png'):
     assert (finished / name).stat().st_size > 10_000
   params, manifest = weights.read(finished / 'weights.safetensors')
@@ -105,6 +105,15 @@ def test_running_a_finished_run_again_changes_nothing(finished, capsys):
   assert 'builtin/accuracy' in told  # the table
   assert (finished / 'weights.safetensors').read_bytes() == before
   assert [line['step'] for line in writers.read_metrics(finished) if 'loss' in line] == [2, 4]
+
+
+def test_metrics_that_are_not_finite_are_null(tmp_path):
+  with writers.Writer(tmp_path, steps=2) as writer:
+    for step, psnr in ((1, 20.0), (2, float('inf'))):
+      writer.scalars(step, {'loss': 0.5, 'psnr': psnr})
+  lines = writers.read_metrics(tmp_path)
+  assert lines == [{'step': 1, 'loss': 0.5, 'psnr': 20.0}, {'step': 2, 'loss': 0.5, 'psnr': None}]
+  assert figures.curves(lines).shape[2] == 3
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -208,9 +217,84 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
     train.train(config, tmp_path / 'wider')
 
 
-def test_the_best_is_chosen_by_the_validation_set():
+def test_the_best_is_chosen_on_validation_never_on_a_test_set():
   assert train.ranking({'test': None, 'train': None, 'validation': None}) == 'validation/psnr'
-  assert train.ranking({'kodak': None, 'test': None}) == 'kodak/psnr'
+  assert train.ranking({'kodak': None, 'test': None}) == ''
+
+
+def pairs_folder(folder: pathlib.Path, count: int) -> str:
+  """A folder of `count` pairs to train on and two to test, 32x40."""
+  for split, number in (('train', count), ('test', 2)):
+    for index in range(number):
+      sharp = np.random.default_rng(index).integers(0, 255, (32, 40, 3), np.uint8)
+      blurred = (sharp // 2 + np.roll(sharp, 1, axis=1) // 2).astype(np.uint8)
+      for kind, image in (('sharp', sharp), ('blur', blurred)):
+        path = folder / split / kind / f'{index:02}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+  return str(folder)
+
+
+def test_of_ones_own_pictures_a_share_is_held_out_to_choose_by(tmp_path, monkeypatch):
+  config = srcnn.get_config('pairs')
+  assert config.data.validation == 0.05
+  config.data.directory = pairs_folder(tmp_path / 'data', 8)
+  config.data.validation, config.data.ops, config.batch_size = 0.25, 'crop(32)', 4
+  config.steps, config.evaluate_every = 2, 1
+  source, held_out = train.open_source(config)
+  assert [source[i]['name'] for i in range(6)] == [f'{i:02}' for i in range(6)]
+  assert [held_out[i]['name'] for i in range(2)] == ['06', '07'] and len(source) == 6
+  # The test set grows better all the time, validation worse: the first step is the best.
+  evaluate, found = restoration.evaluate, []
+
+  def scored(*arguments, **options):
+    reports = evaluate(*arguments, **options)
+    found.append(reports)
+    worse = {
+      picture: {method: one | {'psnr': one['psnr'] - len(found)} for method, one in scores.items()}
+      for picture, scores in reports['validation'].scores.items()
+    }
+    return reports | {'validation': reports['validation']._replace(scores=worse)}
+
+  monkeypatch.setattr(restoration, 'evaluate', scored)
+  train.train(config, tmp_path / 'run')
+  assert list(found[0]) == ['pairs', 'validation'] and len(found) == 2
+  manifest = weights.read(tmp_path / 'run/weights.safetensors')[1]
+  chosen = 'step 1 of 2, best PSNR on 2 validation pictures'
+  assert manifest['step'] == 1 and manifest['chosen'] == chosen
+  results = json.loads((tmp_path / 'run/results.json').read_text())
+  assert {one['run']['weights'] for one in results.values()} == {chosen}
+  with Checkpoints(tmp_path / 'run/checkpoints', best='validation/psnr') as checkpoints:
+    assert checkpoints.latest() == 2
+
+
+def test_without_validation_the_last_weights_are_kept(finished):
+  assert weights.read(finished / 'weights.safetensors')[1]['chosen'] == 'step 4 of 4, the latest'
+  config = nafnet.get_config('gopro')
+  assert config.data.validation == 0 and list(config.evaluate) == ['gopro']
+
+
+def test_other_weights_leave_the_scores_of_a_run_alone(finished, tmp_path, capsys):
+  names = ('results.json', 'results.csv', 'gallery.png')
+  before = [(finished / name).read_bytes() for name in names]
+  params, manifest = weights.read(finished / 'weights.safetensors')
+  shutil.copy(finished / 'weights.safetensors', tmp_path / 'copy.safetensors')
+  params['ending']['bias'] = params['ending']['bias'] + 0.1
+  weights.write(tmp_path / 'other.safetensors', params, manifest)
+  for name in ('other', 'copy'):
+    evaluate.evaluate(short(), finished, str(tmp_path / f'{name}.safetensors'))
+  assert [(finished / name).read_bytes() for name in names] == before
+  # The copy is known to be the run's own weights, and goes by the run's name.
+  assert sorted(path.name for path in (finished / 'evaluated').iterdir()) == sorted(
+    ['other', finished.name]
+  )
+  own, copy, other = (
+    json.loads((folder / 'results.json').read_text())['builtin']
+    for folder in (finished, *(finished / 'evaluated' / name for name in (finished.name, 'other')))
+  )
+  assert set(own) == set(copy) == {'blurred', finished.name}
+  assert copy[finished.name]['psnr'] == pytest.approx(own[finished.name]['psnr'], abs=1e-3)
+  assert other['other']['psnr'] < own[finished.name]['psnr'] - 1
 
 
 CHANGES = [

@@ -155,11 +155,9 @@ def results(workdir: pathlib.Path) -> dict[str, float]:
     if 'loss' in line:
       found = {'steps': line['step'], 'loss': line['loss']}
   path = workdir / 'results.json'
-  network = json.loads((workdir / 'config.json').read_text())['model']['name']
   for name, methods in (json.loads(path.read_text()) if path.exists() else {}).items():
-    for metric, value in methods[network].items():
-      if metric != 'protocol':
-        found[f'{name} {metric}'] = value
+    own = next(scores for method, scores in methods.items() if method != 'blurred')
+    found |= {f'{name} {key}': value for key, value in own.items() if isinstance(value, float)}
   return found
 
 

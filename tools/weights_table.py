@@ -9,6 +9,7 @@ the PSF, and are left out where no single one made the blur.
 
 import argparse
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -74,9 +75,10 @@ def main() -> None:
     for method in methods:
       if told or not zoo.is_solver(method):
         found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
+    each = [dict(zip(found, scores, strict=True)) for scores in zip(*found.values(), strict=True)]
     kept[name] = {
-      method: restoration.mean(iter(scores)) | {'protocol': pictures.protocol}
-      for method, scores in found.items()
+      method: scores | {'protocol': pictures.protocol}
+      for method, scores in restoration.means(each).items()
     }
     cells = [_cell(kept[name].get(method)) for method in ('blurred', *methods)]
     print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
@@ -102,7 +104,8 @@ def _score(method, example, pictures, times):
 
 
 def _cell(mean) -> str:
-  return f'{mean["psnr"]:.2f} / {mean["ssim"]:.3f}' if mean else ''
+  # Without PSNR: all pictures of the set are sharp already.
+  return f'{mean.get("psnr", math.inf):.2f} / {mean["ssim"]:.3f}' if mean else ''
 
 
 if __name__ == '__main__':

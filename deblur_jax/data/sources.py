@@ -254,6 +254,19 @@ class Apart:
     return {**example, **{key: self.ops(one, rng)['sharp'] for key, one in alone.items()}}
 
 
+def hold_out(source: Source, share: float) -> tuple[Source, Source | None]:
+  """A source without its last examples, and these: `share` of them, in whole examples.
+
+  Neighbors by name are often of one scene, so the end is parted off, not a random sample. Returns
+  None for the second if that share is less than half an example.
+  """
+  if not 0 <= share < 1:
+    raise ValueError(f'data.validation is {share}, and must be at least 0 and below 1')
+  count = len(source)
+  kept = count - round(count * share)
+  return (source, None) if kept == count else (Part(source, 0, kept), Part(source, kept, count))
+
+
 def _part(source: Source, split: str, begin: str | None, end: str | None) -> Part:
   """What `split` says of a source, in whole examples next to its percents."""
   start, stop = (round(len(source) * int(percent) / 100) for percent in (begin or 0, end or 100))

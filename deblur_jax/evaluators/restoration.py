@@ -28,6 +28,10 @@ MIXED_BLUR = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | no
 """Blur as hands, lenses and motion make it, for sets of sharp pictures."""
 
 
+BLURRED = 'blurred'
+"""The method that does nothing."""
+
+
 class Picture(NamedTuple):
   """One picture of a set, uint8 `[h w 3]` each, with the scores of every method."""
 
@@ -47,11 +51,13 @@ class Report(NamedTuple):
   protocol: str = 'plain'
 
   def mean(self) -> dict[str, Scores]:
-    """Method -> metric -> mean over the pictures."""
-    return {
-      method: mean(scores[method] for scores in self.scores.values())
-      for method in next(iter(self.scores.values()))
-    }
+    """Method -> metric -> mean over the pictures, see `means`."""
+    return means(self.scores.values())
+
+  @property
+  def exact(self) -> int:
+    """How many pictures have an infinite score, the PSNR of two that are equal."""
+    return sum(not _is_finite(scores) for scores in self.scores.values())
 
 
 class Blurred:
@@ -96,6 +102,11 @@ class Blurred:
 
   def __len__(self) -> int:
     return len(self._indices)
+
+  @property
+  def source(self) -> Any:
+    """Where the pictures come from."""
+    return self._source
 
   def size(self, index: int) -> tuple[int, int]:
     """Height and width."""
@@ -172,8 +183,11 @@ def evaluate(
   """Every set's report on `restore`, known as `method`; `show` pictures of each keep their pixels.
 
   Pictures pass `together` by `together`, so that a set of any size fits in memory. The processes of
-  a run divide them: all have to call, all get every score, the first gets what is shown.
+  a run divide them: all have to call, all get every score, the first gets what is shown. Raises
+  ValueError for a method called 'blurred', which stands for doing nothing.
   """
+  if method == BLURRED:
+    raise ValueError(f'a method cannot be called {method!r}: rename its folder or file')
   reports = {}
   first, count = jax.process_index() == 0, jax.process_count()
   for name, pictures in sets.items():
@@ -238,59 +252,86 @@ def _scored(restore, pictures, method, needs, indices, together) -> Iterator[tup
   done = restore_set(restore, pictures, needs, indices=indices, together=together)
   for index, example, restored in done:
     scores = {
-      'blurred': pictures.score(example['blurred'], example),
+      BLURRED: pictures.score(example['blurred'], example),
       method: pictures.score(restored, example),
     }
     sharp = example['sharp'] if reference else None
     yield index, Picture(example['name'], example['blurred'], as_uint8(restored), sharp, scores)
 
 
-def mean(scores: Iterator[Scores]) -> Scores:
-  """Metric -> mean over the pictures."""
-  scores = list(scores)
-  return {metric: float(np.mean([one[metric] for one in scores])) for metric in scores[0]}
+def means(pictures: Iterable[Mapping[str, Scores]]) -> dict[str, Scores]:
+  """Method -> metric -> mean, from the scores of each picture by each method.
 
-
-def write(workdir: pathlib.Path, reports: Mapping[str, Report]) -> None:
-  """Adds to results.json (means) and writes results.csv (a line per picture and method).
-
-  The protocol stands beside the scores: {set: {method: {metric: value, 'protocol': name}}}.
+  A picture that has an infinite score, as the PSNR of two equal pictures is, is left out of the
+  mean of that metric for every method, so that all means are of the same pictures; a metric that
+  this leaves without pictures is left out.
   """
-  path = workdir / 'results.json'
-  known = json.loads(path.read_text()) if path.exists() else {}
-  for name, report in reports.items():
-    # What was scored by another protocol does not compare.
-    kept = known.get(name, {}).items()
-    kept = {method: one for method, one in kept if one.get('protocol') == report.protocol}
-    means = report.mean().items()
-    known[name] = kept | {method: {**one, 'protocol': report.protocol} for method, one in means}
-  atomic.write_text(path, json.dumps(known, indent=2) + '\n')
+  pictures = list(pictures)
+  found: dict[str, Scores] = {method: {} for method in pictures[0]}
+  for metric in next(iter(pictures[0].values())):
+    values = {method: [scores[method][metric] for scores in pictures] for method in found}
+    finite = np.isfinite(list(values.values())).all(axis=0)  # [pictures]
+    if finite.any():
+      for method, one in values.items():
+        found[method][metric] = float(np.mean(np.asarray(one)[finite]))
+  return found
+
+
+def _is_finite(scores: Mapping[str, Scores]) -> bool:
+  return bool(np.isfinite([value for one in scores.values() for value in one.values()]).all())
+
+
+def write(folder: pathlib.Path, reports: Mapping[str, Report], *, weights: str = '') -> None:
+  """Writes results.json (means) and results.csv (a line per picture and method).
+
+  The protocol stands beside the scores, and which weights they are of:
+  {set: {method: {metric: value, 'protocol': name, 'weights': text}}}; 'exact' if pictures are left
+  out of a mean, see `means`.
+  """
+  stated = {'weights': weights} if weights else {}
+  found = {
+    name: {
+      method: scores
+      | {'protocol': report.protocol}
+      | ({} if method == BLURRED else stated)
+      | ({'exact': report.exact} if report.exact else {})
+      for method, scores in report.mean().items()
+    }
+    for name, report in reports.items()
+  }
+  atomic.write_text(folder / 'results.json', json.dumps(found, indent=2, allow_nan=False) + '\n')
   rows = [
     {'set': name, 'picture': picture, 'method': method, 'protocol': report.protocol}
+    | ({} if method == BLURRED else stated)
     | {metric: f'{value:.4f}' for metric, value in scores.items()}
     for name, report in reports.items()
     for picture, methods in report.scores.items()
     for method, scores in methods.items()
   ]
   lines = io.StringIO()
-  table = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
+  columns = dict.fromkeys(['set', 'picture', 'method', 'protocol', *stated])
+  table = csv.DictWriter(lines, [*columns | dict.fromkeys(key for row in rows for key in row)])
   table.writeheader()
   table.writerows(rows)
-  atomic.write_text(workdir / 'results.csv', lines.getvalue())
+  atomic.write_text(folder / 'results.csv', lines.getvalue())
 
 
-def show(say: Callable[[Any], None], workdir: pathlib.Path, *, title: str = '') -> None:
+def show(say: Callable[[Any], None], folder: pathlib.Path) -> None:
   """Prints the tables of results.json: method, metrics, gain in PSNR over doing nothing."""
-  for name, methods in json.loads((workdir / 'results.json').read_text()).items():
-    protocol = protocols.describe(methods['blurred']['protocol'])
-    metrics = list(dict.fromkeys(key for scores in methods.values() for key in scores))
-    metrics.remove('protocol')
+  for name, methods in json.loads((folder / 'results.json').read_text()).items():
+    stated = {key: value for scores in methods.values() for key, value in scores.items()}
+    metrics = [key for key in stated if key not in ('protocol', 'weights', 'exact')]
     rows = []
     for method, scores in methods.items():
       row = [method, *(f'{scores[key]:.4g}' if key in scores else '' for key in metrics)]
       if 'psnr' in metrics:
-        row.append(f'{scores["psnr"] - methods["blurred"]["psnr"]:+.2f} dB')
+        row.append(f'{scores["psnr"] - methods[BLURRED]["psnr"]:+.2f} dB')
       rows.append(row)
     header = ['method', *metrics, *(['gain'] if 'psnr' in metrics else [])]
-    say(f'{name}{title} ({protocol})')  # a table breaks a title that is wider than itself
+    title = [protocols.describe(stated['protocol'])]
+    title += [stated['weights']] if 'weights' in stated else []
+    # Not as the table's own title, which breaks where it is wider than the table.
+    say(f'{name} ({"; ".join(title)})')
     say(writers.table(header, rows))
+    if exact := stated.get('exact'):
+      say(f'{exact} with infinite PSNR (equal to the sharp picture): left out of its means')
