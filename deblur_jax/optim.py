@@ -29,7 +29,8 @@ def schedule(
     learning_rate: the rate after warm-up.
     steps: length of the training, warm-up included.
     warmup: steps of linear rise; the first step already has `learning_rate / warmup`.
-    hold: steps after warm-up before the rate begins to fall to `final`.
+    hold: steps after warm-up before the rate begins to fall to `final`; 'step' and 'constant' do
+      not fall to it, and have none.
     final: the rate at the end; above 0 for 'exponential'.
     power: of 'polynomial'; 1 is a straight line.
     boundaries: steps at which 'step' changes the rate.
@@ -37,6 +38,7 @@ def schedule(
     stair: the rate is held for this many steps, as authors do who step their schedule per epoch;
       `warmup`, `steps` and `boundaries` are counted in steps all the same.
   """
+  hold = 0 if kind in ('step', 'constant') else hold
   warmup_stairs, hold_stairs = warmup // stair, hold // stair
   falling = max(steps // stair - warmup_stairs - hold_stairs, 1)
   if kind == 'exponential' and final <= 0:

@@ -1,13 +1,20 @@
 """What a run's folder says about the run: config.json as it began, provenance.json as it went.
 
 config.json is written once and never changes. Every start of the run adds a session to
-provenance.json, with the settings that were changed since the one before.
+provenance.json: the command, the settings that were changed since the session before, the versions
+and commits of the code, devices, data with digests, hours. The weights carry a summary of it.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import datetime
+import importlib.metadata
 import json
 import pathlib
+import platform
+import shlex
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -29,6 +36,23 @@ FREE = {
   'accumulate',
 }
 """Settings that may change within a run: its parameters at a step mean the same."""
+
+PACKAGES = (
+  'deblur-jax',
+  'jax',
+  'jaxlib',
+  'jax-cuda12-plugin',
+  'libtpu',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'grain',
+  'tensorflow-datasets',
+  'numpy',
+  'pillow',
+  'scikit-image',
+)
+"""What numbers can depend on; those that are installed are recorded with their versions."""
 
 Changes = dict[str, list[Any]]
 """Name of a setting -> its old and its new value; None for one that was not there."""
@@ -56,8 +80,92 @@ def claim(workdir: pathlib.Path, config: Any, *, allow_changes: bool = False) ->
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / CONFIG).exists():
       atomic.write_text(workdir / CONFIG, json.dumps(asked, indent=2) + '\n')
-    _write(workdir, {'sessions': [*sessions, {'changes': changes}]})
+    session = {
+      'began': _now().isoformat(timespec='seconds'),
+      'command': shlex.join(sys.orig_argv),
+      'changes': changes,
+      **environment(),
+      'processes': jax.process_count(),
+    }
+    _write(workdir, {'sessions': [*sessions, session]})
   return changes
+
+
+def record(workdir: pathlib.Path, **facts: Any) -> None:
+  """Adds facts, such as `step` or `devices`, and the hours so far to the session of this process.
+
+  Facts are what JSON can hold. Only the first process writes.
+  """
+  if jax.process_index():
+    return
+  found = read(workdir)
+  session = found['sessions'][-1]
+  hours = (_now() - datetime.datetime.fromisoformat(session['began'])).total_seconds() / 3600
+  session |= facts | {'hours': round(hours, 4)}
+  _write(workdir, found)
+
+
+def summary(workdir: pathlib.Path) -> dict[str, Any]:
+  """Where the weights of a run come from, for their manifest.
+
+  What the last session records, with the whole config as it is now, the settings that were changed
+  on the way there, and the hours of all sessions.
+  """
+  sessions = read(workdir)['sessions']
+  settings = _last(workdir, sessions)
+  changes = [one['changes'] for one in sessions if one['changes']]
+  return {
+    **{name: value for name, value in sessions[-1].items() if name not in ('changes', 'step')},
+    'began': sessions[0]['began'],
+    'hours': round(sum(one.get('hours', 0) for one in sessions), 4),
+    'sessions': len(sessions),
+    **({'changes': changes} if changes else {}),
+    'seed': settings['seed'],
+    'config': settings,
+  }
+
+
+def environment() -> dict[str, Any]:
+  """Versions of Python and of `PACKAGES`, and the commits of this code and of the current folder.
+
+  A commit is left out if there is no git or no repository; 'modified' marks one whose tracked files
+  have changed since.
+  """
+  versions = {}
+  for name in PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  own = pathlib.Path(__file__)
+  # In a virtual environment inside someone's repository, this file is not part of it.
+  tracked = _git(own.parent, 'ls-files', '--error-unmatch', own.name) is not None
+  folders = {'code': own.parent if tracked else None, 'current_folder': pathlib.Path.cwd()}
+  commits = {name: _commit(folder) for name, folder in folders.items() if folder}
+  return {
+    'python': platform.python_version(),
+    'packages': versions,
+    'commits': {name: commit for name, commit in commits.items() if commit},
+  }
+
+
+def _commit(folder: pathlib.Path) -> str:
+  commit = _git(folder, 'rev-parse', 'HEAD')
+  modified = commit and _git(folder, 'status', '--porcelain', '--untracked-files=no')
+  return f'{commit}, modified' if modified else commit or ''
+
+
+def _git(folder: pathlib.Path, *arguments: str) -> str | None:
+  """What git prints; None if it fails or is not installed."""
+  try:
+    done = subprocess.run(['git', '-C', folder, *arguments], capture_output=True, text=True)
+  except OSError:
+    return None
+  return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _now() -> datetime.datetime:
+  return datetime.datetime.now(datetime.UTC)
 
 
 def folder_name(config: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from deblur_jax import fit, models, runs, sharding, weights, writers, zoo
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
-from deblur_jax.evaluators import figures, restoration
+from deblur_jax.evaluators import costs, figures, restoration
 from deblur_jax.trainers import TRAINERS
 
 VALIDATION = 'validation'
@@ -63,6 +63,8 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   if config.before:
     config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
   changes = runs.claim(workdir, config, allow_changes=allow_changes)
+  if jax.process_index() == 0:
+    runs.record(workdir, **_facts(config, mesh, source, sets))
   if config.before:  # only now that nothing is wrong with this run
     train(config.before, workdir / 'bgan', allow_changes=allow_changes)
     trainer = TRAINERS[config.trainer](config, model)
@@ -72,10 +74,30 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
     with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
       _greet(writer, config, workdir, state, mesh, start, changes)
       evaluator = _Evaluator(config, workdir, model, trainer, sets, writer, mesh)
-      _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
+      _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
     checkpoints.wait()
   if first:
     evaluator.finish()
+
+
+def _facts(config, mesh, source, sets) -> dict[str, Any]:
+  """What a run goes by: devices, data with digests, and the weights that it starts from."""
+  settings = {'train': config.data, VALIDATION: config.data, **config.evaluate}
+  opened = {'train': source, **{name: one.source for name, one in sets.items()}}
+  digests = {name: sources.digest(one) for name, one in opened.items()}
+  facts = {
+    'devices': f'{mesh.size} x {costs.device_name()}',
+    'data': {
+      name: {'source': settings[name].get('mixture') or settings[name]['source']}
+      | {'split': settings[name]['split'], 'pictures': len(one), 'digest': digests[name]}
+      for name, one in opened.items()
+    },
+    'digest': sources.DIGEST,
+  }
+  if config.start:
+    digest = weights.read(zoo.find(config.start))[1]['sha256']
+    facts['start'] = {'weights': config.start, 'sha256': digest}
+  return facts
 
 
 def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:
@@ -184,7 +206,7 @@ def _greet(writer, config, workdir, state, mesh, start, changes) -> None:
     writer.say(f'schedules that depend on the number of steps change from step {start} on')
 
 
-def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
+def _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
   step_fn = sharding.distributed(trainer.step, state, mesh)
   batches = pipeline.iterate(dataset, start)
   window = _Window()
@@ -208,6 +230,7 @@ def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state,
       scores = evaluator(step, state) if evaluate else None
       if save:
         checkpoints.save(step, state, scores)
+        runs.record(workdir, step=step)
       if leaving:
         checkpoints.wait()
         raise Stopped(f'stopped at step {step} and saved: the same command goes on from there')
@@ -321,12 +344,14 @@ class _Evaluator:
 
   def _keep(self, step, state, reports, scores) -> None:
     params = state.params if state.ema is None else state.ema
+    runs.record(self._workdir, step=step)
     manifest = {
       'network': self._config.model.name,
       'arguments': {name: value for name, value in self._config.model.items() if name != 'name'},
       'step': step,
       'chosen': self._chosen(step, scores),
       'scores': scores,
+      'provenance': runs.summary(self._workdir),
     }
     weights.write(self._workdir / 'weights.safetensors', jax.device_get(params), manifest)
     restoration.write(self._workdir, reports, weights=manifest['chosen'])

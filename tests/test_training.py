@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from PIL import Image
 import pytest
 
 from configs import dbgan, nafnet, srcnn
-from deblur_jax import evaluate, models, runs, sharding, train, weights, writers
+from deblur_jax import cli, evaluate, models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.data import sources
 from deblur_jax.evaluators import figures, protocols, restoration
@@ -266,6 +267,44 @@ def test_of_ones_own_pictures_a_share_is_held_out_to_choose_by(tmp_path, monkeyp
   assert {one['run']['weights'] for one in results.values()} == {chosen}
   with Checkpoints(tmp_path / 'run/checkpoints', best='validation/psnr') as checkpoints:
     assert checkpoints.latest() == 2
+
+
+def test_a_run_and_its_weights_say_where_they_come_from(tmp_path, capsys):
+  config = srcnn.get_config('pairs')
+  folder = pairs_folder(tmp_path / 'data', 4)
+  config.data.directory, config.data.ops, config.batch_size = folder, 'crop(32)', 4
+  config.steps = 2
+  train.train(config, tmp_path / 'run')
+  (session,) = runs.read(tmp_path / 'run')['sessions']
+  assert session['step'] == 2 and session['changes'] == {} and 0 < session['hours'] < 0.1
+  found = weights.read(tmp_path / 'run/weights.safetensors')[1]['provenance']
+  assert found['command'] == shlex.join(sys.orig_argv) == session['command']
+  assert found['packages']['jax'] == jax.__version__ and found['python'] in sys.version
+  assert found['config'] == json.loads(config.to_json()) and found['seed'] == config.seed
+  assert found['devices'].startswith('4 x ') and found['processes'] == 1
+  assert {name: (one['source'], one['pictures']) for name, one in found['data'].items()} == {
+    'train': ('pairs', 4),
+    'pairs': ('pairs', 2),
+  }
+  commit = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True)
+  if commit.returncode == 0:
+    assert found['commits']['code'].startswith(commit.stdout.strip())
+  assert cli.main(['models', '--weights', str(tmp_path / 'run')]) == 0
+  printed = capsys.readouterr().out
+  for line in (
+    f'command: {found["command"]}',
+    f'learning_rate: {config.optim.learning_rate}',
+    found['data']['train']['digest'],
+  ):
+    assert line in printed
+
+  # Another session adds its hours and its changes; the config is the one that ran last.
+  config.steps = 4
+  train.train(config, tmp_path / 'run')
+  later = weights.read(tmp_path / 'run/weights.safetensors')[1]['provenance']
+  assert later['sessions'] == 2 and later['changes'] == [{'steps': [2, 4]}]
+  assert later['hours'] > found['hours'] and later['began'] == found['began']
+  assert later['config']['steps'] == 4 and later['data'] == found['data']
 
 
 def test_without_validation_the_last_weights_are_kept(finished):
