@@ -29,7 +29,7 @@ MOST_VALIDATION = 32
 
 
 class Diverged(ArithmeticError):
-  """The loss is no longer a number."""
+  """The loss, its gradient or the parameters are no longer finite."""
 
 
 class Stopped(Exception):
@@ -45,7 +45,7 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   Raises:
     ValueError: the configuration does not fit the data, the devices or the run in `workdir`.
     FileNotFoundError: data that is not there.
-    Diverged: the loss is NaN or infinite; the last checkpoint is from before.
+    Diverged: loss, gradient or parameters are NaN or infinite; nothing of it was saved.
     DiskFull: no room for a checkpoint; the last one stays good.
     Stopped: SIGTERM or Ctrl-C; the state was saved.
   """
@@ -207,7 +207,7 @@ def _greet(writer, config, workdir, state, mesh, start, changes) -> None:
 
 
 def _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
-  step_fn = sharding.distributed(trainer.step, state, mesh)
+  step_fn, all_finite = sharding.distributed(trainer.step, state, mesh), jax.jit(_all_finite)
   batches = pipeline.iterate(dataset, start)
   window = _Window()
   with _Leave(mesh) as leave:
@@ -226,7 +226,12 @@ def _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluato
       leaving = leave.agreed() and not last
       save = evaluate or leaving or step % config.save_every == 0
       if last or save or step % config.log_every == 0:
-        writer.scalars(step, window.close(step, dataset))
+        means = window.close(step, dataset, checkpoints.latest())
+        writer.scalars(step, means)
+      if save and not all_finite(state):
+        rate = f'learning rate {means["learning_rate"]:.3g}'
+        advice = _advice(checkpoints.latest())
+        raise Diverged(f'parameters are not finite after step {step}, {rate}: {advice}')
       scores = evaluator(step, state) if evaluate else None
       if save:
         checkpoints.save(step, state, scores)
@@ -236,6 +241,18 @@ def _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluato
         raise Stopped(f'stopped at step {step} and saved: the same command goes on from there')
       if evaluate or save:
         window.restart()
+
+
+def _all_finite(state) -> jax.Array:
+  """Whether all parameters are numbers: the network's, their average's, the critic's."""
+  params = state.params, state.ema, state.critic and state.critic[0]
+  return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def _advice(good: int | None) -> str:
+  """What is left of a run that diverged, and what to do."""
+  left = 'nothing was saved before' if good is None else f'the checkpoint of step {good} is good'
+  return f'{left}; lower optim.learning_rate, or set optim.clip'
 
 
 class _Window:
@@ -261,16 +278,19 @@ class _Window:
       self._compiled = True
       self._start_clock()
 
-  def close(self, step: int, dataset: Any) -> dict[str, float]:
-    """Means over the window, pictures per second, share of the time spent waiting for data."""
+  def close(self, step: int, dataset: Any, good: int | None) -> dict[str, float]:
+    """Means over the window, pictures per second, share of the time spent waiting for data.
+
+    Raises Diverged, naming the last `good` checkpoint, for a loss or a gradient that is not finite.
+    """
     metrics = jax.device_get(self._metrics)
     for offset, one in enumerate(metrics, start=step - len(metrics) + 1):
-      if not math.isfinite(one['loss']):
+      wrong = [name for name in ('loss', 'gradient_norm') if not math.isfinite(one[name])]
+      if wrong:
         names = ', '.join(map(str, dataset[offset - 1]['name']))
         raise Diverged(
-          f'the loss is {one["loss"]} at step {offset}, learning rate {one["learning_rate"]:.3g}, '
-          f'batch of {names}: the last checkpoint is from before; lower optim.learning_rate, or '
-          'set optim.clip'
+          f'the {wrong[0].replace("_", " ")} is {one[wrong[0]]} at step {offset}, learning rate '
+          f'{one["learning_rate"]:.3g}, batch of {names}: {_advice(good)}'
         )
     means = {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
     if self._pictures:

@@ -418,20 +418,63 @@ def test_a_checkpoint_that_does_not_fit_names_what_differs(finished):
     checkpoints.restore(target)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+def diverging(**changes):
+  """Steps of SRCNN whose learning rate no parameters survive."""
   config = srcnn.get_config('smoke')
-  config.steps = 400
-  config.save_every = 2
-  config.evaluate_every = 400
-  config.optim.learning_rate = 1e18
-  config.optim.warmup = 0
-  config.optim.clip = 0.0
-  config.optim.schedule = 'constant'
-  with pytest.raises(train.Diverged, match=r'at step \d+, learning rate 1e\+18, batch of \w+'):
-    train.train(config, tmp_path)
-  with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+  config.steps, config.save_every, config.evaluate_every = 400, 2, 400
+  config.optim.update({'learning_rate': 1e18, 'warmup': 0, 'clip': 0.0, 'schedule': 'constant'})
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def saved_params(workdir: pathlib.Path, config) -> list:
+  """The parameters of every checkpoint."""
+  trainer = supervised.make(config, models.make(**config.model))
+  target = jax.eval_shape(
+    trainer.init, jax.random.key(0), {'sharp': jnp.zeros((1, 16, 16, 3), jnp.float32)}
+  )
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
     step = checkpoints.latest()
-    assert step is None or step % 2 == 0
+    return [] if step is None else jax.tree.leaves(checkpoints.restore(target).params)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+  with pytest.raises(
+    train.Diverged,
+    match=r'(loss|gradient norm) is (nan|inf) at step \d+, learning rate 1e\+18, bat',
+  ):
+    train.train(diverging(), tmp_path)
+  for leaf in saved_params(tmp_path, diverging()):
+    assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize('broken', ['gradient_norm', 'params', 'ema'])
+def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, broken):
+  config = diverging(**{'optim.learning_rate': 1e-6, 'steps': 8, 'ema': 0.9, 'evaluate_every': 8})
+  make = supervised.make
+
+  def breaking(config, model):
+    """A trainer whose loss stays a number, while something else breaks at step 5."""
+    trainer = make(config, model)
+
+    def step(state, batch):
+      factor = jnp.where(state.step == 4, jnp.inf, 1.0)
+      state, metrics = trainer.step(state, batch)
+      if broken == 'gradient_norm':
+        return state, metrics | {broken: metrics[broken] * factor}
+      first, *others = jax.tree.leaves(getattr(state, broken))
+      tree = jax.tree.unflatten(jax.tree.structure(state.params), [first * factor, *others])
+      return state.replace(**{broken: tree}), metrics
+
+    return trainer._replace(step=step)
+
+  monkeypatch.setitem(TRAINERS, 'supervised', breaking)
+  with pytest.raises(train.Diverged, match='the checkpoint of step 4 is good; lower'):
+    train.train(config, tmp_path)
+  monkeypatch.undo()
+  assert runs.read(tmp_path)['sessions'][0]['step'] == 4
+  for leaf in saved_params(tmp_path, config):
+    assert np.isfinite(leaf).all()
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
