@@ -43,6 +43,7 @@ def base() -> ConfigDict:
     'psnr': 0.0,
     'psnr_to_40': 0.0,
   }
+  config.more_loss = ''  # WEIGHT*NAME + ..., from outside too: 0.1*my_package.my_module:fft
   config.perceptual = {
     'weight': 0.0,
     'weights': '',  # VGG-19, a file that deblur-jax convert makes
@@ -52,6 +53,7 @@ def base() -> ConfigDict:
   config.optim = optimizer()
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
   config.evaluate = {'builtin': evaluation('builtin', draws=4)}
+  config.writer = ''  # from outside, beside the files: my_package.my_module:Writer
   config.log_every = 10
   config.evaluate_every = 1000
   config.save_every = 100
@@ -61,7 +63,7 @@ def base() -> ConfigDict:
 def optimizer() -> dict[str, Any]:
   """Settings of `deblur_jax.optim.make`."""
   return {
-    'name': 'adam',
+    'name': 'adam',  # adam, adamw, or from outside: optax:sgd(momentum=0.9)
     'b1': 0.9,
     'b2': 0.999,
     'weight_decay': 0.0,
@@ -124,6 +126,7 @@ def evaluation(
     'limit': limit,
     'draws': draws,
     'protocol': protocol or protocols.for_source(source),
+    'metrics': '',  # to add, from outside too: ssim_matlab_3d | my_package.my_module:metric
     'lpips': '',  # the weights' file, see metrics/perceptual.py; '' leaves the metric out
     'dists': '',
   }

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import fit, models, runs, sharding, weights, writers, zoo
+from deblur_jax import fit, models, pipes, runs, sharding, weights, writers, zoo
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluators import costs, figures, restoration
@@ -52,9 +52,9 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   first = jax.process_index() == 0
   mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
-  if config.trainer not in TRAINERS:
-    raise ValueError(f'no trainer {config.trainer!r} (known: {", ".join(TRAINERS)})')
-  trainer = TRAINERS[config.trainer](config, model)
+  make_trainer = pipes.find('trainer', config.trainer, TRAINERS)
+  trainer = make_trainer(config, model)
+  pipes.functions('writer', config.writer, {})  # what is wrong shows before the folder is claimed
   source, held_out = open_source(config)
   dataset = open_dataset(config, mesh, source)
   sets = restoration.open_sets(config.evaluate)
@@ -67,11 +67,14 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
     runs.record(workdir, **_facts(config, mesh, source, sets))
   if config.before:  # only now that nothing is wrong with this run
     train(config.before, workdir / 'bgan', allow_changes=allow_changes)
-    trainer = TRAINERS[config.trainer](config, model)
+    trainer = make_trainer(config, model)
   with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
-    with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
+    hooks = writers.open_hooks(config.writer, workdir, config.to_dict()) if first else []
+    with writers.Writer(
+      workdir, steps=config.steps, start=start, silent=not first, hooks=hooks
+    ) as writer:
       _greet(writer, config, workdir, state, mesh, start, changes)
       evaluator = _Evaluator(config, workdir, model, trainer, sets, writer, mesh)
       _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)

@@ -20,6 +20,7 @@ from deblur_jax.blur import synthesis
 from deblur_jax.data import sources
 from deblur_jax.evaluators import protocols
 from deblur_jax.evaluators.protocols import Scores, as_uint8
+from deblur_jax.metrics import parse as parse_metrics
 from deblur_jax.types import Needs, Restore, as_float
 
 Example = dict[str, Any]
@@ -71,7 +72,7 @@ class Blurred:
     limit: only this many pictures, spread over the set; 0 for all.
     draws: how often each sharp picture comes, every time blurred otherwise.
     protocol: the name of one of `evaluators.protocols`.
-    learned: metrics to add, as `protocols.load_learned` gives them.
+    learned: metrics to add, as `metrics.parse` and `protocols.load_learned` give them.
 
   Raises ValueError where the source is not aligned and the protocol compares by the pixel.
   """
@@ -146,23 +147,26 @@ def open_set(
   limit: int = 0,
   draws: int = 1,
   protocol: str = '',
+  metrics: str = '',
   lpips: str = '',
   dists: str = '',
 ) -> Blurred:
   """A set to evaluate on, with the settings of one of `config.evaluate`.
 
-  Scored by the source's own protocol where none is named. `lpips` and `dists` are the files of
-  their weights; without, they are left out.
+  Scored by the source's own protocol if none is named, and by `metrics` besides, see
+  `metrics.parse`. `lpips` and `dists` are the files of their weights; without, they are left out.
   """
   protocol = protocol or protocols.for_source(source)
   unaligned = not protocols.find(protocol).reference
+  if metrics and unaligned:
+    raise ValueError(f'protocol {protocol!r} has no sharp pictures to compare with: no {metrics}')
   return Blurred(
     sources.open(source, split, directory=directory or None, unaligned=unaligned),
     blur,
     limit=limit,
     draws=draws,
     protocol=protocol,
-    learned=protocols.load_learned({'lpips': lpips, 'dists': dists}),
+    learned=parse_metrics(metrics) | protocols.load_learned({'lpips': lpips, 'dists': dists}),
   )
 
 
