@@ -398,7 +398,8 @@ LINES = [
   tables.Line(
     'a network, trained for a while',
     {'mine': {'psnr': 31.255, 'ssim': 0.8999}},
-    {'parameters': 1_234_567, 'gmacs': 15.956, 'ms_256x256': 23.61, 'ms_1280x720': 1304.2,
+    {'parameters': 1_234_567, 'gmacs': 15.956, 'ms_256x256': 23.61, 'ms_256x256_q1': 22.1,
+     'ms_256x256_q3': 40.0, 'ms_1280x720': 1304.2,
      'compile_s': 4.5, 'memory_mib': 1234, 'device': 'a device'},
   ),
 ]  # fmt: skip
@@ -425,6 +426,7 @@ def test_markdown_marks_what_is_quoted_and_says_how_it_was_measured():
   assert table['MPRNet']['mine PSNR'] == '32.66' and table['MPRNet']['source'] == 'quoted: paper'
   network = table['a network, trained for a while']
   assert network['source'] == 'measured' and network['params'] == '1.23 M'
+  assert network['ms 256²'] == '23.6 (22.1..40)' and network['ms 720p'] == '1,304'
   assert 'protocol gopro: 8-bit' in text and 'on a device' in text
   assert 'deblur-jax benchmark x -o y' in text and "for GoPro's test set, not measured" in text
 
