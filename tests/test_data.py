@@ -1,5 +1,6 @@
 """Sources, host ops and the pipeline: what they give, and what they say when data is wrong."""
 
+import os
 import subprocess
 import sys
 
@@ -708,3 +709,15 @@ def test_the_case_of_train_and_test_in_capitals(shared):
     assert all(
       (directory / split.title() / 'sharp' / f'{one}.png').is_file() for one in names[split]
     )
+
+
+@pytest.mark.parametrize(
+  'affinity, slurm, expected', [(6, None, 6), (64, '8', 8), (3, '8', 3), (64, None, 64)]
+)
+def test_readers_follow_the_cores_of_the_job(affinity, slurm, expected, monkeypatch):
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: range(affinity), raising=False)
+  monkeypatch.setattr(os, 'cpu_count', lambda: 64)
+  monkeypatch.delenv('SLURM_CPUS_PER_TASK', raising=False)
+  if slurm:
+    monkeypatch.setenv('SLURM_CPUS_PER_TASK', slurm)
+  assert pipeline.cores() == expected

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from flax import linen as nn
@@ -21,6 +22,7 @@ from PIL import Image
 import pytest
 
 from configs import dbgan, nafnet, srcnn
+from deblur_jax import checkpoints as checkpoints_file
 from deblur_jax import cli, evaluate, models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.data import sources
@@ -489,6 +491,22 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch
     assert checkpoints.latest() == 1
     state = checkpoints.restore({'params': {'scale': jnp.zeros(1000)}})
     assert state['params']['scale'].sum() == 1000
+
+
+def test_checkpoints_are_sealed_apart_from_training(tmp_path, monkeypatch):
+  threads, digests = set(), checkpoints_file._digests
+
+  def reading(folder):
+    threads.add(threading.current_thread().name)
+    return digests(folder)
+
+  monkeypatch.setattr(checkpoints_file, '_digests', reading)
+  with Checkpoints(tmp_path) as checkpoints:
+    for step in (1, 2, 3):
+      checkpoints.save(step, {'params': {'scale': jnp.arange(1000.0)}}, {'psnr': 30.0 - step})
+  assert threads == {'seal_0'}
+  sealed = {path.parent.name for path in tmp_path.glob('*/sha256.json')}
+  assert sealed == {'1', '3'}  # the best and the newest
 
 
 def test_a_checkpoint_that_has_changed_is_told(tmp_path):
