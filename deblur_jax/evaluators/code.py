@@ -15,7 +15,7 @@ _NO_MATTER = {f'{_PACKAGE}.{name}' for name in ('atomic', 'writers', 'solvers')}
 def digest(*modules: str) -> str:
   """SHA-256 of the files of `modules` and of all modules of this package that they import.
 
-  Other packages are not followed. Nothing is imported but the parents of `modules`.
+  Other packages are not followed. Modules of this package may be imported on the way.
   """
   found: dict[str, bytes] = {}
   waiting = list(modules)
