@@ -108,14 +108,15 @@ def record(workdir: pathlib.Path, **facts: Any) -> None:
 def summary(workdir: pathlib.Path) -> dict[str, Any]:
   """Where the weights of a run come from, for their manifest.
 
-  What the last session records, with the whole config as it is now, the settings that were changed
-  on the way there, and the hours of all sessions.
+  What the sessions record, the latest of each, with the whole config as it is now, the settings
+  that were changed on the way there, and the hours of all sessions.
   """
   sessions = read(workdir)['sessions']
   settings = _last(workdir, sessions)
   changes = [one['changes'] for one in sessions if one['changes']]
+  facts = {name: value for session in sessions for name, value in session.items()}
   return {
-    **{name: value for name, value in sessions[-1].items() if name not in ('changes', 'step')},
+    **{name: value for name, value in facts.items() if name not in ('changes', 'step')},
     'began': sessions[0]['began'],
     'hours': round(sum(one.get('hours', 0) for one in sessions), 4),
     'sessions': len(sessions),

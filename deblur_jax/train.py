@@ -63,7 +63,7 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   if config.before:
     config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
   changes = runs.claim(workdir, config, allow_changes=allow_changes)
-  if jax.process_index() == 0:
+  if first:
     runs.record(workdir, **_facts(config, mesh, source, sets))
   if config.before:  # only now that nothing is wrong with this run
     train(config.before, workdir / 'bgan', allow_changes=allow_changes)
@@ -71,6 +71,9 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
+    if config.start and not start:
+      digest = weights.read(zoo.find(config.start))[1]['sha256']
+      runs.record(workdir, start={'weights': config.start, 'sha256': digest})
     hooks = writers.open_hooks(config.writer, workdir, config.to_dict()) if first else []
     with writers.Writer(
       workdir, steps=config.steps, start=start, silent=not first, hooks=hooks
@@ -84,11 +87,11 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 
 
 def _facts(config, mesh, source, sets) -> dict[str, Any]:
-  """What a run goes by: devices, data with digests, and the weights that it starts from."""
+  """What a run goes by: devices, and data with digests."""
   settings = {'train': config.data, VALIDATION: config.data, **config.evaluate}
   opened = {'train': source, **{name: one.source for name, one in sets.items()}}
   digests = {name: sources.digest(one) for name, one in opened.items()}
-  facts = {
+  return {
     'devices': f'{mesh.size} x {costs.device_name()}',
     'data': {
       name: {'source': settings[name].get('mixture') or settings[name]['source']}
@@ -97,10 +100,6 @@ def _facts(config, mesh, source, sets) -> dict[str, Any]:
     },
     'digest': sources.DIGEST,
   }
-  if config.start:
-    digest = weights.read(zoo.find(config.start))[1]['sha256']
-    facts['start'] = {'weights': config.start, 'sha256': digest}
-  return facts
 
 
 def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:

@@ -206,7 +206,8 @@ def test_sigterm_saves_and_leaves(tmp_path):
 
 def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   config = nafnet.get_config('smoke')
-  config.start, config.steps, config.optim.learning_rate = str(finished), 1, 1e-12
+  begin = shutil.copy(finished / 'weights.safetensors', tmp_path / 'begin.safetensors')
+  config.start, config.steps, config.optim.learning_rate = str(begin), 1, 1e-12
   config.model.middle_blk_num += 1  # A block more, which does nothing yet.
   train.train(config, tmp_path / 'deeper')
   expected, found = (
@@ -215,6 +216,13 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   more = f'middle_blks_{config.model.middle_blk_num - 1}'
   assert found.keys() - expected.keys() == {more} and np.isfinite(found.pop(more)['beta']).all()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+  digest = weights.read(begin)[1]['sha256']
+  begin.unlink()  # A run that has begun needs them no more, and still says which they were.
+  config.steps = 2
+  train.train(config, tmp_path / 'deeper')
+  provenance = weights.read(tmp_path / 'deeper' / 'weights.safetensors')[1]['provenance']
+  assert provenance['start'] == {'weights': str(begin), 'sha256': digest}
+  config.start = str(finished)
   config.model.width = 2 * config.model.width
   with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
     train.train(config, tmp_path / 'wider')
