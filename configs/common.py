@@ -26,6 +26,7 @@ def base() -> ConfigDict:
     'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
     'directory': '',  # of pairs and sharp; of the prepared data sets where it is not the default
     'split': 'train',  # or a part of it, as train[:80%]
+    'validation': 0.0,  # share of it that is held out to choose the best weights; 0: the last ones
     'mixture': {},  # in place of source: name -> {source, directory, share}
     'ops': 'crop(64) | dihedral',
     'phases': (),  # in place of ops and batch_size: (steps, ops, batch_size), one after the other
@@ -44,6 +45,7 @@ def base() -> ConfigDict:
     'psnr': 0.0,
     'psnr_to_40': 0.0,
   }
+  config.more_loss = ''  # WEIGHT*NAME + ..., from outside too: 0.1*my_package.my_module:fft
   config.perceptual = {
     'weight': 0.0,
     'weights': '',  # VGG-19, a file that deblur-jax convert makes
@@ -53,6 +55,7 @@ def base() -> ConfigDict:
   config.optim = optimizer()
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
   config.evaluate = {'builtin': evaluation('builtin', draws=4)}
+  config.writer = ''  # from outside, beside the files: my_package.my_module:Writer
   config.log_every = 10
   config.evaluate_every = 1000
   config.save_every = 100
@@ -62,7 +65,7 @@ def base() -> ConfigDict:
 def optimizer() -> dict[str, Any]:
   """Settings of `deblur_jax.optim.make`."""
   return {
-    'name': 'adam',
+    'name': 'adam',  # adam, adamw, or from outside: optax:sgd(momentum=0.9)
     'b1': 0.9,
     'b2': 0.999,
     'weight_decay': 0.0,
@@ -125,14 +128,20 @@ def evaluation(
     'limit': limit,
     'draws': draws,
     'protocol': protocol or protocols.for_source(source),
+    'metrics': '',  # to add, from outside too: ssim_matlab_3d | my_package.my_module:metric
     'lpips': '',  # the weights' file, see metrics/perceptual.py; '' leaves the metric out
     'dists': '',
   }
 
 
 def on(config: ConfigDict, source: str, **settings: Any) -> ConfigDict:
-  """`config` with other data, for training and for evaluation."""
+  """`config` with other data, for training and for evaluation.
+
+  Of the user's own pictures a share is held out to choose the best weights; on published sets the
+  last step's are taken, and all of the training set is trained on.
+  """
   config.data.source = source
+  config.data.validation = 0.05 if source in ('pairs', 'sharp') else 0.0
   directory = config.data.get_ref('directory')
   config.evaluate = {source.partition('/')[0]: evaluation(source, directory=directory, **settings)}
   return config

@@ -2,15 +2,20 @@
 
 Every method runs in processes of its own, so that its memory can be measured and that one that
 fails, or takes all the memory, ends neither the others nor the run. What is measured is kept in the
-output folder at once, and is measured again only where weights, set, protocol or device changed.
+output folder at once, and is measured again only if weights, set, protocol, device or the source
+code of method and metrics changed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+import csv
 import dataclasses
 import hashlib
+import io
 import json
+import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -21,7 +26,8 @@ import numpy as np
 import deblur_jax
 from deblur_jax import atomic, sharding, weights, writers, zoo
 from deblur_jax.blur import kernels
-from deblur_jax.evaluators import costs, figures, protocols, restoration, tables
+from deblur_jax.evaluators import code, costs, figures, protocols, restoration, tables
+from deblur_jax.solvers import SOLVERS
 from deblur_jax.types import Needs
 
 Path = str | os.PathLike[str]
@@ -37,6 +43,9 @@ BUILTIN_DRAWS = 4
 """How often each of the few built-in pictures comes; as the configs have it."""
 
 _BOOKKEEPING = ('tag', 'protocol', 'pictures')
+
+_SCORING = ('deblur_jax.evaluators.restoration', 'deblur_jax.metrics', 'deblur_jax.zoo')
+"""Modules that scores depend on, with all that they import; `zoo` leads to what methods share."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +80,9 @@ def plan(methods: Sequence[str], sets: Iterable[str], output: Path, **settings: 
 def run(plan: Plan, say: Say, *, command: str = '') -> int:
   """Measures what is not measured yet, writes and shows the tables; how many parts failed.
 
-  The output folder gets benchmark.md (which quotes `command`), benchmark.csv, benchmark.png, and
-  what all of them are made from: results.json and costs.json. Raises ValueError or OSError where a
+  The output folder gets benchmark.md (which quotes `command`), benchmark.csv, benchmark.png,
+  pictures.csv (the scores of every picture), and what all of them are made from: results.json and
+  costs.json. Raises ValueError or OSError where a
   set cannot be opened.
   """
   # Not the weights of learned metrics: this process leaves the accelerator to the others.
@@ -85,16 +95,18 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
   lines, failed = [], 0
   for name, method in {BLURRED: '', **plan.methods}.items():
     try:
-      digest = _digest(method)
+      digest, source = _digest(method), _source(method)
     except (OSError, ValueError) as error:
       say(f'{name}: {_line(error)}')
       failed += 1
       continue
     job = {'name': name, 'method': method, 'output': str(plan.output)}
-    jobs = [{**job, 'device': device, 'tag': _tag(digest, device)}] if method else []
+    costs_tag = _tag(digest, source, code.digest('deblur_jax.evaluators.costs'), device)
+    jobs = [{**job, 'device': device, 'tag': costs_tag}] if method else []
     for set_name, pictures in opened.items():
       settings = plan.sets[set_name]
-      tag = _tag(digest, settings, pictures.protocol, len(pictures))
+      scoring = code.digest(*_SCORING, *_outside(settings.get('metrics', '')))
+      tag = _tag(digest, source, scoring, settings, pictures.protocol, len(pictures))
       jobs.append({**job, 'set': set_name, 'settings': settings, 'tag': tag})
     found = {one.get('set'): _done(one, say) for one in jobs}
     failed += sum(one is None for one in found.values())
@@ -102,6 +114,7 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
     scores = {set_name: one for set_name, one in found.items() if one}
     lines.append(tables.Line(name, scores, measured))
   sets = {name: tables.ScoredSet(one.protocol, len(one)) for name, one in opened.items()}
+  lines = _means(plan.output, lines)
   _write(plan.output, lines, sets, say, command)
   return failed
 
@@ -135,7 +148,7 @@ def _write(output: pathlib.Path, lines, sets, say: Say, command: str) -> None:
   everything = [*lines, *tables.quoted(sets)]
   atomic.write_text(output / 'benchmark.md', tables.markdown(everything, sets, command))
   atomic.write_text(output / 'benchmark.csv', tables.comma_separated(everything, sets))
-  written = ['benchmark.md', 'benchmark.csv']
+  written = ['benchmark.md', 'benchmark.csv', 'pictures.csv']
   if any('psnr' in scores for line in lines for scores in line.scores.values()):
     figures.save(output / 'benchmark.png', figures.quality_and_time(lines, sets))
     written.append('benchmark.png')
@@ -181,12 +194,71 @@ def _score(job: dict[str, Any]) -> dict[str, Any]:
     restore, needs = lambda blurred, **known: blurred, Needs()
   done = restoration.restore_set(restore, pictures, needs)
   progress = writers.track(done, f'{job["name"]} on {job["set"]}', total=len(pictures))
-  scores = restoration.mean(pictures.score(restored, example) for _, example, restored in progress)
-  return scores | {'protocol': pictures.protocol, 'pictures': len(pictures)}
+  each = [
+    {'picture': example['name'], **_as_json(pictures.score(restored, example))}
+    for _, example, restored in progress
+  ]
+  return {'protocol': pictures.protocol, 'pictures': len(pictures), 'each': each}
+
+
+def _as_json(scores: restoration.Scores) -> dict[str, float | None]:
+  """Scores with null for infinity, which JSON does not have."""
+  return {name: value if math.isfinite(value) else None for name, value in scores.items()}
+
+
+def _means(output: pathlib.Path, lines: list[tables.Line]) -> list[tables.Line]:
+  """The lines with the means of each set over the same pictures, see `restoration.means`.
+
+  Writes pictures.csv on the way.
+  """
+  rows, means = [], {}
+  for name in dict.fromkeys(name for line in lines for name in line.scores):
+    each = {line.method: line.scores[name]['each'] for line in lines if name in line.scores}
+    rows += [
+      {'set': name, 'method': method, **one} for method, ones in each.items() for one in ones
+    ]
+    scores = {
+      method: [
+        {
+          key: math.inf if value is None else value
+          for key, value in one.items()
+          if key != 'picture'
+        }
+        for one in ones
+      ]
+      for method, ones in each.items()
+    }
+    pictures = zip(*scores.values(), strict=True)
+    means[name] = restoration.means(dict(zip(scores, one, strict=True)) for one in pictures)
+  text = io.StringIO()
+  writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+  writer.writeheader()
+  writer.writerows(rows)
+  atomic.write_text(output / 'pictures.csv', text.getvalue())
+  return [
+    line._replace(scores={name: means[name][line.method] for name in line.scores}) for line in lines
+  ]
+
+
+def _source(method: str) -> str:
+  """A digest of the source code of a method itself."""
+  if not method:
+    return ''
+  if zoo.is_solver(method):
+    function = SOLVERS[method]
+    return code.digest(getattr(function, 'func', function).__module__)
+  network = weights.read(zoo.find(method))[1].get('network', '')
+  module, colon, _ = network.partition(':')
+  return code.digest(module if colon else f'deblur_jax.models.{network}')
+
+
+def _outside(text: str) -> list[str]:
+  """The modules of the metrics in `text` that come from outside."""
+  return re.findall(r'([A-Za-z_][\w.]*):', text)
 
 
 def _digest(method: str) -> str:
-  """What stands for the method itself in a tag; solvers change with the package's version only."""
+  """What stands for the weights of a method in a tag: its name if it has none."""
   if not method or zoo.is_solver(method):
     return method
   return weights.read(zoo.find(method))[1]['sha256']
@@ -209,7 +281,7 @@ def _known(job: dict[str, Any]) -> dict[str, Any]:
 def _keep(job: dict[str, Any], found: dict[str, Any]) -> None:
   kept = _read(_file(job))
   (kept.setdefault(job['set'], {}) if 'set' in job else kept)[job['name']] = found
-  atomic.write_text(_file(job), json.dumps(kept, indent=2) + '\n')
+  atomic.write_text(_file(job), json.dumps(kept, indent=2, allow_nan=False) + '\n')
 
 
 def _tag(*parts: Any) -> str:

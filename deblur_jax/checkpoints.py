@@ -1,8 +1,11 @@
 """Training states on disk: the newest and the best, written in the background, atomic, verified.
 
+A thread of its own reads what was written and seals it with SHA-256 digests.
+
 A state is restored on any number of devices: the target's shardings decide.
 """
 
+from concurrent import futures
 import contextlib
 import errno
 import hashlib
@@ -41,6 +44,8 @@ class Checkpoints:
 
   def __init__(self, folder: pathlib.Path, *, best: str = 'psnr'):
     self.folder = pathlib.Path(folder).absolute()
+    self._sealer = futures.ThreadPoolExecutor(1, thread_name_prefix='seal')
+    self._seals: dict[int, futures.Future] = {}
     keep = (
       policies.LatestN(1),
       policies.BestN(
@@ -73,7 +78,7 @@ class Checkpoints:
     Raises DiskFull when this write, or the one before, found no space.
     """
     with _NamedErrors(self.folder):
-      self._finish()
+      self._written()
       # Asked first: writers that fail half-way litter the terminal from threads of their own.
       needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
       if shutil.disk_usage(self.folder).free < needed:
@@ -106,19 +111,27 @@ class Checkpoints:
   def close(self) -> None:
     """Finishes the last write."""
     with _NamedErrors(self.folder):
-      self._finish()
-      self._manager.close()
+      try:
+        self._finish()
+      finally:
+        self._sealer.shutdown()
+        self._manager.close()
 
   def _finish(self) -> None:
+    """Returns when the last write is done and sealed."""
+    self._written()
+    for seal in self._seals.values():
+      seal.result()
+
+  def _written(self) -> None:
+    """Returns when the last write is done; has what is not sealed yet sealed."""
     self._manager.wait_until_finished()
     if jax.process_index():
       return
-    for step in self._manager.all_steps():
-      folder = self.folder / str(step)
-      # One that has just been replaced may be on its way out.
-      with contextlib.suppress(FileNotFoundError):
-        if not (folder / SEAL).exists():
-          atomic.write_text(folder / SEAL, json.dumps(_digests(folder), indent=2) + '\n')
+    for seal in [seal for seal in self._seals.values() if seal.done()]:
+      seal.result()  # raises what went wrong
+    for step in set(self._manager.all_steps()) - self._seals.keys():
+      self._seals[step] = self._sealer.submit(_seal, self.folder / str(step))
 
   def _verify(self, step: int) -> None:
     folder = self.folder / str(step)
@@ -133,6 +146,14 @@ class Checkpoints:
         f'{folder}: {wrong[0]} is missing or has changed since it was written: remove this folder, '
         f'and the same command goes on {where}'
       )
+
+
+def _seal(folder: pathlib.Path) -> None:
+  """Writes the seal of a checkpoint that is complete and has none."""
+  # One that has just been replaced may be on its way out.
+  with contextlib.suppress(FileNotFoundError):
+    if not (folder / SEAL).exists():
+      atomic.write_text(folder / SEAL, json.dumps(_digests(folder), indent=2) + '\n')
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

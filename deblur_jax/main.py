@@ -1,7 +1,8 @@
 """Train or evaluate: `python -m deblur_jax.main --config=configs/mprnet.py`.
 
 The text after the colon picks a recipe (`configs/mprnet.py:gopro`), and any value can be changed
-(`--config.optim.learning_rate=1e-4`). The same command again goes on with a run that was stopped.
+(`--config.optim.learning_rate=1e-4`). The same command again resumes a run that was stopped; a
+command with other settings needs another `--workdir`, or `--allow_changes`.
 
 A run on several machines is the same command on each, with one folder that all of them see:
 `--distributed` under Slurm, on TPU pods and on Kubernetes, elsewhere
@@ -19,7 +20,7 @@ from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
 
-from deblur_jax import evaluate, sharding, train
+from deblur_jax import evaluate, runs, sharding, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'What to do: configs/NAME.py or configs/NAME.py:RECIPE.', lock_config=True
@@ -27,6 +28,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default: runs/NAME-RECIPE.')
 _EVALUATE = flags.DEFINE_string(
   'evaluate', None, 'Evaluate these weights (a run folder or .safetensors) instead of training.'
+)
+_ALLOW_CHANGES = flags.DEFINE_bool(
+  'allow_changes',
+  False,
+  'Continue the run in this folder with other settings; both are recorded in provenance.json.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -57,7 +63,7 @@ def main(argv: list[str]) -> None:
     if _EVALUATE.value:
       evaluate.evaluate(_CONFIG.value, _workdir(), _EVALUATE.value)
     else:
-      train.train(_CONFIG.value, _workdir())
+      train.train(_CONFIG.value, _workdir(), allow_changes=_ALLOW_CHANGES.value)
   except train.Stopped as stop:
     print(stop)
     sys.exit(143)
@@ -127,8 +133,8 @@ def _line(error: Exception) -> str:
 def _workdir() -> pathlib.Path:
   if _WORKDIR.value:
     return pathlib.Path(_WORKDIR.value)
-  path, _, recipe = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
-  return pathlib.Path('runs') / f'{pathlib.Path(path).stem}-{recipe or "builtin"}'
+  config = config_flags.get_config_filename(flags.FLAGS['config'])
+  return pathlib.Path('runs') / runs.folder_name(config)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from deblur_jax import pipes
+
 
 def schedule(
   kind: str,
@@ -29,7 +31,8 @@ def schedule(
     learning_rate: the rate after warm-up.
     steps: length of the training, warm-up included.
     warmup: steps of linear rise; the first step already has `learning_rate / warmup`.
-    hold: steps after warm-up before the rate begins to fall to `final`.
+    hold: steps after warm-up before the rate begins to fall to `final`; 'step' and 'constant' do
+      not fall to it, and have none.
     final: the rate at the end; above 0 for 'exponential'.
     power: of 'polynomial'; 1 is a straight line.
     boundaries: steps at which 'step' changes the rate.
@@ -37,6 +40,7 @@ def schedule(
     stair: the rate is held for this many steps, as authors do who step their schedule per epoch;
       `warmup`, `steps` and `boundaries` are counted in steps all the same.
   """
+  hold = 0 if kind in ('step', 'constant') else hold
   warmup_stairs, hold_stairs = warmup // stair, hold // stair
   falling = max(steps // stair - warmup_stairs - hold_stairs, 1)
   if kind == 'exponential' and final <= 0:
@@ -79,7 +83,9 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
   """The optimizer of `config.optim`.
 
   Args:
-    settings: name ('adam' or 'adamw'), b1, b2, weight_decay, clip (global norm; 0 for none),
+    settings: name ('adam', 'adamw', or one from outside with its options, which is called with the
+      schedule as `learning_rate`: 'optax:sgd(momentum=0.9)'), b1, b2 (of adam and adamw),
+      weight_decay (of adamw), clip (global norm; 0 for none),
       patience, and the arguments of `schedule`, whose kind is called `schedule`. With 'plateau' in
       its place, the rate is multiplied by `factor` where the mean loss over `stair` steps has not
       fallen by 1e-4 for `patience` such spans, until it is `final` (Keras's ReduceLROnPlateau, by
@@ -102,7 +108,14 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
   elif name == 'adamw':
     optimizer = optax.adamw(falling, **betas, weight_decay=weight_decay)
   else:
-    raise ValueError(f'no optimizer {name!r} (known: adam, adamw): set optim.name')
+    known = {'adam': optax.adam, 'adamw': optax.adamw}
+    found = pipes.functions('optim.name', name, known)
+    if len(found) != 1 or weight_decay:
+      raise ValueError(
+        f'optimizer {name!r}: one from outside, with its options: optax:sgd(momentum=0.9); '
+        'optim.weight_decay is of adamw alone'
+      )
+    optimizer = next(iter(found.values()))(learning_rate=falling)
   if clip:
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
   if kind == 'plateau':

@@ -3,11 +3,17 @@
 `|` puts steps one after another, `or` draws one of several, `a..b` is a range to draw from, a bare
 name takes its defaults. Blur mixes (`blur.synthesis`) and host augmentations (`data.ops`) are both
 written this way, so that a config reads like a sentence.
+
+Wherever a name is looked up, `package.module:name` stands for what an importable module calls so:
+networks, losses, metrics, steps, optimizers, trainers and writers from outside (`find`; see
+docs/extending.md).
 """
 
 import ast
 from collections.abc import Callable, Mapping
 import difflib
+import functools
+import importlib
 import inspect
 import re
 from typing import Any, NamedTuple
@@ -27,6 +33,49 @@ class Call(NamedTuple):
   args: tuple
   kwargs: dict[str, Any]
   text: str
+
+
+def find(what: str, name: str, known: Mapping[str, Any]) -> Any:
+  """What `name` stands for: `known[name]`, or 'package.module:name' imported.
+
+  `what` it is, such as 'loss', is for the error. Raises ValueError for a name that is not known
+  (with the nearest), a module that cannot be imported, and a name that is not in it.
+  """
+  module, colon, attribute = name.partition(':')
+  if not colon:
+    if name in known:
+      return known[name]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f'; did you mean {near[0]}?' if near else ''
+    listed = ', '.join([*known, 'package.module:name'])
+    raise ValueError(f'no {what} {name!r} (known: {listed}){hint}')
+  try:
+    found = importlib.import_module(module)
+  except ImportError as error:
+    raise ValueError(f'{what} {name!r}: cannot import {module} ({error})') from error
+  if not hasattr(found, attribute):
+    raise ValueError(f'{what} {name!r}: the module has no {attribute}')
+  return getattr(found, attribute)
+
+
+def functions(what: str, text: str, known: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
+  """The functions in `text`, `a | package.module:b(x=2)`, by their names 'a' and 'b'.
+
+  Arguments in parentheses are bound. Raises ValueError as `find` does, and for a name that comes
+  twice.
+  """
+  found: dict[str, Callable[..., Any]] = {}
+  for choices in parse(text):
+    if len(choices) > 1:
+      raise ValueError(f'{what} {text!r}: only steps are drawn from several; write | for or')
+    call = choices[0]
+    name = call.name.rpartition(':')[2]
+    if name in found:
+      raise ValueError(f'{what} {text!r}: {name!r} comes twice')
+    function = find(what, call.name, known)
+    bound = call.args or call.kwargs
+    found[name] = functools.partial(function, *call.args, **call.kwargs) if bound else function
+  return found
 
 
 def parse(text: str) -> tuple[tuple[Call, ...], ...]:
@@ -51,7 +100,8 @@ def build(text: str, steps: Mapping[str, Callable[..., Any]]) -> tuple[tuple[Any
 
 
 def _call(text: str, chain: str) -> Call:
-  match = re.fullmatch(r'([a-z_]\w*)\s*(?:\((.*)\))?', text, flags=re.DOTALL)
+  name = r'[a-z_]\w*|[A-Za-z_][\w.]*:\w+'
+  match = re.fullmatch(rf'({name})\s*(?:\((.*)\))?', text, flags=re.DOTALL)
   if match is None:
     raise ValueError(
       f'cannot read step {text!r} in {chain!r}: write name(value, low..high, x=value)'
@@ -87,12 +137,9 @@ def _value(text: str, step: str) -> Any:
 
 
 def _make(call: Call, steps: Mapping[str, Callable[..., Any]]) -> Any:
-  if call.name not in steps:
-    near = difflib.get_close_matches(call.name, steps, 1)
-    hint = f'; did you mean {near[0]}?' if near else ''
-    raise ValueError(f'no step {call.name!r} (known: {", ".join(steps)}){hint}')
+  step = find('step', call.name, steps)
   try:
-    inspect.signature(steps[call.name]).bind(*call.args, **call.kwargs)
-    return steps[call.name](*call.args, **call.kwargs)
+    inspect.signature(step).bind(*call.args, **call.kwargs)
+    return step(*call.args, **call.kwargs)
   except (TypeError, ValueError) as error:
     raise ValueError(f'step {call.text!r}: {error}') from None

@@ -4,7 +4,6 @@ Everything that a run needs to go on lies in its folder, so the same command res
 same result as if it had never stopped.
 """
 
-import json
 import math
 import pathlib
 import signal
@@ -16,87 +15,112 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import atomic, fit, models, sharding, weights, writers, zoo
+from deblur_jax import fit, models, pipes, runs, sharding, weights, writers, zoo
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
-from deblur_jax.evaluators import figures, restoration
+from deblur_jax.evaluators import costs, figures, restoration
 from deblur_jax.trainers import TRAINERS
+
+VALIDATION = 'validation'
+"""The evaluation set that the best weights are chosen on."""
+
+MOST_VALIDATION = 32
+"""Pictures of a held-out share that are scored, spread over it; more would cost more than train."""
 
 
 class Diverged(ArithmeticError):
-  """The loss is no longer a number."""
+  """The loss, its gradient or the parameters are no longer finite."""
 
 
 class Stopped(Exception):
   """The run was asked to leave, and saved before it did."""
 
 
-def train(config: Any, workdir: pathlib.Path) -> None:
-  """Trains as `config` says, in `workdir`; goes on where an earlier run stopped.
+def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) -> None:
+  """Trains as `config` says, in `workdir`; resumes a run that was stopped there.
 
-  Where `config.before` is a run, it goes first, in `workdir`/bgan.
+  If `config.before` is a run, it goes first, in `workdir`/bgan. `allow_changes` continues a run
+  with other settings, see `runs.claim`.
 
   Raises:
-    ValueError: the configuration does not fit the data, the devices or what lies in `workdir`.
+    ValueError: the configuration does not fit the data, the devices or the run in `workdir`.
     FileNotFoundError: data that is not there.
-    Diverged: the loss is NaN or infinite; the last checkpoint is from before.
+    Diverged: loss, gradient or parameters are NaN or infinite; nothing of it was saved.
     DiskFull: no room for a checkpoint; the last one stays good.
     Stopped: SIGTERM or Ctrl-C; the state was saved.
   """
   first = jax.process_index() == 0
   mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
-  if config.trainer not in TRAINERS:
-    raise ValueError(f'no trainer {config.trainer!r} (known: {", ".join(TRAINERS)})')
-  trainer = TRAINERS[config.trainer](config, model)
-  dataset = open_dataset(config, mesh)
+  make_trainer = pipes.find('trainer', config.trainer, TRAINERS)
+  trainer = make_trainer(config, model)
+  pipes.functions('writer', config.writer, {})  # what is wrong shows before the folder is claimed
+  source, held_out = open_source(config)
+  dataset = open_dataset(config, mesh, source)
   sets = restoration.open_sets(config.evaluate)
+  if held_out is not None:
+    sets[VALIDATION] = restoration.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
   if config.before:
     config.bgan = str(workdir / 'bgan' / zoo.RUN_WEIGHTS)
-  claim(workdir, config)
-  if config.before:  # now that what is wrong with this run has been told
-    train(config.before, workdir / 'bgan')
-    trainer = TRAINERS[config.trainer](config, model)
+  changes = runs.claim(workdir, config, allow_changes=allow_changes)
+  if first:
+    runs.record(workdir, **_facts(config, mesh, source, sets))
+  if config.before:  # only now that nothing is wrong with this run
+    train(config.before, workdir / 'bgan', allow_changes=allow_changes)
+    trainer = make_trainer(config, model)
   with Checkpoints(workdir / 'checkpoints', best=ranking(sets)) as checkpoints:
     start = checkpoints.latest() or 0
     state = _first_state(config, trainer, dataset, mesh, checkpoints)
-    with writers.Writer(workdir, steps=config.steps, start=start, silent=not first) as writer:
-      _greet(writer, config, workdir, state, mesh, start)
+    if config.start and not start:
+      digest = weights.read(zoo.find(config.start))[1]['sha256']
+      runs.record(workdir, start={'weights': config.start, 'sha256': digest})
+    hooks = writers.open_hooks(config.writer, workdir, config.to_dict()) if first else []
+    with writers.Writer(
+      workdir, steps=config.steps, start=start, silent=not first, hooks=hooks
+    ) as writer:
+      _greet(writer, config, workdir, state, mesh, start, changes)
       evaluator = _Evaluator(config, workdir, model, trainer, sets, writer, mesh)
-      _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
+      _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start)
     checkpoints.wait()
   if first:
     evaluator.finish()
 
 
-def claim(workdir: pathlib.Path, config: Any) -> None:
-  """Writes config.json, or checks that the run in `workdir` is of the same network."""
-  path = workdir / 'config.json'
-  if path.exists():
-    known = json.loads(path.read_text())['model']
-    asked = json.loads(config.model.to_json())
-    # Arguments that are newer than the run have their defaults.
-    if models.make(**known) != models.make(**asked):
-      changed = [name for name in asked if known.get(name, asked[name]) != asked[name]]
-      was, now = ({name: one[name] for name in sorted(changed)} for one in (known, asked))
-      raise ValueError(
-        f'{workdir} holds a run of another network ({was}, now {now}): give another --workdir'
-      )
-  if jax.process_index():
-    return
-  workdir.mkdir(parents=True, exist_ok=True)
-  atomic.write_text(path, json.dumps(json.loads(config.to_json()), indent=2) + '\n')
+def _facts(config, mesh, source, sets) -> dict[str, Any]:
+  """What a run goes by: devices, and data with digests."""
+  settings = {'train': config.data, VALIDATION: config.data, **config.evaluate}
+  opened = {'train': source, **{name: one.source for name, one in sets.items()}}
+  digests = {name: sources.digest(one) for name, one in opened.items()}
+  return {
+    'devices': f'{mesh.size} x {costs.device_name()}',
+    'data': {
+      name: {'source': settings[name].get('mixture') or settings[name]['source']}
+      | {'split': settings[name]['split'], 'pictures': len(one), 'digest': digests[name]}
+      for name, one in opened.items()
+    },
+    'digest': sources.DIGEST,
+  }
 
 
-def open_dataset(config: Any, mesh: Any) -> Any:
-  """The batches of this process, as `config.data` has them; see `pipeline.batches`."""
+def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:
+  """The pictures to train on, as `config.data` has them, and those held out for validation.
+
+  None are held out if `config.evaluate` has a set 'validation' of its own.
+  """
   data = config.data
   if data.mixture:
-    source = mixture.open(data.mixture, data.split)
-  else:
-    unaligned = config.trainer == 'unpaired'
-    directory = data.directory or None
-    source = sources.open(data.source, data.split, directory=directory, unaligned=unaligned)
+    if data.validation:
+      raise ValueError('no validation share can be held out of a mixture: set data.validation to 0')
+    return mixture.open(data.mixture, data.split), None
+  unaligned = config.trainer == 'unpaired'
+  directory = data.directory or None
+  source = sources.open(data.source, data.split, directory=directory, unaligned=unaligned)
+  return sources.hold_out(source, 0 if VALIDATION in config.evaluate else data.validation)
+
+
+def open_dataset(config: Any, mesh: Any, source: sources.Source) -> Any:
+  """The batches of this process out of `source`; see `pipeline.batches`."""
+  data = config.data
 
   def batches(chain, batch_size):
     augment = ops.parse(chain)
@@ -117,9 +141,11 @@ def open_dataset(config: Any, mesh: Any) -> Any:
 
 
 def ranking(sets: dict[str, Any]) -> str:
-  """The metric that says which checkpoint is best: PSNR on 'validation', else on the first set."""
-  first = next(iter(sets), '')
-  return f'{"validation" if "validation" in sets else first}/psnr'
+  """The metric that says which weights are best, the PSNR on 'validation'; '' without this set.
+
+  Never a score on another set: the best of many on a test set says too much of itself.
+  """
+  return f'{VALIDATION}/psnr' if VALIDATION in sets else ''
 
 
 def _first_state(config, trainer, dataset, mesh, checkpoints):
@@ -165,7 +191,7 @@ def _begin_with(name, state):
   return state.replace(params=params, ema=ema)
 
 
-def _greet(writer, config, workdir, state, mesh, start) -> None:
+def _greet(writer, config, workdir, state, mesh, start, changes) -> None:
   count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   device = mesh.devices.flat[0]
   sizes = [size for _, _, size in config.data.phases] or [config.batch_size]
@@ -175,11 +201,15 @@ def _greet(writer, config, workdir, state, mesh, start) -> None:
     f' {mesh.size} {device.device_kind} device{"s" * (mesh.size > 1)}, in {workdir}'
   )
   if start:
-    writer.say(f'going on from step {start}')
+    writer.say(f'resuming from step {start}')
+  if changes:
+    writer.say(f'changed since the run was last started: {runs.describe(changes)}')
+  if start and 'steps' in changes:
+    writer.say(f'schedules that depend on the number of steps change from step {start} on')
 
 
-def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
-  step_fn = sharding.distributed(trainer.step, state, mesh)
+def _loop(config, workdir, trainer, dataset, mesh, checkpoints, writer, evaluator, state, start):
+  step_fn, all_finite = sharding.distributed(trainer.step, state, mesh), jax.jit(_all_finite)
   batches = pipeline.iterate(dataset, start)
   window = _Window()
   with _Leave(mesh) as leave:
@@ -198,15 +228,33 @@ def _loop(config, trainer, dataset, mesh, checkpoints, writer, evaluator, state,
       leaving = leave.agreed() and not last
       save = evaluate or leaving or step % config.save_every == 0
       if last or save or step % config.log_every == 0:
-        writer.scalars(step, window.close(step, dataset))
+        means = window.close(step, dataset, checkpoints.latest())
+        writer.scalars(step, means)
+      if save and not all_finite(state):
+        rate = f'learning rate {means["learning_rate"]:.3g}'
+        advice = _advice(checkpoints.latest())
+        raise Diverged(f'parameters are not finite after step {step}, {rate}: {advice}')
       scores = evaluator(step, state) if evaluate else None
       if save:
         checkpoints.save(step, state, scores)
+        runs.record(workdir, step=step)
       if leaving:
         checkpoints.wait()
         raise Stopped(f'stopped at step {step} and saved: the same command goes on from there')
       if evaluate or save:
         window.restart()
+
+
+def _all_finite(state) -> jax.Array:
+  """Whether all parameters are numbers: the network's, their average's, the critic's."""
+  params = state.params, state.ema, state.critic and state.critic[0]
+  return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def _advice(good: int | None) -> str:
+  """What is left of a run that diverged, and what to do."""
+  left = 'nothing was saved before' if good is None else f'the checkpoint of step {good} is good'
+  return f'{left}; lower optim.learning_rate, or set optim.clip'
 
 
 class _Window:
@@ -232,16 +280,19 @@ class _Window:
       self._compiled = True
       self._start_clock()
 
-  def close(self, step: int, dataset: Any) -> dict[str, float]:
-    """Means over the window, pictures per second, share of the time spent waiting for data."""
+  def close(self, step: int, dataset: Any, good: int | None) -> dict[str, float]:
+    """Means over the window, pictures per second, share of the time spent waiting for data.
+
+    Raises Diverged, naming the last `good` checkpoint, for a loss or a gradient that is not finite.
+    """
     metrics = jax.device_get(self._metrics)
     for offset, one in enumerate(metrics, start=step - len(metrics) + 1):
-      if not math.isfinite(one['loss']):
+      wrong = [name for name in ('loss', 'gradient_norm') if not math.isfinite(one[name])]
+      if wrong:
         names = ', '.join(map(str, dataset[offset - 1]['name']))
         raise Diverged(
-          f'the loss is {one["loss"]} at step {offset}, learning rate {one["learning_rate"]:.3g}, '
-          f'batch of {names}: the last checkpoint is from before; lower optim.learning_rate, or '
-          'set optim.clip'
+          f'the {wrong[0].replace("_", " ")} is {one[wrong[0]]} at step {offset}, learning rate '
+          f'{one["learning_rate"]:.3g}, batch of {names}: {_advice(good)}'
         )
     means = {name: float(np.mean([one[name] for one in metrics])) for name in metrics[0]}
     if self._pictures:
@@ -260,7 +311,7 @@ class _Evaluator:
 
   def __init__(self, config, workdir, model, trainer, sets, writer, mesh):
     self._config, self._workdir, self._model, self._mesh = config, workdir, model, mesh
-    self._name = config.model.name
+    self._name = runs.method_name(workdir)
     self._sets, self._writer = sets, writer
     self._predict = sharding.apart(trainer.predict)
     self._best = self._known_best()
@@ -288,11 +339,11 @@ class _Evaluator:
       self._writer.scalars(step, scores)
       told = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
       self._writer.say(f'evaluated at step {step}: {told}')
+    # Without validation every score is alike, and the last weights are kept.
     score = scores.get(ranking(self._sets), -math.inf)
     if score >= self._best and jax.process_index() == 0:
       self._best = score
       self._keep(step, state, reports, scores)
-    # The checkpoints are ranked by PSNR; sets without reference have none.
     return scores if ranking(self._sets) in scores else None
 
   def finish(self) -> None:
@@ -304,8 +355,7 @@ class _Evaluator:
       rows = [line for line in metrics if accuracies[0] in line]
       rows = [[str(line['step']), *(f'{line[name]:.4f}' for name in accuracies)] for line in rows]
       self._writer.say(writers.table(['step', *accuracies], rows))
-    manifest = weights.read(self._workdir / 'weights.safetensors')[1]
-    restoration.show(self._writer.say, self._workdir, title=f' at step {manifest["step"]}')
+    restoration.show(self._writer.say, self._workdir)
     self._writer.say(f'weights, table and pictures are in {self._workdir}')
 
   def _known_best(self) -> float:
@@ -316,18 +366,29 @@ class _Evaluator:
 
   def _keep(self, step, state, reports, scores) -> None:
     params = state.params if state.ema is None else state.ema
+    runs.record(self._workdir, step=step)
     manifest = {
-      'network': self._name,
+      'network': self._config.model.name,
       'arguments': {name: value for name, value in self._config.model.items() if name != 'name'},
       'step': step,
+      'chosen': self._chosen(step, scores),
       'scores': scores,
+      'provenance': runs.summary(self._workdir),
     }
     weights.write(self._workdir / 'weights.safetensors', jax.device_get(params), manifest)
-    restoration.write(self._workdir, reports)
-    if reports:
-      sheet = figures.gallery(reports)
+    restoration.write(self._workdir, reports, weights=manifest['chosen'])
+    shown = {name: report for name, report in reports.items() if name != VALIDATION} or reports
+    if shown:
+      sheet = figures.gallery(shown)
       figures.save(self._workdir / 'gallery.png', sheet)
       self._writer.pictures(step, 'gallery', sheet)
+
+  def _chosen(self, step: int, scores: dict[str, float]) -> str:
+    """How these weights were chosen, as it stands beside their scores."""
+    if ranking(self._sets) not in scores:
+      return f'step {step} of {self._config.steps}, the latest'
+    count = len(self._sets[VALIDATION])
+    return f'step {step} of {self._config.steps}, best PSNR on {count} validation pictures'
 
 
 class _Leave:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import json
+import math
 import pathlib
 import time
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from deblur_jax import atomic
+from deblur_jax import atomic, pipes
 
 T = TypeVar('T')
 
@@ -35,10 +36,19 @@ class Writer:
     steps: length of the run.
     start: the step that the run goes on from; what a broken run wrote after it is dropped.
     silent: True on all processes but the first, where nothing is written.
+    hooks: writers to pass everything on to, see `open_hooks`.
   """
 
-  def __init__(self, workdir: pathlib.Path, *, steps: int, start: int = 0, silent: bool = False):
-    self._silent = silent
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    steps: int,
+    start: int = 0,
+    silent: bool = False,
+    hooks: Iterable[Any] = (),
+  ):
+    self._silent, self._hooks = silent, list(hooks)
     self._console = Console(quiet=silent, highlight=False)
     self._progress = None
     self._steps, self._begin, self._start = steps, time.monotonic(), start
@@ -73,13 +83,16 @@ class Writer:
       self._progress.update(self._task, completed=step)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes named figures of a step."""
+    """Writes named figures of a step; one that is not finite is null in metrics.jsonl."""
     if self._silent:
       return
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    line = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    self._file.write(json.dumps({'step': step, **line}) + '\n')
     self._file.flush()
     for name, value in values.items():
       self._board.add_scalar(name, value, step)
+    for hook in self._hooks:
+      hook.scalars(step, values)
     figures = _figures(values)
     if self._progress and figures:
       self._progress.update(self._task, completed=step, figures=figures)
@@ -89,8 +102,11 @@ class Writer:
 
   def pictures(self, step: int, name: str, image: np.ndarray) -> None:
     """Shows a picture, uint8 `[h w 3]`, in TensorBoard."""
-    if not self._silent:
-      self._board.add_image(name, image, step, dataformats='HWC')
+    if self._silent:
+      return
+    self._board.add_image(name, image, step, dataformats='HWC')
+    for hook in self._hooks:
+      hook.pictures(step, name, image)
 
   def say(self, message: Any) -> None:
     """Prints a line or a table above the bar."""
@@ -104,6 +120,17 @@ class Writer:
       self._progress.stop()
     self._file.close()
     self._board.close()
+    for hook in self._hooks:
+      hook.close()
+
+
+def open_hooks(text: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> list[Any]:
+  """The writers in `package.module:Writer | ...`, each made by `Writer(workdir, config)`.
+
+  They have `scalars(step, values)`, `pictures(step, name, image)` with uint8 `[h w 3]`, and
+  `close()`. Raises ValueError for one that cannot be found.
+  """
+  return [make(workdir, config) for make in pipes.functions('writer', text, {}).values()]
 
 
 def track(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:

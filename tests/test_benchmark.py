@@ -13,7 +13,7 @@ import pytest
 from configs import common
 from deblur_jax import benchmark, cli, models, weights
 from deblur_jax.data import builtin
-from deblur_jax.evaluators import protocols, restoration
+from deblur_jax.evaluators import code, protocols, restoration, tables
 
 # One 1x1 convolution after another: quick to compile and to run at any size.
 SMALL = {'kernel_sizes': [1, 1, 1], 'channels': 3}
@@ -70,7 +70,8 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd)
     protocols.score(one['blurred'], one['sharp'], protocols.find('gopro'))
     for one in (pictures[0], pictures[1])
   ]
-  assert results['blurred']['psnr'] == pytest.approx(np.mean([one['psnr'] for one in expected]))
+  each = [{'picture': str(index)} | one for index, one in enumerate(expected)]
+  assert results['blurred']['each'] == each
   assert results['blurred']['protocol'] == 'gopro' and results['blurred']['pictures'] == 2
 
   found = json.loads((out / 'costs.json').read_text())['network']
@@ -80,7 +81,14 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd)
   assert 0 < found['ms_256x256'] < found['ms_1280x720']
   assert found['compile_s'] > 0 and 100 < found['memory_mib'] < 20_000 and found['device']
 
+  assert found['ms_256x256_q1'] <= found['ms_256x256'] <= found['ms_256x256_q3']
+
+  rows = list(csv.DictReader((out / 'pictures.csv').read_text().splitlines()))
+  assert [(row['method'], row['picture']) for row in rows] == [
+    (method, picture) for method in ('blurred', 'network') for picture in '01'
+  ]
   rows = list(csv.DictReader((out / 'benchmark.csv').read_text().splitlines()))
+  assert float(rows[0]['psnr']) == pytest.approx(np.mean([one['psnr'] for one in expected]))
   assert [row['method'] for row in rows[:2]] == ['blurred', 'network']
   assert all(row['source'].startswith('quoted') for row in rows[2:])
   assert 'MPRNet' in {row['method'] for row in rows[2:]}
@@ -98,7 +106,7 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd)
   failed, said = run([run_folder], sets, out)
   assert failed == 0 and said[:2] == ['network: speed and memory', 'network: on mine']
   scores = json.loads((out / 'results.json').read_text())['mine']
-  assert scores['network']['psnr'] != results['network']['psnr']
+  assert scores['network']['each'] != results['network']['each']
   assert scores['blurred'] == results['blurred']
 
 
@@ -164,4 +172,54 @@ def test_solvers_have_rows_where_the_psf_is_known(tmp_path):
   costs = json.loads((out / 'costs.json').read_text())['wiener']
   assert (costs['parameters'], costs['gmacs']) == (0, 0) and costs['ms_256x256'] > 0
   scores = json.loads((out / 'results.json').read_text())['mine']
-  assert scores['wiener']['psnr'] > scores['blurred']['psnr'] + 1
+  wiener, blurred = (scores[name]['each'][0]['psnr'] for name in ('wiener', 'blurred'))
+  assert wiener > blurred + 1
+
+
+def test_edited_code_has_another_digest(tmp_path, monkeypatch):
+  package = tmp_path / 'deblur_jax_trial'
+  (package / 'solvers').mkdir(parents=True)
+  files = {
+    '__init__.py': '',
+    'shared.py': 'import numpy\n',
+    'other.py': '',
+    'solvers/__init__.py': '',
+    'solvers/one.py': 'from deblur_jax_trial import shared\n',
+  }
+  for name, text in files.items():
+    (package / name).write_text(text)
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setattr(code, '_PACKAGE', 'deblur_jax_trial')
+
+  def digest():
+    return code.digest('deblur_jax_trial.solvers.one')
+
+  first = digest()
+  (package / 'other.py').write_text('y = 1\n')
+  assert digest() == first
+  for name in ('shared.py', 'solvers/one.py'):
+    before = digest()
+    (package / name).write_text(files[name] + '\nx = 1\n')
+    assert digest() != before
+
+
+def test_methods_go_by_the_code_that_they_use(tmp_path):
+  write_weights(tmp_path / 'net.safetensors', seed=0)
+  names = ('wiener', 'richardson_lucy', str(tmp_path / 'net.safetensors'))
+  assert len({benchmark._source(name) for name in names}) == 3
+  assert benchmark._source('wiener') == code.digest('deblur_jax.solvers.wiener')
+  assert benchmark._outside('ssim | my.metrics:a | b.c:d(2)') == ['my.metrics', 'b.c']
+
+
+def test_means_of_methods_are_over_the_same_pictures(tmp_path):
+  each = {'blurred': [20.0, None, 30.0], 'network': [25.0, 40.0, 32.0]}
+  lines = [
+    tables.Line(method, {'mine': {'each': [{'picture': str(i), 'psnr': value}
+                                           for i, value in enumerate(values)]}}, {})
+    for method, values in each.items()
+  ]  # fmt: skip
+  blurred, network = benchmark._means(tmp_path, lines)
+  # Picture 1 was sharp already: its PSNR counts for neither method.
+  assert (blurred.scores['mine'], network.scores['mine']) == ({'psnr': 25.0}, {'psnr': 28.5})
+  rows = list(csv.DictReader((tmp_path / 'pictures.csv').read_text().splitlines()))
+  assert [row['psnr'] for row in rows] == ['20.0', '', '30.0', '25.0', '40.0', '32.0']

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import cli, convert, fit, models, weights, zoo
-from deblur_jax.convert import deblurgan
+from deblur_jax.convert import containers, deblurgan
 from deblur_jax.nn.patchgan import PatchGAN
 
 GOLDENS = ('srcnn', 'mprnet', 'hinet', 'nafnet', 'deblurgan', 'deepdeblur', 'dbgan')
@@ -132,14 +132,138 @@ def test_containers_are_opened(wrap, shared):
   jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
-def test_averaged_weights_go_before_raw_ones():
-  found = convert.unwrap({'params': {'a': np.zeros(2)}, 'params_ema': {'a': np.ones(2)}})
-  np.testing.assert_array_equal(found['a'], [1, 1])
+@pytest.mark.parametrize(
+  'raw, averaged',
+  [
+    ('params', 'params_ema'),  # BasicSR
+    ('state_dict', 'state_dict_ema'),  # timm
+    ('state_dict', 'ema_state_dict'),
+    ('model', 'model_ema'),  # torchvision's references
+    ('model', 'ema'),  # YOLO and others
+    ('model_state_dict', 'ema_model_state_dict'),
+    ('model', 'ema_model'),
+    ('model', 'averaged_model'),
+    ('net', 'swa_net'),
+    ('generator', 'g_ema'),
+    ('g', 'g_ema'),  # StyleGAN in PyTorch
+    ('G', 'G_ema'),
+    ('netG', 'netG_ema'),
+    ('netG', 'emaNetG'),
+    ('net_g', 'net_g_ema'),  # BasicSR's networks in one file
+    ('params', 'avg_params'),
+  ],
+)
+def test_averaged_weights_go_before_raw_ones(raw, averaged):
+  zeros, ones = ({f'conv{i}.weight': np.full((2, 1, 1, 1), value) for i in (1, 2, 3)}
+                 for value in (0, 1))  # fmt: skip
+  adversary = {name: {'conv1.weight': np.full((2, 1, 1, 1), 7)} for name in ('d', 'netD', 'd_ema')}
+  optimizer = {
+    'optimizer': {'state': {0: {'exp_avg': np.full(2, 5)}}},
+    'opt_ema': {'a': np.ones(2)},
+  }
+  for content in ({raw: zeros, averaged: ones}, {averaged: ones, raw: zeros}):
+    for nested in (
+      content,
+      {'state_dict': content},
+      {'epoch': 3, **content, **optimizer},
+      (content, 3),
+    ):
+      np.testing.assert_array_equal(convert.unwrap(nested)['conv1.weight'], ones['conv1.weight'])
+    both = {'epoch': 3, **adversary, **content, **optimizer}
+    np.testing.assert_array_equal(convert.unwrap(both)['conv1.weight'], ones['conv1.weight'])
+    # As prefixes of one state dict, as Lightning has them.
+    flat = {f'{part}.{name}': value for part, one in content.items() for name, value in one.items()}
+    flat |= {'discriminator.conv1.weight': np.full(2, 7), 'loss.vgg.0.weight': np.full(2, 9)}
+    state = containers.stripped(convert.unwrap({'state_dict': flat}), [list(zeros)])
+    assert state.keys() == ones.keys()
+    np.testing.assert_array_equal(state['conv1.weight'], ones['conv1.weight'])
+
+
+PREFIXES = ('module.', 'model.', '_orig_mod.', 'net_g.', 'netG.', 'generator.', 'model.module.')
+PREFIXES += ('module._orig_mod.', '_orig_mod.module.', 'network.net.', 'ema_model.module.')
+
+
+@pytest.mark.parametrize('name', ['srcnn', 'deblurgan', 'dbgan', 'nafnet'])
+@pytest.mark.parametrize('prefix', PREFIXES)
+def test_prefixes_of_wrappers_are_understood(prefix, name, shared):
+  state, _, _ = golden(shared, name)
+  wrapped = {f'{prefix}{key}': value for key, value in state.items()}
+  wrapped |= {'n_averaged': np.ones(()), f'{prefix}total_ops': np.ones(1)}
+  assert convert.detect({'state_dict': wrapped}) == name
+  _, params = convert.from_torch(name, {'state_dict': wrapped})
+  _, expected = convert.from_torch(name, state)
+  jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_one_of_several_state_dicts_is_chosen():
+  first, second = ({'a': np.full(2, value)} for value in (1, 2))
+  content = {'first': first, 'second': {'state_dict': second}, 'epoch': 3}
+  with pytest.raises(ValueError, match=r'several state dicts: first, second\.state_dict; .*--key'):
+    convert.unwrap(content)
+  np.testing.assert_array_equal(convert.unwrap(content, 'first')['a'], first['a'])
+  for key in ('second', 'second.state_dict'):
+    np.testing.assert_array_equal(convert.unwrap(content, key)['a'], second['a'])
+  flat = {'state_dict': {'one.a': first['a'], 'two.a': second['a']}}
+  np.testing.assert_array_equal(convert.unwrap(flat, 'state_dict.two')['a'], second['a'])
+  with pytest.raises(ValueError, match="no 'third' among first, second, epoch"):
+    convert.unwrap(content, 'third')
+  # Chosen by name, a discriminator is one too.
+  assert convert.unwrap({'netG': first, 'netD': second}, 'netD')['a'][0] == 2
+  assert convert.unwrap({'netG': first, 'netD': second})['a'][0] == 1
+
+
+@pytest.mark.parametrize(
+  'content, told',
+  [
+    ((1, 2, 3), 'no state dict in a tuple'),
+    ([1, 2, 3], 'no state dict in a list'),
+    (np.zeros((3, 3)), 'no state dict in a ndarray'),
+    ({}, 'no state dict among an empty dict'),
+    ({'epoch': 3, 'loss': np.float32(1)}, 'no state dict among epoch, loss'),
+  ],
+)
+def test_what_is_no_state_dict_is_refused_in_a_line(content, told):
+  with pytest.raises(ValueError) as error:
+    convert.unwrap(content)
+  assert str(error.value) == told
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value, shared):
+  state, _, _ = golden(shared, 'srcnn')
+  state['conv2.weight'][0, 0, 0, 0] = value
+  with pytest.raises(ValueError, match=r'NaN or infinity in 1 of 6 tensors \(conv2\.weight\)'):
+    convert.from_torch('srcnn', state)
+
+
+@pytest.mark.parametrize('case', ['21_torch_file_not_a_dict', '22_torch_file_cut_short'])
+def test_the_cases_of_wrong_torch_files(case, shared, tmp_path, capsys):
+  pytest.importorskip('torch')
+  # A tuple of a state dict and the rest is understood: there is one state dict in it.
+  files = sorted(one for one in shared(f'cases/{case}').glob('*.pth') if one.stem != 'tuple')
+  for file in files:
+    assert cli.main(['convert', str(file), str(tmp_path / 'out.safetensors')]) == 2
+    told = capsys.readouterr().err
+    assert told.count('\n') == 1 and str(file) in told and 'Traceback' not in told
+    assert ('cut short' if '22' in case else 'no state dict in a') in told
+
+
+def test_the_cases_of_wrapped_and_averaged_weights(shared, tmp_path, capsys):
+  torch = pytest.importorskip('torch')
+  files = [shared('cases/21_torch_file_not_a_dict') / 'tuple.pth']
+  files += sorted(shared('cases/28_checkpoint_prefix').glob('*.pth'))
+  files += [shared('cases/23_ema_beside_raw') / 'state_dict_ema.pth']
+  for file in files:
+    assert cli.main(['convert', str(file), str(tmp_path / 'out.safetensors')]) == 0, file
+    assert capsys.readouterr().out.startswith('nafnet')
+  averaged = torch.load(files[-1], weights_only=True)['state_dict_ema']['intro.weight'].numpy()
+  found = weights.read(tmp_path / 'out.safetensors')[0]['intro']['kernel']
+  np.testing.assert_array_equal(found, averaged.transpose(2, 3, 1, 0))
 
 
 def test_a_file_without_weights():
   with pytest.raises(ValueError, match='no state dict among epoch, net'):
-    convert.unwrap({'epoch': 3, 'net': {'a': np.zeros(2)}})
+    convert.unwrap({'epoch': 3, 'net': {'a': 2}})
 
 
 def test_overrides_go_before_what_is_read(shared):
@@ -157,9 +281,9 @@ def test_one_error_lists_all_that_does_not_fit(shared):
     convert.from_torch('nafnet', state)
   text = str(error.value)
   assert '1 missing, 1 extra, 1 of another shape' in text
-  assert re.search(r'missing +encoders_3_1/conv4/bias \[128\]', text)
-  assert re.search(r'extra +extra/kernel \[1 1 4 4\]', text)
-  assert re.search(r'shape +ending/kernel is \[5 5 8 3\], expected \[3 3 8 3\]', text)
+  assert re.search(r'missing +encoders\.3\.1\.conv4\.bias \[128\]', text)
+  assert re.search(r'extra +extra\.weight \[4 4 1 1\]', text)
+  assert re.search(r'shape +ending\.weight is \[3 8 5 5\], expected \[3 8 3 3\]', text)
 
 
 def test_weights_of_another_network(shared):
@@ -317,17 +441,21 @@ def test_deblurgan_of_torch_0_3_and_without_dropout():
 @pytest.mark.parametrize(
   'name,torn,told',
   [
-    ('srcnn', {'conv1.weight': (9,)}, 'missing  conv1/kernel'),
-    ('srcnn', {'conv2.weight': None}, 'missing  conv2/kernel'),
-    ('nafnet', {'intro.weight': None}, 'missing  intro/kernel'),
-    ('nafnet', {'intro.weight': (8,)}, 'missing  intro/kernel'),
+    ('srcnn', {'conv1.weight': (9,)}, 'shape    conv1.weight is [9], expected [64 3 9 9]'),
+    ('srcnn', {'conv2.weight': None}, 'missing  conv2.weight [32 64 1 1]'),
+    ('nafnet', {'intro.weight': None}, 'missing  intro.weight'),
+    ('nafnet', {'intro.weight': (8,)}, 'shape    intro.weight is [8]'),
     (
       'swinir',
       {'layers.0.residual_group.blocks.0.mlp.fc1.weight': None},
-      'blocks_0/mlp/fc1/kernel',
+      'missing  layers.0.residual_group.blocks.0.mlp.fc1.weight',
     ),
-    ('restormer', {'encoder_level2.0.ffn.project_out.weight': None}, 'missing  encoder_level2_0'),
-    ('restormer', {'patch_embed.proj.weight': (3, 4)}, 'patch_embed/kernel'),
+    (
+      'restormer',
+      {'encoder_level2.0.ffn.project_out.weight': None},
+      'missing  encoder_level2.0.ffn.project_out.weight',
+    ),
+    ('restormer', {'patch_embed.proj.weight': (3, 4)}, 'shape    patch_embed.proj.weight is [3 4]'),
   ],
 )
 def test_what_is_torn_is_named(name, torn, told, shared):
@@ -344,7 +472,9 @@ def test_what_is_torn_is_named(name, torn, told, shared):
 def test_a_level_without_blocks_is_told(shared):
   state, _, _ = golden(shared, 'nafnet')
   state = {key: value for key, value in state.items() if not key.startswith('decoders.1.')}
-  with pytest.raises(fit.DoesNotFit, match='missing  decoders_1_0/'):
+  with pytest.raises(
+    fit.DoesNotFit, match=r'missing  decoders\.1\.0\.sca\.1\.weight \[32 32 1 1\]'
+  ):
     convert.from_torch('nafnet', state)
 
 
@@ -456,7 +586,7 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   del state['last.bias'], state['sam12.conv3.bias']
   assert cli.main(['convert', str(tmp_path / 'net.pth'), str(tmp_path / 'no.safetensors')]) == 2
   told = capsys.readouterr().err
-  assert 'missing  last/bias' in told and 'missing  sam12/conv3/bias' in told
+  assert 'missing  last.bias' in told and 'missing  sam12.conv3.bias' in told
   assert not (tmp_path / 'no.safetensors').exists()
 
 

@@ -1,5 +1,6 @@
 """Sources, host ops and the pipeline: what they give, and what they say when data is wrong."""
 
+import os
 import subprocess
 import sys
 
@@ -631,3 +632,92 @@ def test_a_mixture_gives_each_part_its_share_and_every_picture_once(tmp_path):
   parts['film']['share'] = 0
   with pytest.raises(ValueError, match="share of 'film'"):
     mixture.open(parts, 'all')
+
+
+@pytest.mark.parametrize(
+  'shares, lengths, counts',
+  [
+    ((0.3, 0.1), (3, 1), (3, 1)),
+    ((0.7, 0.1), (7, 1), (7, 1)),
+    ((0.6, 0.2, 0.2), (6, 2, 1), (6, 2, 2)),
+    ((0.1, 0.2), (1, 3), (2, 3)),
+    ((3, 1), (3, 1), (3, 1)),
+  ],
+)
+def test_an_epoch_of_a_mixture_is_exact(shares, lengths, counts):
+  assert mixture.Mixed(tuple(map(Numbers, lengths)), shares).counts == counts
+
+
+def test_a_digest_is_that_of_the_files_wherever_they_lie(tmp_path):
+  first, moved = (make_pairs(tmp_path / name, count=3, split='train') for name in ('a', 'b'))
+  digests = [
+    sources.digest(sources.open('pairs', 'train', directory=folder)) for folder in (first, moved)
+  ]
+  assert digests[0] == digests[1] and len(digests[0]) == 64
+  file = moved / 'train/blur/001.png'
+  data = bytearray(file.read_bytes())
+  data[-20] ^= 1
+  file.write_bytes(data)
+  changed = sources.open('pairs', 'train', directory=first)
+  assert sources.digest(changed) == digests[0]
+  changed = sources.Pairs(
+    tuple(
+      pair._replace(blurred=moved / 'train/blur' / pair.blurred.name) for pair in changed.pictures
+    )
+  )
+  assert sources.digest(changed) != digests[0]
+  assert sources.digest(sources.open('builtin', 'train')) == ''
+  parts = (sources.open('builtin', 'train'), sources.open('pairs', 'train', directory=first))
+  assert len(sources.digest(mixture.Mixed(parts, (1, 1)))) == 64
+
+
+@pytest.mark.parametrize('names', [('Train', 'Test'), ('TRAIN', 'TEST'), ('train', 'Test')])
+def test_folders_of_splits_in_capitals_are_splits(tmp_path, names):
+  train, test = names
+  make_pairs(tmp_path, count=3, split=train)
+  make_pairs(tmp_path, count=2, split=test)
+  for kind in ('Sharp', 'Blur'):
+    (tmp_path / test / kind.lower()).rename(tmp_path / test / kind)
+  for name, directory in (('pairs', tmp_path), ('sharp', tmp_path)):
+    trained, tested, everything = (
+      [one['name'] for one in (source[i] for i in range(len(source)))]
+      for source in (
+        sources.open(name, split, directory=directory) for split in ('train', 'test', 'all')
+      )
+    )
+    assert len(trained) == (3 if name == 'pairs' else 6) and len(everything) == len(
+      trained + tested
+    )
+    assert len(tested) == (2 if name == 'pairs' else 4)
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+  make_pairs(tmp_path, split='train')
+  if (tmp_path / 'TRAIN').is_dir():
+    pytest.skip('names of any capitals are one here')
+  make_pairs(tmp_path, split='Train')
+  with pytest.raises(ValueError, match=r'holds Train/ and train/.*rename one'):
+    sources.open('pairs', 'train', directory=tmp_path)
+
+
+def test_the_case_of_train_and_test_in_capitals(shared):
+  directory = shared('cases/24_train_test_capitals')
+  names = {}
+  for split in ('train', 'test'):
+    source = sources.open('pairs', split, directory=directory)
+    names[split] = [source[i]['name'] for i in range(len(source))]
+    assert all(
+      (directory / split.title() / 'sharp' / f'{one}.png').is_file() for one in names[split]
+    )
+
+
+@pytest.mark.parametrize(
+  'affinity, slurm, expected', [(6, None, 6), (64, '8', 8), (3, '8', 3), (64, None, 64)]
+)
+def test_readers_follow_the_cores_of_the_job(affinity, slurm, expected, monkeypatch):
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: range(affinity), raising=False)
+  monkeypatch.setattr(os, 'cpu_count', lambda: 64)
+  monkeypatch.delenv('SLURM_CPUS_PER_TASK', raising=False)
+  if slurm:
+    monkeypatch.setenv('SLURM_CPUS_PER_TASK', slurm)
+  assert pipeline.cores() == expected

@@ -166,6 +166,8 @@ def test_prepared_pictures_are_those_of_the_folder(tmp_path, prepare, capsys, na
     for split in sources.SPLITS:
       source = sources.open(source_name, split, directory=tmp_path / 'to', unaligned=True)
       assert source.paired and source.aligned == (not one.unaligned)
+      assert source.files and all(path.is_file() for path in source.files.values())
+      assert len(sources.digest(source)) == 64
       examples = [source[i] for i in range(len(source))]
       if name == 'unpaired':
         assert len(examples) == len(found[f'{split}_sharp']) == {'train': 27, 'test': 3}[split]

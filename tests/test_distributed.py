@@ -219,7 +219,7 @@ def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   processes[1].terminate()  # whoever is asked to leave, all do
   (out, _), _ = (process.communicate(timeout=60) for process in processes)
   assert [process.returncode for process in processes] == [143, 143]
-  assert 'going on from step' in out and 'the same command goes on' in out
+  assert 'resuming from step' in out and 'the same command goes on' in out
   np.testing.assert_allclose(losses(workdir)[:12], expected, atol=1e-5)
   # Each scored some of the pictures, and the first wrote down all of them.
   alone, shared = (scores(tmp_path / name) for name in ('one', 'two'))

@@ -124,28 +124,65 @@ def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
 
 
 def test_the_protocol_stands_beside_every_number(pair, tmp_path):
-  def evaluate(method, protocol):
+  def evaluate(method, protocol, **stated):
     pictures = restoration.Blurred(Source(pair), '', protocol=protocol)
     reports = restoration.evaluate(
       lambda blurred, **known: blurred, {'mine': pictures}, method, Needs()
     )
-    restoration.write(tmp_path, reports)
+    restoration.write(tmp_path, reports, **stated)
     shown = []
     restoration.show(shown.append, tmp_path)
     return json.loads((tmp_path / 'results.json').read_text())['mine'], shown[0]
 
-  evaluate('first', 'plain')
-  results, title = evaluate('second', 'plain')
-  assert set(results) == {'blurred', 'first', 'second'}
-  assert results['second'] == score((Source(pair)[0]['blurred'], pair[1]), 'plain') | {
+  results, title = evaluate('first', 'plain')
+  assert set(results) == {'blurred', 'first'}
+  assert results['first'] == score((Source(pair)[0]['blurred'], pair[1]), 'plain') | {
     'protocol': 'plain'
   }
   assert title == 'mine (plain: 8-bit, 2-D SSIM)'
-  results, title = evaluate('third', 'gopro')
-  assert set(results) == {'blurred', 'third'}  # the others' numbers do not compare
-  assert title == "mine (gopro: 8-bit, MATLAB's 3-D SSIM)"
+  chosen = 'step 4 of 8, best PSNR on 3 validation pictures'
+  results, title = evaluate('second', 'gopro', weights=chosen)
+  assert title == f"mine (gopro: 8-bit, MATLAB's 3-D SSIM; {chosen})"
+  assert results['second']['weights'] == chosen and 'weights' not in results['blurred']
   with (tmp_path / 'results.csv').open() as file:
-    assert {row['protocol'] for row in csv.DictReader(file)} == {'gopro'}
+    rows = list(csv.DictReader(file))
+  assert {row['protocol'] for row in rows} == {'gopro'}
+  assert {row['method']: row['weights'] for row in rows} == {'blurred': '', 'second': chosen}
+  with pytest.raises(ValueError, match="cannot be called 'blurred'"):
+    evaluate('blurred', 'plain')
+
+
+def test_an_identical_pair_is_left_out_of_the_means(pair, tmp_path):
+  class OneIdentical(Source):
+    def __getitem__(self, index):
+      example = super().__getitem__(index)
+      return example | ({'blurred': example['sharp']} if index else {})
+
+  def constant(blurred, **known):
+    return 0.9 * blurred
+
+  pictures = restoration.Blurred(OneIdentical(pair), '')
+  reports = restoration.evaluate(constant, {'mine': pictures}, 'darker', Needs())
+  restoration.write(tmp_path, reports, weights='step 1 of 1, the latest')
+  results = json.loads(
+    (tmp_path / 'results.json').read_text(),
+    parse_constant=lambda name: pytest.fail(f'{name} is not JSON'),
+  )['mine']
+  # PSNR of the other pair alone, for both methods; SSIM, finite everywhere, of both pairs.
+  other = pictures[0]
+  assert results['blurred']['psnr'] == pictures.score(other['blurred'], other)['psnr']
+  darker = [
+    pictures.score(0.9 * (one['blurred'].astype(np.float32) / 255), one)
+    for one in (other, pictures[1])
+  ]
+  assert results['darker']['psnr'] == pytest.approx(darker[0]['psnr'], abs=1e-3)
+  ssims = [one['ssim'] for one in darker]
+  assert results['darker']['ssim'] == pytest.approx(np.mean(ssims), abs=1e-4)
+  assert results['blurred']['exact'] == 1
+  shown = []
+  restoration.show(shown.append, tmp_path)
+  assert shown[2] == '1 with infinite PSNR (equal to the sharp picture): left out of its means'
+  assert restoration.means([{'a': {'psnr': np.inf, 'ssim': 1.0}}]) == {'a': {'ssim': 1.0}}
 
 
 @pytest.mark.parametrize('needs', [Needs(multiple=8), Needs(tiling='approximate', side=64)])
@@ -182,6 +219,71 @@ def test_pictures_that_go_together_score_as_alone(needs):
     np.testing.assert_array_equal(one.restored, other.restored)
   for name, scores in alone.scores.items():
     assert scores['x'] == pytest.approx(together.scores[name]['x'], abs=1e-6)
+
+
+class Sizes(Source):
+  """Pairs of five sizes, none of which is a multiple of any other; `chosen` of them."""
+
+  def __init__(self, chosen):
+    self.aligned, self._chosen = True, chosen
+    photograph = builtin.photograph('coffee.png')
+    sizes = [(33, 40), (64, 71), (50, 96), (81, 35), (64, 71)]
+    self._pictures = [
+      photograph[30 * i : 30 * i + height, 200 : 200 + width]
+      for i, (height, width) in enumerate(sizes)
+    ]
+
+  def __len__(self):
+    return len(self._chosen)
+
+  def __getitem__(self, index):
+    sharp = self._pictures[self._chosen[index]]
+    blurred = ((sharp.astype(np.int32) + np.roll(sharp, 2, axis=1)) // 2).astype(np.uint8)
+    return {'name': str(self._chosen[index]), 'sharp': sharp, 'blurred': blurred}
+
+  def size(self, index):
+    return self._pictures[self._chosen[index]].shape[:2]
+
+
+@pytest.mark.parametrize(
+  'name, arguments, tiling',
+  [
+    ('nafnet', {'variant': 'smoke'}, 'approximate'),
+    ('srcnn', {'kernel_sizes': (3, 1, 3), 'features': (8, 4)}, 'exact'),
+  ],
+)
+def test_a_picture_alone_is_restored_as_in_any_set(name, arguments, tiling, key):
+  model = models.make(name, **arguments)
+  assert model.needs.tiling == tiling
+  params = jax.jit(model.init)(key, jnp.zeros((1, 16, 16, 3)))
+  # Residual scales begin at zero; with ones, channel attention has a say.
+  params = jax.tree.map(lambda leaf: jnp.where(leaf == 0, 1.0, leaf), params)
+  apply = jax.jit(lambda blurred: model.apply(params, blurred)['restored'])
+
+  def restored(chosen):
+    pictures = restoration.Blurred(Sizes(chosen), '')
+    done = restoration.restore_set(lambda images, **known: apply(images), pictures, model.needs)
+    return {
+      example['name']: (picture, pictures.score(picture, example)) for _, example, picture in done
+    }
+
+  together = restored(range(5))
+  for i in range(5):
+    picture, scores = restored([i])[str(i)]
+    np.testing.assert_array_equal(picture, together[str(i)][0])
+    assert scores == together[str(i)][1]
+    assert np.ptp(picture) > 0
+
+
+def test_a_limit_changes_no_picture_that_it_leaves():
+  source = Sizes(range(5))
+  source.paired = False
+  whole, two = (restoration.Blurred(source, 'motion(3..9)', limit=n, draws=2) for n in (0, 2))
+  whole = {example['name']: example for example in (whole[i] for i in range(10))}
+  two = [two[i] for i in range(4)]
+  assert [example['name'] for example in two] == ['0 1', '0 2', '2 1', '2 2']
+  for example in two:
+    np.testing.assert_array_equal(example['blurred'], whole[example['name']]['blurred'])
 
 
 def test_learned_metrics_come_with_the_file_of_their_weights(pair, tmp_path):
@@ -296,7 +398,8 @@ LINES = [
   tables.Line(
     'a network, trained for a while',
     {'mine': {'psnr': 31.255, 'ssim': 0.8999}},
-    {'parameters': 1_234_567, 'gmacs': 15.956, 'ms_256x256': 23.61, 'ms_1280x720': 1304.2,
+    {'parameters': 1_234_567, 'gmacs': 15.956, 'ms_256x256': 23.61, 'ms_256x256_q1': 22.1,
+     'ms_256x256_q3': 40.0, 'ms_1280x720': 1304.2,
      'compile_s': 4.5, 'memory_mib': 1234, 'device': 'a device'},
   ),
 ]  # fmt: skip
@@ -323,6 +426,7 @@ def test_markdown_marks_what_is_quoted_and_says_how_it_was_measured():
   assert table['MPRNet']['mine PSNR'] == '32.66' and table['MPRNet']['source'] == 'quoted: paper'
   network = table['a network, trained for a while']
   assert network['source'] == 'measured' and network['params'] == '1.23 M'
+  assert network['ms 256²'] == '23.6 (22.1..40)' and network['ms 720p'] == '1,304'
   assert 'protocol gopro: 8-bit' in text and 'on a device' in text
   assert 'deblur-jax benchmark x -o y' in text and "for GoPro's test set, not measured" in text
 

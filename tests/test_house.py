@@ -30,7 +30,7 @@ RANKS = (
   {'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},
   {'solvers', 'trainers', 'uncertainty', 'convert', 'diagnosis'},
-  {'evaluators', 'zoo'},
+  {'evaluators', 'zoo', 'runs'},
   {'train', 'evaluate', 'benchmark', 'restore', 'paired', 'export'},
   {'serve', 'cli', 'main'},
 )

@@ -134,6 +134,17 @@ def test_a_sweep_has_a_run_for_each_combination(sweep, tmp_path):
   assert all(run.workdir.parent == tmp_path for run in runs)
 
 
+def test_sweeps_of_two_recipes_share_no_folder(sweep, tmp_path, capsys):
+  folders = set()
+  for config in ('configs/nafnet.py', 'configs/nafnet.py:smoke', 'configs/srcnn.py:smoke'):
+    for workdir in ([], [f'--workdir={tmp_path}']):
+      assert sweep.main([config, 'seed=0', '--dry-run', *workdir]) == 0
+      folders.add(shlex.split(capsys.readouterr().out.splitlines()[0])[-1])
+  assert len(folders) == 6
+  assert '--workdir=runs/sweep-nafnet-smoke/seed=0' in folders
+  assert f'--workdir={tmp_path}/sweep-nafnet-builtin/seed=0' in folders
+
+
 @pytest.mark.parametrize(
   'settings, told',
   [
@@ -160,13 +171,13 @@ def test_a_sweep_from_a_file_as_a_slurm_array(sweep, tmp_path, capsys):
 
 def test_the_table_of_a_sweep_has_what_there_is(sweep, tmp_path, capsys):
   arguments = ['configs/srcnn.py:smoke', 'blur=disk(2) | jpeg,disk(3)', f'--workdir={tmp_path}']
-  first, second = sweep.plan(*arguments[:1], arguments[1:2], tmp_path)
-  first.workdir.mkdir()
-  (first.workdir / 'config.json').write_text('{"model": {"name": "srcnn"}}')
+  first, second = sweep.plan(*arguments[:1], arguments[1:2], tmp_path / 'sweep-srcnn-smoke')
+  first.workdir.mkdir(parents=True)
   (first.workdir / 'metrics.jsonl').write_text(
     '{"step": 2, "loss": 0.25}\n{"step": 4, "loss": 0.125}\n{"step": 4, "builtin/psnr": 30}\n'
   )
-  scores = {'blurred': {'psnr': 20.0}, 'srcnn': {'psnr': 30.123456, 'protocol': 'plain'}}
+  own = {'psnr': 30.123456, 'protocol': 'plain', 'weights': 'step 4 of 4, the latest'}
+  scores = {'blurred': {'psnr': 20.0}, first.workdir.name: own}
   (first.workdir / 'results.json').write_text(json.dumps({'builtin': scores}))
   assert sweep.main([*arguments, '--table']) == 0
   assert capsys.readouterr().out.splitlines() == [

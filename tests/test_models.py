@@ -3,6 +3,7 @@
 import functools
 import importlib
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -172,21 +173,46 @@ def test_outputs(name):
     np.testing.assert_array_equal(targets[0], blurred)
 
 
+def outputs(out):
+  """Every result that training compares with a target: of all stages or all scales."""
+  return out.get('stages') or out.get('scales') or [out['restored']]
+
+
+@functools.partial(quickly, static_argnums=0)
+def largest_gradients(model, params, blurred, key):
+  """The largest magnitude in the gradient of every parameter, of a loss on all `outputs`."""
+
+  def loss(params):
+    out = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
+    return sum(jnp.mean(jnp.abs(one)) for one in outputs(out))
+
+  return jax.tree.map(lambda leaf: jnp.abs(leaf).max(), jax.grad(loss)(params))
+
+
+class Heads(nn.Module):
+  """Coarse to fine, each scale with a head of its own: nothing of the coarse head is used again."""
+
+  @nn.compact
+  def __call__(self, blurred, *, train=False):
+    coarse = nn.Conv(4, (1, 1), name='coarse')(blurred[:, ::2, ::2])
+    fine = nn.Conv(3, (1, 1), name='fine')(blurred) + coarse.mean()
+    scales = fine, nn.Conv(3, (1, 1), name='head')(coarse)
+    return {'restored': fine, 'scales': scales}
+
+
+def test_heads_of_coarse_scales_get_gradients(key):
+  blurred = jax.random.uniform(key, (1, 4, 4, 3))
+  model = Heads()
+  largest = largest_gradients(model, model.init(key, blurred)['params'], blurred, key)
+  assert all(value > 0 for value in jax.tree.leaves(largest))
+
+
 @pytest.mark.parametrize('name', models.names())
 def test_gradients_reach_every_parameter(name, key):
   model, _params = prepared(name)
   blurred = image(model, 1, 2)
-
-  @quickly
-  def gradients(params):
-    def loss(params):
-      out = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
-      return sum(jnp.mean(jnp.abs(stage)) for stage in out.get('stages', [out['restored']]))
-
-    return jax.tree.map(lambda leaf: jnp.abs(leaf).max(), jax.grad(loss)(params))
-
   # A ReLU that has only a channel or two may be dead for some weights, but not for all.
-  reached = [gradients(prepared(name, seed)[1]) for seed in range(6)]
+  reached = [largest_gradients(model, prepared(name, seed)[1], blurred, key) for seed in range(6)]
   for path, *largest in jax.tree.leaves_with_path(jax.tree.map(lambda *a: np.stack(a), *reached)):
     assert np.isfinite(largest).all(), path
     assert np.max(largest) > 0, path

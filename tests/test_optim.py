@@ -44,6 +44,15 @@ def test_step_decay_counts_boundaries_from_the_start_of_training():
   np.testing.assert_allclose(rates, [1e-5, 1e-4, 1e-4, 5e-5], rtol=1e-6)
 
 
+@pytest.mark.parametrize('warmup, hold, stair', [(0, 10, 1), (10, 10, 1), (0, 20, 5), (5, 60, 5)])
+def test_holding_moves_no_boundary(warmup, hold, stair):
+  rate = optim.schedule(
+    'step', 1e-4, 100, boundaries=(50, 75), warmup=warmup, hold=hold, stair=stair
+  )
+  rates = [float(rate(step)) for step in (49, 50, 74, 75)]
+  np.testing.assert_allclose(rates, [1e-4, 5e-5, 5e-5, 2.5e-5], rtol=1e-6)
+
+
 def test_first_adam_step_is_the_learning_rate_whatever_the_gradient():
   optimizer = optim.make(PLAIN, 10).transform
   params = jnp.array([1.0, -2.0])

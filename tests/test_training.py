@@ -6,10 +6,12 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from flax import linen as nn
@@ -20,10 +22,11 @@ from PIL import Image
 import pytest
 
 from configs import dbgan, nafnet, srcnn
-from deblur_jax import models, sharding, train, weights, writers
+from deblur_jax import checkpoints as checkpoints_file
+from deblur_jax import cli, evaluate, models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.data import sources
-from deblur_jax.evaluators import protocols, restoration
+from deblur_jax.evaluators import figures, protocols, restoration
 from deblur_jax.fit import DoesNotFit
 from deblur_jax.trainers import TRAINERS, supervised
 
@@ -70,11 +73,11 @@ def finished(tmp_path_factory) -> pathlib.Path:
 
 def test_a_run_leaves_weights_scores_and_pictures(finished):
   scores = json.loads((finished / 'results.json').read_text())
-  assert set(scores) == {'builtin'} and set(scores['builtin']) == {'blurred', 'nafnet'}
+  assert set(scores) == {'builtin'} and set(scores['builtin']) == {'blurred', finished.name}
   assert 10 < scores['builtin']['blurred']['psnr'] < 50
   with (finished / 'results.csv').open() as file:
     rows = list(csv.DictReader(file))
-  assert {row['method'] for row in rows} == {'blurred', 'nafnet'}
+  assert {row['method'] for row in rows} == {'blurred', finished.name}
   for name in ('gallery.png', 'loss.png'):
     assert (finished / name).stat().st_size > 10_000
   params, manifest = weights.read(finished / 'weights.safetensors')
@@ -105,6 +108,15 @@ def test_running_a_finished_run_again_changes_nothing(finished, capsys):
   assert 'builtin/accuracy' in told  # the table
   assert (finished / 'weights.safetensors').read_bytes() == before
   assert [line['step'] for line in writers.read_metrics(finished) if 'loss' in line] == [2, 4]
+
+
+def test_metrics_that_are_not_finite_are_null(tmp_path):
+  with writers.Writer(tmp_path, steps=2) as writer:
+    for step, psnr in ((1, 20.0), (2, float('inf'))):
+      writer.scalars(step, {'loss': 0.5, 'psnr': psnr})
+  lines = writers.read_metrics(tmp_path)
+  assert lines == [{'step': 1, 'loss': 0.5, 'psnr': 20.0}, {'step': 2, 'loss': 0.5, 'psnr': None}]
+  assert figures.curves(lines).shape[2] == 3
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -168,7 +180,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_parameters(tmp_path):
     process.communicate()
   code, text = run(*flags, '--config.log_every=1', f'--workdir={broken}')
   assert code == 0, text
-  assert 'going on from step' in text
+  assert 'resuming from step' in text
   expected, found = (weights.read(one / 'weights.safetensors')[0] for one in (whole, broken))
   jax.tree.map(np.testing.assert_array_equal, expected, found)
   steps = [line['step'] for line in writers.read_metrics(broken) if 'loss' in line]
@@ -194,7 +206,8 @@ def test_sigterm_saves_and_leaves(tmp_path):
 
 def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   config = nafnet.get_config('smoke')
-  config.start, config.steps, config.optim.learning_rate = str(finished), 1, 1e-12
+  begin = shutil.copy(finished / 'weights.safetensors', tmp_path / 'begin.safetensors')
+  config.start, config.steps, config.optim.learning_rate = str(begin), 1, 1e-12
   config.model.middle_blk_num += 1  # A block more, which does nothing yet.
   train.train(config, tmp_path / 'deeper')
   expected, found = (
@@ -203,21 +216,202 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   more = f'middle_blks_{config.model.middle_blk_num - 1}'
   assert found.keys() - expected.keys() == {more} and np.isfinite(found.pop(more)['beta']).all()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+  digest = weights.read(begin)[1]['sha256']
+  begin.unlink()  # A run that has begun needs them no more, and still says which they were.
+  config.steps = 2
+  train.train(config, tmp_path / 'deeper')
+  provenance = weights.read(tmp_path / 'deeper' / 'weights.safetensors')[1]['provenance']
+  assert provenance['start'] == {'weights': str(begin), 'sha256': digest}
+  config.start = str(finished)
   config.model.width = 2 * config.model.width
   with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
     train.train(config, tmp_path / 'wider')
 
 
-def test_the_best_is_chosen_by_the_validation_set():
+def test_the_best_is_chosen_on_validation_never_on_a_test_set():
   assert train.ranking({'test': None, 'train': None, 'validation': None}) == 'validation/psnr'
-  assert train.ranking({'kodak': None, 'test': None}) == 'kodak/psnr'
+  assert train.ranking({'kodak': None, 'test': None}) == ''
 
 
-def test_a_folder_of_another_network_is_refused(finished):
-  config = nafnet.get_config('smoke')
-  config.model.width = 2 * config.model.width
-  with pytest.raises(ValueError, match=r'another network .*width.*--workdir'):
+def pairs_folder(folder: pathlib.Path, count: int) -> str:
+  """A folder of `count` pairs to train on and two to test, 32x40."""
+  for split, number in (('train', count), ('test', 2)):
+    for index in range(number):
+      sharp = np.random.default_rng(index).integers(0, 255, (32, 40, 3), np.uint8)
+      blurred = (sharp // 2 + np.roll(sharp, 1, axis=1) // 2).astype(np.uint8)
+      for kind, image in (('sharp', sharp), ('blur', blurred)):
+        path = folder / split / kind / f'{index:02}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+  return str(folder)
+
+
+def test_of_ones_own_pictures_a_share_is_held_out_to_choose_by(tmp_path, monkeypatch):
+  config = srcnn.get_config('pairs')
+  assert config.data.validation == 0.05
+  config.data.directory = pairs_folder(tmp_path / 'data', 8)
+  config.data.validation, config.data.ops, config.batch_size = 0.25, 'crop(32)', 4
+  config.steps, config.evaluate_every = 2, 1
+  source, held_out = train.open_source(config)
+  assert [source[i]['name'] for i in range(6)] == [f'{i:02}' for i in range(6)]
+  assert [held_out[i]['name'] for i in range(2)] == ['06', '07'] and len(source) == 6
+  # The test set grows better all the time, validation worse: the first step is the best.
+  evaluate, found = restoration.evaluate, []
+
+  def scored(*arguments, **options):
+    reports = evaluate(*arguments, **options)
+    found.append(reports)
+    worse = {
+      picture: {method: one | {'psnr': one['psnr'] - len(found)} for method, one in scores.items()}
+      for picture, scores in reports['validation'].scores.items()
+    }
+    return reports | {'validation': reports['validation']._replace(scores=worse)}
+
+  monkeypatch.setattr(restoration, 'evaluate', scored)
+  train.train(config, tmp_path / 'run')
+  assert list(found[0]) == ['pairs', 'validation'] and len(found) == 2
+  manifest = weights.read(tmp_path / 'run/weights.safetensors')[1]
+  chosen = 'step 1 of 2, best PSNR on 2 validation pictures'
+  assert manifest['step'] == 1 and manifest['chosen'] == chosen
+  results = json.loads((tmp_path / 'run/results.json').read_text())
+  assert {one['run']['weights'] for one in results.values()} == {chosen}
+  with Checkpoints(tmp_path / 'run/checkpoints', best='validation/psnr') as checkpoints:
+    assert checkpoints.latest() == 2
+
+
+def test_a_run_and_its_weights_say_where_they_come_from(tmp_path, capsys):
+  config = srcnn.get_config('pairs')
+  folder = pairs_folder(tmp_path / 'data', 4)
+  config.data.directory, config.data.ops, config.batch_size = folder, 'crop(32)', 4
+  config.steps = 2
+  train.train(config, tmp_path / 'run')
+  (session,) = runs.read(tmp_path / 'run')['sessions']
+  assert session['step'] == 2 and session['changes'] == {} and 0 < session['hours'] < 0.1
+  found = weights.read(tmp_path / 'run/weights.safetensors')[1]['provenance']
+  assert found['command'] == shlex.join(sys.orig_argv) == session['command']
+  assert found['packages']['jax'] == jax.__version__ and found['python'] in sys.version
+  assert found['config'] == json.loads(config.to_json()) and found['seed'] == config.seed
+  assert found['devices'].startswith('4 x ') and found['processes'] == 1
+  assert {name: (one['source'], one['pictures']) for name, one in found['data'].items()} == {
+    'train': ('pairs', 4),
+    'pairs': ('pairs', 2),
+  }
+  commit = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True)
+  if commit.returncode == 0:
+    assert found['commits']['code'].startswith(commit.stdout.strip())
+  assert cli.main(['models', '--weights', str(tmp_path / 'run')]) == 0
+  printed = capsys.readouterr().out
+  for line in (
+    f'command: {found["command"]}',
+    f'learning_rate: {config.optim.learning_rate}',
+    found['data']['train']['digest'],
+  ):
+    assert line in printed
+
+  # Another session adds its hours and its changes; the config is the one that ran last.
+  config.steps = 4
+  train.train(config, tmp_path / 'run')
+  later = weights.read(tmp_path / 'run/weights.safetensors')[1]['provenance']
+  assert later['sessions'] == 2 and later['changes'] == [{'steps': [2, 4]}]
+  assert later['hours'] > found['hours'] and later['began'] == found['began']
+  assert later['config']['steps'] == 4 and later['data'] == found['data']
+
+
+def test_without_validation_the_last_weights_are_kept(finished):
+  assert weights.read(finished / 'weights.safetensors')[1]['chosen'] == 'step 4 of 4, the latest'
+  config = nafnet.get_config('gopro')
+  assert config.data.validation == 0 and list(config.evaluate) == ['gopro']
+
+
+def test_other_weights_leave_the_scores_of_a_run_alone(finished, tmp_path, capsys):
+  names = ('results.json', 'results.csv', 'gallery.png')
+  before = [(finished / name).read_bytes() for name in names]
+  params, manifest = weights.read(finished / 'weights.safetensors')
+  shutil.copy(finished / 'weights.safetensors', tmp_path / 'copy.safetensors')
+  params['ending']['bias'] = params['ending']['bias'] + 0.1
+  weights.write(tmp_path / 'other.safetensors', params, manifest)
+  for name in ('other', 'copy'):
+    evaluate.evaluate(short(), finished, str(tmp_path / f'{name}.safetensors'))
+  assert [(finished / name).read_bytes() for name in names] == before
+  # The copy is known to be the run's own weights, and goes by the run's name.
+  assert sorted(path.name for path in (finished / 'evaluated').iterdir()) == sorted(
+    ['other', finished.name]
+  )
+  own, copy, other = (
+    json.loads((folder / 'results.json').read_text())['builtin']
+    for folder in (finished, *(finished / 'evaluated' / name for name in (finished.name, 'other')))
+  )
+  assert set(own) == set(copy) == {'blurred', finished.name}
+  assert copy[finished.name]['psnr'] == pytest.approx(own[finished.name]['psnr'], abs=1e-3)
+  assert other['other']['psnr'] < own[finished.name]['psnr'] - 1
+
+
+CHANGES = [
+  # what is changed; how the run goes on, or the refusal's list
+  ({}, 'resumes'),
+  ({'steps': 8}, 'resumes'),
+  ({'log_every': 1, 'save_every': 1, 'evaluate_every': 2}, 'resumes'),
+  ({'fsdp': 2, 'accumulate': 2}, 'resumes'),
+  ({'seed': 1}, 'seed 0 -> 1'),
+  ({'optim.learning_rate': 0.5, 'optim.clip': 9.0}, 'optim.clip 1.0 -> 9.0, optim.learning_rate'),
+  ({'loss.l1': 0.25}, 'loss.l1 0.0 -> 0.25'),
+  ({'blur': 'disk(2)'}, r'blur gaussian\(1\.\.2\) -> disk\(2\)'),
+  ({'batch_size': 8}, 'batch_size 4 -> 8'),
+  ({'data.ops': 'crop(16)'}, r'data.ops crop\(32\) -> crop\(16\)'),
+  ({'model.width': 8}, 'model.width 4 -> 8'),
+  ({'evaluate.builtin.protocol': 'plain'}, 'evaluate.builtin.protocol keras -> plain'),
+  ({'data.directory': '/elsewhere', 'seed': 2}, r"seed 0 -> 2, data\.directory '' -> /elsewhere"),
+]
+
+
+def changed(changes):
+  config = short()
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.mark.parametrize('changes, outcome', CHANGES, ids=[','.join(one) for one, _ in CHANGES])
+def test_a_changed_command_resumes_only_if_the_changes_cannot_matter(changes, outcome, tmp_path):
+  runs.claim(tmp_path, short())
+  before = (tmp_path / 'config.json').read_bytes()
+  if outcome == 'resumes':
+    expected = {name: [short()[name], value] for name, value in changes.items()}
+    assert runs.claim(tmp_path, changed(changes)) == expected
+  else:
+    with pytest.raises(ValueError, match=rf'other settings: {outcome}.*--workdir.*--allow_changes'):
+      runs.claim(tmp_path, changed(changes))
+    assert len(runs.read(tmp_path)['sessions']) == 1
+    accepted = runs.claim(tmp_path, changed(changes), allow_changes=True)
+    assert {name: new for name, (_, new) in accepted.items()} == changes
+    # From here on these are the run's settings: the same command resumes, the first one does not.
+    assert runs.claim(tmp_path, changed(changes)) == {}
+    with pytest.raises(ValueError, match='other settings'):
+      runs.claim(tmp_path, short())
+    assert runs.read(tmp_path)['sessions'][1]['changes'] == accepted
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_another_config_in_the_folder_of_a_run_is_refused(finished):
+  with pytest.raises(ValueError, match=r'model\.name nafnet -> srcnn'):
+    train.train(srcnn.get_config('smoke'), finished)
+  config = short()
+  config.optim.learning_rate = 1e-5
+  before = sorted(finished.rglob('*'))
+  with pytest.raises(ValueError, match=r'optim\.learning_rate 0\.003 -> 1e-05'):
     train.train(config, finished)
+  assert sorted(finished.rglob('*')) == before
+
+
+def test_settings_newer_than_a_run_count_as_off(tmp_path):
+  runs.claim(tmp_path, short())
+  config = json.loads((tmp_path / 'config.json').read_text())
+  del config['model']['tlc'], config['mixup'], config['data']['phases']
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  assert runs.claim(tmp_path, short()) == {}
+  with pytest.raises(ValueError, match=r'mixup not set -> 0\.5'):
+    runs.claim(tmp_path, changed({'mixup': 0.5}))
+  with pytest.raises(ValueError, match=r'model\.tlc 0 -> 384'):
+    runs.claim(tmp_path, changed({'model.tlc': 384}))
 
 
 def test_a_checkpoint_that_does_not_fit_names_what_differs(finished):
@@ -234,20 +428,63 @@ def test_a_checkpoint_that_does_not_fit_names_what_differs(finished):
     checkpoints.restore(target)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+def diverging(**changes):
+  """Steps of SRCNN whose learning rate no parameters survive."""
   config = srcnn.get_config('smoke')
-  config.steps = 400
-  config.save_every = 2
-  config.evaluate_every = 400
-  config.optim.learning_rate = 1e18
-  config.optim.warmup = 0
-  config.optim.clip = 0.0
-  config.optim.schedule = 'constant'
-  with pytest.raises(train.Diverged, match=r'at step \d+, learning rate 1e\+18, batch of \w+'):
-    train.train(config, tmp_path)
-  with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+  config.steps, config.save_every, config.evaluate_every = 400, 2, 400
+  config.optim.update({'learning_rate': 1e18, 'warmup': 0, 'clip': 0.0, 'schedule': 'constant'})
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def saved_params(workdir: pathlib.Path, config) -> list:
+  """The parameters of every checkpoint."""
+  trainer = supervised.make(config, models.make(**config.model))
+  target = jax.eval_shape(
+    trainer.init, jax.random.key(0), {'sharp': jnp.zeros((1, 16, 16, 3), jnp.float32)}
+  )
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
     step = checkpoints.latest()
-    assert step is None or step % 2 == 0
+    return [] if step is None else jax.tree.leaves(checkpoints.restore(target).params)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+  with pytest.raises(
+    train.Diverged,
+    match=r'(loss|gradient norm) is (nan|inf) at step \d+, learning rate 1e\+18, bat',
+  ):
+    train.train(diverging(), tmp_path)
+  for leaf in saved_params(tmp_path, diverging()):
+    assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize('broken', ['gradient_norm', 'params', 'ema'])
+def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, broken):
+  config = diverging(**{'optim.learning_rate': 1e-6, 'steps': 8, 'ema': 0.9, 'evaluate_every': 8})
+  make = supervised.make
+
+  def breaking(config, model):
+    """A trainer whose loss stays a number, while something else breaks at step 5."""
+    trainer = make(config, model)
+
+    def step(state, batch):
+      factor = jnp.where(state.step == 4, jnp.inf, 1.0)
+      state, metrics = trainer.step(state, batch)
+      if broken == 'gradient_norm':
+        return state, metrics | {broken: metrics[broken] * factor}
+      first, *others = jax.tree.leaves(getattr(state, broken))
+      tree = jax.tree.unflatten(jax.tree.structure(state.params), [first * factor, *others])
+      return state.replace(**{broken: tree}), metrics
+
+    return trainer._replace(step=step)
+
+  monkeypatch.setitem(TRAINERS, 'supervised', breaking)
+  with pytest.raises(train.Diverged, match='the checkpoint of step 4 is good; lower'):
+    train.train(config, tmp_path)
+  monkeypatch.undo()
+  assert runs.read(tmp_path)['sessions'][0]['step'] == 4
+  for leaf in saved_params(tmp_path, config):
+    assert np.isfinite(leaf).all()
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
@@ -262,6 +499,22 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch
     assert checkpoints.latest() == 1
     state = checkpoints.restore({'params': {'scale': jnp.zeros(1000)}})
     assert state['params']['scale'].sum() == 1000
+
+
+def test_checkpoints_are_sealed_apart_from_training(tmp_path, monkeypatch):
+  threads, digests = set(), checkpoints_file._digests
+
+  def reading(folder):
+    threads.add(threading.current_thread().name)
+    return digests(folder)
+
+  monkeypatch.setattr(checkpoints_file, '_digests', reading)
+  with Checkpoints(tmp_path) as checkpoints:
+    for step in (1, 2, 3):
+      checkpoints.save(step, {'params': {'scale': jnp.arange(1000.0)}}, {'psnr': 30.0 - step})
+  assert threads == {'seal_0'}
+  sealed = {path.parent.name for path in tmp_path.glob('*/sha256.json')}
+  assert sealed == {'1', '3'}  # the best and the newest
 
 
 def test_a_checkpoint_that_has_changed_is_told(tmp_path):
@@ -303,7 +556,7 @@ def test_two_stages_go_on_within_either(tmp_path, monkeypatch, capsys):
     with Checkpoints(stage / 'checkpoints') as checkpoints:
       assert checkpoints.latest() == 1
   train.train(config, tmp_path)
-  assert capsys.readouterr().out.count('going on from step') == 3  # the first twice
+  assert capsys.readouterr().out.count('resuming from step') == 3  # the first twice
   for name, folder in (('bgan', tmp_path / 'bgan'), ('dbgan', tmp_path)):
     assert weights.read(folder / 'weights.safetensors')[1]['network'] == name
     steps = [line['step'] for line in writers.read_metrics(folder) if 'loss' in line]

@@ -34,7 +34,7 @@ def main(_):
   mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = TRAINERS[config.trainer](config, model)
-  dataset = train.open_dataset(config, mesh)
+  dataset = train.open_dataset(config, mesh, train.open_source(config)[0])
   batch = {name: value for name, value in dataset[0].items() if name != 'name'}
   key = jax.random.key(config.seed)
   layout = sharding.spread(jax.eval_shape(trainer.init, key, batch), mesh)

@@ -35,8 +35,9 @@ def main() -> None:
     for name, part in config['data']['mixture'].items()
   }
   manifest['step'] += _steps_before(config)
+  # "blurred" beside them: a score says little without that of doing nothing.
   scores = {
-    kind: methods[arguments.name]
+    kind: methods[arguments.name] | {'blurred': methods['blurred'].get('psnr')}
     for kind, methods in json.loads(arguments.scores.read_text()).items()
   }
   manifest |= {

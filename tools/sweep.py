@@ -5,9 +5,9 @@
   python tools/sweep.py @study.txt --table      what there is so far, as Markdown
   python tools/sweep.py @study.txt --dry-run    the commands, and one for a Slurm array
 
-Runs follow one after the other, each in a folder of its own named after its settings; what is
-finished is passed by, and what was stopped goes on. A list is split at its commas outside
-parentheses: blur=disk(1..3),shake(3..9, exposure=0.5) are two.
+Runs follow one after the other, each in a folder of its own named after its settings, in a folder
+named after config and recipe; finished runs are skipped, and stopped ones resumed. A list is split
+at its commas outside parentheses: blur=disk(1..3),shake(3..9, exposure=0.5) are two.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from deblur_jax import atomic, writers
+from deblur_jax.runs import folder_name
 
 ASKED_TO_LEAVE = (130, 143)
 
@@ -47,13 +48,17 @@ def main(argv: list[str] | None = None) -> int:
   )
   parser.add_argument('config', help='configs/NAME.py or configs/NAME.py:RECIPE')
   parser.add_argument('settings', nargs='+', metavar='NAME=VALUE,VALUE', help='of the config')
-  parser.add_argument('--workdir', type=pathlib.Path, help='folder of all runs: runs/sweep-NAME')
+  parser.add_argument(
+    '--workdir',
+    type=pathlib.Path,
+    default=pathlib.Path('runs'),
+    help='the runs go to WORKDIR/sweep-NAME-RECIPE (default: runs)',
+  )
   parser.add_argument('--index', type=int, help='only this run, from 0, for a Slurm array')
   parser.add_argument('--table', action='store_true', help='only print the table')
   parser.add_argument('--dry-run', action='store_true', help='only print the commands')
   arguments = parser.parse_args(argv)
-  name = pathlib.Path(arguments.config.partition(':')[0]).stem
-  folder = arguments.workdir or pathlib.Path('runs', f'sweep-{name}')
+  folder = arguments.workdir / f'sweep-{folder_name(arguments.config)}'
   try:
     runs = plan(arguments.config, arguments.settings, folder)
   except ValueError as error:
@@ -150,11 +155,9 @@ def results(workdir: pathlib.Path) -> dict[str, float]:
     if 'loss' in line:
       found = {'steps': line['step'], 'loss': line['loss']}
   path = workdir / 'results.json'
-  network = json.loads((workdir / 'config.json').read_text())['model']['name']
   for name, methods in (json.loads(path.read_text()) if path.exists() else {}).items():
-    for metric, value in methods[network].items():
-      if metric != 'protocol':
-        found[f'{name} {metric}'] = value
+    own = next(scores for method, scores in methods.items() if method != 'blurred')
+    found |= {f'{name} {key}': value for key, value in own.items() if isinstance(value, float)}
   return found
 
 

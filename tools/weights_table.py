@@ -3,12 +3,14 @@
 Every picture of a folder (`--pictures`, such as Kodak's; test/ in it where there is one) is blurred
 once by each kind and eight times by the mix of them all, the same in every run. To these come the
 pairs of `--pairs SOURCE:DIRECTORY`. Prints a Markdown table of PSNR / SSIM and of the milliseconds
-that a picture takes; `--json FILE` keeps the scores for ship_weights.py. Classical methods are told
+that a picture takes; `--json FILE` keeps the scores for ship_weights.py, each set by a name that
+tells it from the same blur of other pictures. Classical methods are told
 the PSF, and are left out where no single one made the blur.
 """
 
 import argparse
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -36,7 +38,7 @@ KINDS = {
   'rotating camera 5 to 21': 'camera(5..21)' + CAMERA,
   'moving object 5 to 24': 'objects(5..24)' + CAMERA,
   'turbulence 1 to 2': 'turbulence(1..2)' + CAMERA,
-  'the mix trained on': BLUR,
+  'mix of restore_general': BLUR,
 }
 DRAWS = {BLUR: 8}  # What one draw happens to be would tell too much about a mix.
 
@@ -74,11 +76,13 @@ def main() -> None:
     for method in methods:
       if told or not zoo.is_solver(method):
         found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
-    kept[name] = {
-      method: restoration.mean(iter(scores)) | {'protocol': pictures.protocol}
-      for method, scores in found.items()
+    each = [dict(zip(found, scores, strict=True)) for scores in zip(*found.values(), strict=True)]
+    scored = f'{name} ({pathlib.Path(arguments.pictures).name})' if name in KINDS else name
+    kept[scored] = {
+      method: scores | {'protocol': pictures.protocol}
+      for method, scores in restoration.means(each).items()
     }
-    cells = [_cell(kept[name].get(method)) for method in ('blurred', *methods)]
+    cells = [_cell(kept[scored].get(method)) for method in ('blurred', *methods)]
     print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
   row = ' | '.join(f'{1000 * statistics.median(seconds):.0f}' for seconds in times.values())
   print(f'| ms a picture, median | | | {row} |')
@@ -102,7 +106,8 @@ def _score(method, example, pictures, times):
 
 
 def _cell(mean) -> str:
-  return f'{mean["psnr"]:.2f} / {mean["ssim"]:.3f}' if mean else ''
+  # Without PSNR: all pictures of the set are sharp already.
+  return f'{mean.get("psnr", math.inf):.2f} / {mean["ssim"]:.3f}' if mean else ''
 
 
 if __name__ == '__main__':

@@ -109,7 +109,9 @@ class Degrade:
     told = []
     for choices, place in zip(self.chain, places, strict=True):
       step, values = choices[place.chosen], place.values[place.chosen]
-      (name,) = [name for name, kind in STEPS.items() if kind is type(step)]
+      kind = type(step)
+      outside = f'{kind.__module__}:{kind.__name__}'
+      name = next((name for name, one in STEPS.items() if one is kind), outside)
       if 'key' in values:
         values = values | {'key': jax.random.key_data(values['key'])}
       psf = np.asarray(place.psf) if isinstance(step, KernelStep) else None

@@ -34,6 +34,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--blur', metavar='MIX', help='how sharp pictures are blurred (default: as in the configs)'
   )
   parser.add_argument(
+    '--metrics', metavar='NAME|...', help='metrics to add; package.module:name is one from outside'
+  )
+  parser.add_argument(
     '--lpips', metavar='FILE', help='weights of LPIPS (see deblur_jax/metrics/perceptual.py)'
   )
   parser.add_argument('--dists', metavar='FILE', help='weights of DISTS (see there)')
@@ -45,7 +48,7 @@ def _benchmark(arguments: argparse.Namespace) -> int:
 
   from deblur_jax import benchmark
 
-  settings = {name: getattr(arguments, name) for name in ('blur', 'lpips', 'dists')}
+  settings = {name: getattr(arguments, name) for name in ('blur', 'metrics', 'lpips', 'dists')}
   plan = benchmark.plan(
     arguments.methods,
     arguments.sets.split(','),

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 import glob
 import hashlib
 import pathlib
@@ -33,6 +34,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='which network they are of, if it cannot be told from them; vgg19, for perceptual losses',
   )
   parser.add_argument(
+    '--key',
+    default='',
+    metavar='NAME',
+    help='which state dict of a torch file with several: generator, state_dict.net_g',
+  )
+  parser.add_argument(
     '--set',
     action='append',
     default=[],
@@ -61,9 +68,10 @@ def _convert(arguments: argparse.Namespace) -> int:
   paths = [_checkpoint(pathlib.Path(path)) for path in arguments.inputs]
   settings, variant = _settings(arguments.set), ''
   try:
-    state = _read(paths)
+    state = _read(paths, arguments.key)
     name = arguments.network or convert.detect(state)
     if name == vgg.NAME:
+      convert.check_finite(state)
       params, options = vgg19.parameters(state)
       options |= settings
     else:
@@ -82,8 +90,9 @@ def _convert(arguments: argparse.Namespace) -> int:
   weights.read(output)  # verifies what was written
   told = ', '.join(f'{key} {value}' for key, value in options.items())
   print(f'{name} {variant}'.strip() + f': {told}')
-  print(f'license: {manifest["license"]}')
-  print(f'{output}: {output.stat().st_size / 1e6:.1f} MB, read again and found sound')
+  theirs = '' if arguments.license else " (of the authors' own weights; --license for any others)"
+  print(f'license: {manifest["license"]}{theirs}')
+  print(f'{output}: {output.stat().st_size / 1e6:.1f} MB, read again and verified')
   return 0
 
 
@@ -100,13 +109,13 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
   return [path, *sorted(values)]
 
 
-def _read(paths: list[pathlib.Path]) -> dict[str, Any]:
+def _read(paths: list[pathlib.Path], key: str) -> dict[str, Any]:
   """The state dict in the files; of several, names begin with that of their file."""
   states = {}
   for path in paths:
     if not path.is_file():
       raise FileNotFoundError(f'{path}: no such file')
-    states[path.stem] = _opener(path.suffix)(path)
+    states[path.stem] = _opener(path.suffix, key)(path)
   if len(states) < len(paths):
     raise ValueError('two files have the same name: parts are told apart by their names')
   if len(states) == 1:
@@ -114,7 +123,7 @@ def _read(paths: list[pathlib.Path]) -> dict[str, Any]:
   return {f'{stem}.{name}': value for stem, one in states.items() for name, value in one.items()}
 
 
-def _opener(suffix: str):
+def _opener(suffix: str, key: str):
   from deblur_jax import convert
 
   openers = {
@@ -122,7 +131,10 @@ def _opener(suffix: str):
     '.h5': convert.open_keras,
     '.npz': convert.open_numpy,
   }
-  return openers.get(suffix, convert.open_torch)
+  if suffix in openers and key:
+    raise ValueError(f'--key chooses out of torch files, not out of {suffix}')
+  torch = functools.partial(convert.open_torch, key=key) if key else convert.open_torch
+  return openers.get(suffix, torch)
 
 
 def _settings(given: list[str]) -> dict[str, Any]:

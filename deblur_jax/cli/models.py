@@ -15,7 +15,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     'models',
     help='list weights and networks',
     description='Lists the weights that come with the package, those that were trained here, '
-    'classical methods, and every network in every size.',
+    'classical methods, and every network in every size; or all that is known of one file of '
+    'weights.',
+  )
+  parser.add_argument(
+    '--weights',
+    metavar='FILE',
+    help="print the manifest of these weights: a name, a run's folder or a .safetensors file; "
+    'network, scores, how they were chosen, and the command, settings, code and data behind them',
   )
   parser.add_argument(
     '--runs', default='runs', metavar='FOLDER', help='where runs were trained (runs)'
@@ -24,6 +31,31 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
+  return _manifest(arguments.weights) if arguments.weights else _everything(arguments)
+
+
+def _manifest(name: str) -> int:
+  """Prints all that the manifest of some weights holds, nested."""
+  from deblur_jax import weights, zoo
+
+  path = zoo.find(name)
+  params, manifest = weights.read(path)
+  print(f'{path}: {_count(params):,} parameters, {path.stat().st_size / 1e6:.1f} MB')
+  for line in _lines(manifest, '  '):
+    print(line)
+  return 0
+
+
+def _lines(entries: Mapping[str, Any], indent: str) -> Iterator[str]:
+  for name, value in entries.items():
+    if isinstance(value, Mapping) and value:
+      yield f'{indent}{name}:'
+      yield from _lines(value, indent + '  ')
+    else:
+      yield f'{indent}{name}: {value}'
+
+
+def _everything(arguments: argparse.Namespace) -> int:
   from deblur_jax import convert, solvers, zoo
   from deblur_jax.evaluators import published
 

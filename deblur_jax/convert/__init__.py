@@ -9,7 +9,7 @@ names that are not ours but for their dots; `TRANSPOSED`, a pattern for its tran
 `entry(key, value)`, the path and the value of one of our parameters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import importlib
 import os
 import pkgutil
@@ -27,10 +27,8 @@ import safetensors.numpy
 
 from deblur_jax import fit, models
 from deblur_jax.convert import vgg19
+from deblur_jax.convert.containers import stripped, unwrap
 from deblur_jax.nn import vgg
-
-# Where training programs put the state dict in what they save; averaged weights before raw ones.
-_CONTAINERS = ('params_ema', 'params', 'state_dict', 'model', 'G')
 
 
 def from_torch(
@@ -38,22 +36,24 @@ def from_torch(
 ) -> tuple[nn.Module, dict[str, Any]]:
   """The network `name` that a state dict was made for, and its parameters as a nested dict.
 
-  `state_dict` holds numpy arrays or torch tensors, perhaps inside a container such as
-  {'params': ...}, perhaps with names that begin with 'module.'. `overrides` replace constructor
-  arguments that are read off the tensors, or set those that cannot be (such as dtype).
+  `state_dict` holds numpy arrays or torch tensors, perhaps inside containers and behind prefixes,
+  see `containers`. `overrides` replace constructor arguments that are read off the tensors, or set
+  those that cannot be (such as dtype).
 
   Raises:
     fit.DoesNotFit: listing every missing, extra and mis-shaped name; those of the most similar
-      variant where too little is there to tell what network it was.
-    ValueError: unknown or impossible overrides.
+      variant if too little is there to tell what network it was.
+    ValueError: unknown or impossible overrides, or values that are not finite.
   """
   rules = _rules(name)
   models.make(name, **overrides)  # raises for unknown ones
   ignored = getattr(rules, 'IGNORED', r'(?!)')
-  state = {k: v for k, v in unwrap(state_dict).items() if not re.fullmatch(ignored, k)}
+  state = stripped(unwrap(state_dict), [rules.SIGNATURE])
+  state = {key: value for key, value in state.items() if not re.fullmatch(ignored, key)}
   absent = [key for key in rules.SIGNATURE if key not in state]
   if len(absent) == len(rules.SIGNATURE):
     raise fit.DoesNotFit(f'not the weights of {name}: no {", ".join(absent)}; see convert.detect')
+  check_finite(state)
   state = getattr(rules, 'prepare', dict)(state)
   shapes = {key: tuple(value.shape) for key, value in state.items()}
   found, what = _convert(state, rules), f'torch weights for {name}'
@@ -61,10 +61,21 @@ def from_torch(
     model = models.make(name, **{**rules.arguments(shapes), **overrides})
     expected = _expected(model)
   except Exception as error:  # whatever can come of names that are missing and shapes that are odd
-    _check_variants(name, found, what=what)
+    _check_variants(name, state, found, what=what)
     raise ValueError(f'{name} cannot be made with {overrides}: {error}') from error
-  fit.check(found, expected, what=what)
+  _check(state, found, expected, rules, what=what)
   return model, found
+
+
+def check_finite(state: Mapping[str, np.ndarray]) -> None:
+  """Raises ValueError, naming the tensors, if there are values that are not finite."""
+  wrong = [name for name, value in state.items() if not np.isfinite(value).all()]
+  if wrong:
+    more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
+    raise ValueError(
+      f'NaN or infinity in {len(wrong)} of {len(state)} tensors ({", ".join(wrong[:3])}{more}): '
+      'weights of a run that diverged'
+    )
 
 
 def variant_of(name: str, model: nn.Module) -> str:
@@ -81,17 +92,71 @@ def _expected(model: nn.Module) -> dict[str, Any]:
   return jax.eval_shape(model.init, jax.random.key(0), image)['params']
 
 
-def _check_variants(name: str, found: Mapping[str, Any], *, what: str) -> None:
-  """As `fit.check`, for the variant that fits best."""
-  errors = []
+def _check(state, found, expected, rules, *, what: str) -> None:
+  """As `fit.check`; the error has the names and the shapes of the state dict."""
+  try:
+    fit.check(found, expected, what=what)
+  except fit.DoesNotFit:
+    found, expected = (traverse_util.flatten_dict(one, sep='/') for one in (found, expected))
+    keys = {_place(key, value, rules)[0]: key for key, value in state.items()}
+    wanted = {}
+    for path, leaf in expected.items():
+      if path in found and found[path].shape == leaf.shape:
+        wanted[keys[path]] = state[keys[path]]
+      else:
+        key, shape = _torch_terms(path, leaf.shape, keys, rules)
+        wanted[key] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    fit.check({key: state[key] for key in keys.values()}, wanted, what=what)
+    raise
+
+
+def _torch_terms(path, shape, keys, rules) -> tuple[str, tuple[int, ...]]:
+  """The name and the shape that one of our parameters has in the state dict.
+
+  The name is looked for among those of its neighbors with other numbers or leaves; if none leads
+  to `path`, it is ours, and so is the shape.
+  """
+  for key in _guesses(path, keys):
+    for ndim in (1, 2, 4):
+      probe = np.zeros((2, 3, 5, 7)[:ndim])
+      found, value = _place(key, probe, rules)
+      if found == path and value.ndim == len(shape):
+        order = [value.shape.index(size) for size in probe.shape]
+        return key, tuple(shape[axis] for axis in order)
+  return path, shape
+
+
+def _guesses(path: str, keys: Mapping[str, str]) -> Iterator[str]:
+  """Names that one of our parameters may have in a state dict; `keys` are those known, by path."""
+  if path in keys:
+    yield keys[path]
+  parent, _, leaf = path.rpartition('/')
+  leaf = {'kernel': 'weight', 'scale': 'weight'}.get(leaf, leaf)
+  skeleton, numbers = re.sub(r'\d+', '#', path), re.findall(r'\d+', path)
+  for other, key in keys.items():
+    if re.sub(r'\d+', '#', other) == skeleton:  # the same place in another block
+      pairs = zip(re.findall(r'\d+', other), numbers, strict=True)
+      swap = {old: new for old, new in pairs if old != new}
+      yield re.sub(r'\d+', lambda match, swap=swap: swap.get(match[0], match[0]), key)
+  for other, key in keys.items():
+    if other.rpartition('/')[0] == parent:  # weight and bias of one layer
+      yield f'{key.rpartition(".")[0]}.{leaf}'
+  yield '.'.join([*re.sub(r'_(?=\d)', '.', parent).split('/'), leaf])
+
+
+def _check_variants(name: str, state, found: Mapping[str, Any], *, what: str) -> None:
+  """As `_check`, for the variant that fits best."""
+  misfits = {}
   for variant in models.variants(name):
+    expected = _expected(models.make(name, variant))
     try:
-      fit.check(found, _expected(models.make(name, variant)), what=f'{what} {variant}')
+      fit.check(found, expected, what=what)
     except fit.DoesNotFit as error:
-      errors.append(error)
+      misfits[variant] = str(error).count('\n'), expected
     else:
       return
-  raise min(errors, key=lambda error: str(error).count('\n'))
+  variant = min(misfits, key=lambda one: misfits[one][0])
+  _check(state, found, misfits[variant][1], _rules(name), what=f'{what} {variant}')
 
 
 def detect(state_dict: Mapping[str, Any]) -> str:
@@ -100,7 +165,8 @@ def detect(state_dict: Mapping[str, Any]) -> str:
   Raises:
     ValueError: it is none of ours, or could be several.
   """
-  keys = unwrap(state_dict).keys()
+  signatures = [_rules(name).SIGNATURE for name in names()]
+  keys = stripped(unwrap(state_dict), signatures).keys()
   found = [name for name in names() if keys >= set(_rules(name).SIGNATURE)]
   if len(found) != 1:
     what = f'could be {" or ".join(found)}' if found else f'are none of {", ".join(names())}'
@@ -119,12 +185,15 @@ def license_of(name: str) -> str:
   return (vgg19 if name == vgg.NAME else _rules(name)).LICENSE
 
 
-def open_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def open_torch(path: str | os.PathLike[str], key: str = '') -> dict[str, np.ndarray]:
   """The state dict in a torch file, as numpy arrays; runs no code from the file.
+
+  `key` chooses one of several, see `unwrap`.
 
   Raises:
     ImportError: torch is not installed.
-    ValueError: the file is not a torch file, or holds more than tensors and plain values.
+    ValueError: the file is not a torch file, is damaged, or holds more than tensors and plain
+      values or no state dict.
   """
   try:
     import torch
@@ -134,16 +203,21 @@ def open_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ) from error
   try:
     content = torch.load(path, map_location='cpu', weights_only=True)
-  except OSError:
+  except (FileNotFoundError, PermissionError, IsADirectoryError):
     raise
-  except Exception as error:  # torch raises many kinds
+  except Exception as error:  # torch raises many kinds, OSError for a file that is cut short
     if 'global' in str(error).lower():  # the names of Python objects in a pickle
       raise ValueError(
         f'{path} holds more than plain weights, and reading that could run code: refused; '
         'save the state_dict alone'
       ) from error
-    raise ValueError(f'{path} is not a torch file, or is damaged') from error
-  return unwrap(content)
+    raise ValueError(
+      f'{path} is not a torch file, or is damaged or cut short: download it again'
+    ) from error
+  try:
+    return unwrap(content, key)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
 
 
 def open_tensorflow(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -204,26 +278,6 @@ def open_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     raise ValueError(f'{path} is not a .safetensors file, or is damaged: {error}') from error
 
 
-def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The state dict inside a container, without 'module.', as numpy arrays."""
-  for key in _CONTAINERS:
-    if isinstance(content.get(key), Mapping):
-      return unwrap(content[key])
-  if not all(hasattr(value, 'shape') for value in content.values()):
-    raise ValueError(f'no state dict among {", ".join(map(str, content))}; give the one to read')
-  # 'opt/target/' stands before the parameters in what Flax's older optimizers saved.
-  return {
-    key.removeprefix('module.').removeprefix('opt/target/'): _to_numpy(value)
-    for key, value in content.items()
-  }
-
-
-def _to_numpy(value: Any) -> np.ndarray:
-  if hasattr(value, 'detach'):  # a torch tensor; numpy has no bfloat16, so all become float32
-    value = value.detach().cpu().float().numpy()
-  return np.asarray(value, np.float32)
-
-
 def _rules(name: str):
   if name not in names():
     raise ValueError(f'no conversion for {name!r}; there are: {", ".join(names())}')
@@ -232,18 +286,23 @@ def _rules(name: str):
 
 def _convert(state, rules):
   """Parameters under our names and in our layouts, nested."""
-  rename, transposed = getattr(rules, 'RULES', ()), getattr(rules, 'TRANSPOSED', r'(?!)')
-  entry = getattr(rules, 'entry', lambda key, value: _entry(key, value, rename, transposed))
   found = {}
   for key, value in state.items():
     try:
-      path, value = entry(key, value)
+      path, value = _place(key, value, rules)
     except ValueError as error:  # numpy's, of axes that are not there
       raise fit.DoesNotFit(f'{key} has an impossible shape, {list(value.shape)}') from error
     if path in found and not np.array_equal(found[path], value):
       raise fit.DoesNotFit(f'{key} differs from another tensor that must be the same parameter')
     found[path] = value
   return traverse_util.unflatten_dict(found, sep='/')
+
+
+def _place(key, value, rules):
+  """The path and the value of one of our parameters, by the rules of a network."""
+  if hasattr(rules, 'entry'):
+    return rules.entry(key, value)
+  return _entry(key, value, getattr(rules, 'RULES', ()), getattr(rules, 'TRANSPOSED', r'(?!)'))
 
 
 def _entry(key, value, rules, transposed):

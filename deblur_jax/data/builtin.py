@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib.util
 import pathlib
+import types
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Builtin:
 
   paired = False
   aligned = True
+  files = types.MappingProxyType({})  # They come with a package, whose version says which.
 
   def __len__(self) -> int:
     return len(TEST) if self.split == 'test' else len(_train_photographs()) + LEAVES

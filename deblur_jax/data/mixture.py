@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 import dataclasses
+import fractions
 import math
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,16 @@ class Mixed:
     return all(part.aligned for part in self.parts)
 
   @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """Those of all parts; number of the part and name -> file."""
+    parts = enumerate(part.files for part in self.parts)
+    return {f'{number}: {name}': file for number, found in parts for name, file in found.items()}
+
+  @property
   def counts(self) -> tuple[int, ...]:
     """Examples of each part in an epoch."""
-    shares = np.array(self.shares) / sum(self.shares)
+    # Exactly, as written: of floats, .3 and .1 are not quite three to one.
+    shares = [fractions.Fraction(str(share)) for share in self.shares]
     epoch = max(len(part) / share for part, share in zip(self.parts, shares, strict=True))
     return tuple(math.ceil(share * epoch) for share in shares)
 

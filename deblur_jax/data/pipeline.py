@@ -63,6 +63,14 @@ def in_phases(parts: Sequence[tuple[int, grain.MapDataset]]) -> grain.MapDataset
   return _Phases([dataset for _, dataset in parts], np.cumsum([steps for steps, _ in parts])[:-1])
 
 
+def cores() -> int:
+  """The CPU cores that this process may use: those of its job, not of the machine."""
+  affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
+  count = len(affinity(0)) if affinity else os.cpu_count() or 1
+  # Slurm does not bind processes to cores on every cluster.
+  return min(count, int(os.environ.get('SLURM_CPUS_PER_TASK', count)))
+
+
 def iterate(
   dataset: grain.MapDataset, start: int = 0, *, num_threads: int | None = None, prefetch: int = 8
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -71,11 +79,11 @@ def iterate(
   Args:
     dataset: of `batches`.
     start: the first step, from 0.
-    num_threads: that read and augment (decoding pictures leaves Python's lock to others); as many
-      as there are cores, from 4 to 16, where none are given.
+    num_threads: that read and augment (decoding pictures leaves Python's lock to others); by
+      default as many as the job has `cores`, from 4 to 16.
     prefetch: batches made ahead.
   """
-  num_threads = num_threads or min(max(os.cpu_count() or 1, 4), 16)
+  num_threads = num_threads or min(max(cores(), 4), 16)
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
   return iter(dataset[start:].to_iter_dataset(options))
 

@@ -19,15 +19,19 @@ An example is {'name': str, 'sharp': uint8 `[h w 3]`}, with 'blurred' of the sam
 of its own, in size too, and goes through `Apart`.
 
 Splits are 'train' and 'test', and for folders 'all'. What a folder holds may lie in train/ and in
-test/. A folder without either holds out a tenth of its pictures (at least one) for 'test', chosen
-by a hash of their names, so that a picture stays on its side when others are added. Of any split,
-'train[:80%]' is a part, as in TFDS, and 'train[80%:]' the rest, to validate on.
+test/, in capitals or not. A folder without either holds out a tenth of its pictures (at least one)
+for 'test', chosen by a hash of their names, so that a picture stays on its side when others are
+added. Of any split, 'train[:80%]' is a part, as in TFDS, and 'train[80%:]' the rest, to validate
+on.
 """
 
 from collections.abc import Callable
+from concurrent import futures
 import dataclasses
 import difflib
 import functools
+import hashlib
+import json
 import os
 import pathlib
 import re
@@ -48,6 +52,10 @@ class Source(Protocol):
 
   paired: bool
   aligned: bool
+
+  @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """The files that examples are read from, by a name that moving them does not change."""
 
   def __len__(self) -> int:
     """How many there are."""
@@ -120,6 +128,11 @@ class Part:
   def aligned(self) -> bool:
     return self.source.aligned
 
+  @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """Those of the whole source."""
+    return self.source.files
+
   def __len__(self) -> int:
     return self.stop - self.start
 
@@ -144,6 +157,11 @@ class Sharp:
   paired = False
   aligned = True
 
+  @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """Name of a picture -> its file."""
+    return dict(self.pictures)
+
   def __len__(self) -> int:
     return len(self.pictures)
 
@@ -163,6 +181,15 @@ class Pairs:
   pictures: tuple[pairs.Pair, ...]
   paired = True
   aligned = True
+
+  @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """Name of a pair and which half -> its file."""
+    return {
+      f'{pair.name} {kind}': getattr(pair, kind)
+      for pair in self.pictures
+      for kind in ('blurred', 'sharp')
+    }
 
   def __len__(self) -> int:
     return len(self.pictures)
@@ -186,6 +213,11 @@ class Prepared:
   records: Any
   aligned: bool = True
   paired = True
+
+  @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """The prepared files, of every split."""
+    return _record_files(self.records)
 
   def __len__(self) -> int:
     return len(self.records)
@@ -215,6 +247,11 @@ class Unpaired:
   blurred: Any
   paired = True
   aligned = False
+
+  @property
+  def files(self) -> dict[str, pathlib.Path]:
+    """The prepared files, of every split."""
+    return _record_files(self.sharp)
 
   def __len__(self) -> int:
     return max(len(self.sharp), len(self.blurred))
@@ -254,12 +291,54 @@ class Apart:
     return {**example, **{key: self.ops(one, rng)['sharp'] for key, one in alone.items()}}
 
 
+DIGEST = 'SHA-256 over names, sizes, and the first and last 4 KiB of all files'
+"""What `digest` computes: contents of any size in the time that opening the files takes."""
+
+
+def digest(source: Source) -> str:
+  """What tells the files of a source from all others, see `DIGEST`; '' for one without files."""
+  found = source.files
+  with futures.ThreadPoolExecutor() as pool:
+    ends = list(pool.map(_ends, found.values()))
+  total = hashlib.sha256()
+  for name, end in zip(found, ends, strict=True):
+    total.update(json.dumps([name, *end]).encode())
+  return total.hexdigest() if found else ''
+
+
+def _ends(path: pathlib.Path, most: int = 4096) -> tuple[int, str]:
+  """The size of a file, and a digest of its first and last `most` bytes."""
+  size = path.stat().st_size
+  with path.open('rb') as file:
+    head = file.read(most)
+    file.seek(max(size - most, 0))
+    return size, hashlib.sha256(head + file.read(most)).hexdigest()
+
+
+def hold_out(source: Source, share: float) -> tuple[Source, Source | None]:
+  """A source without its last examples, and these: `share` of them, in whole examples.
+
+  Neighbors by name are often of one scene, so the end is parted off, not a random sample. Returns
+  None for the second if that share is less than half an example.
+  """
+  if not 0 <= share < 1:
+    raise ValueError(f'data.validation is {share}, and must be at least 0 and below 1')
+  count = len(source)
+  kept = count - round(count * share)
+  return (source, None) if kept == count else (Part(source, 0, kept), Part(source, kept, count))
+
+
 def _part(source: Source, split: str, begin: str | None, end: str | None) -> Part:
   """What `split` says of a source, in whole examples next to its percents."""
   start, stop = (round(len(source) * int(percent) / 100) for percent in (begin or 0, end or 100))
   if not 0 <= start < stop <= len(source):
     raise ValueError(f'split {split!r} holds none of {len(source)} pictures')
   return Part(source, start, stop)
+
+
+def _record_files(records: Any) -> dict[str, pathlib.Path]:
+  folder = pathlib.Path(records.dataset_info.data_dir)
+  return {path.name: path for path in sorted(folder.glob('*.array_record*'))}
 
 
 def _decoded(record: dict[str, bytes], key: str, name: str) -> np.ndarray:
@@ -294,14 +373,28 @@ def _pictures(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
 
 def _matched(folder: pathlib.Path) -> list[tuple[str, pairs.Pair]]:
   """Pairs of blur/ (or blur_gamma/) and sharp/ in a folder, or in the folders of it, as GoPro's."""
-  scenes = sorted(scene for scene in folder.iterdir() if (scene / 'sharp').is_dir())
-  if scenes and not (folder / 'sharp').is_dir():
+  inside = [scene for scene in folder.iterdir() if scene.is_dir()]
+  scenes = sorted(scene for scene in inside if _within(scene, 'sharp').is_dir())
+  sharp = _within(folder, 'sharp')
+  if scenes and not sharp.is_dir():
     found = [(f'{scene.name}/{name}', pair) for scene in scenes for name, pair in _matched(scene)]
     return [(name, pair._replace(name=name)) for name, pair in found]
-  blurred = folder / 'blur_gamma'
-  if (folder / 'blur').is_dir() or not blurred.is_dir():
-    blurred = folder / 'blur'
-  return [(pair.name, pair) for pair in pairs.match(blurred, folder / 'sharp')]
+  blurred = _within(folder, 'blur_gamma')
+  if _within(folder, 'blur').is_dir() or not blurred.is_dir():
+    blurred = _within(folder, 'blur')
+  return [(pair.name, pair) for pair in pairs.match(blurred, sharp)]
+
+
+def _within(folder: pathlib.Path, name: str) -> pathlib.Path:
+  """The folder in `folder` of that name, in capitals or not; `folder / name` if there is none.
+
+  Raises ValueError if there are several.
+  """
+  found = sorted(one for one in folder.iterdir() if one.name.lower() == name and one.is_dir())
+  if len(found) > 1:
+    both = ' and '.join(f'{one.name}/' for one in found)
+    raise ValueError(f'{folder} holds {both}, and which is {name}/ is not clear: rename one')
+  return found[0] if found else folder / name
 
 
 def _in_folders(
@@ -312,14 +405,15 @@ def _in_folders(
     raise ValueError(f'source {name!r} needs a directory: --config.data.directory=DIR')
   if not directory.is_dir():
     raise FileNotFoundError(f'{directory}: no such folder; source {name!r} reads pictures from it')
-  parts = [directory / part for part in SPLITS if (directory / part).is_dir()]
+  parts = {part: _within(directory, part) for part in SPLITS}
+  parts = {part: folder for part, folder in parts.items() if folder.is_dir()}
   if not parts:
     return _side(contents(directory), split, directory)
   if split == 'all':
-    return [(f'{part.name}/{n}', inside) for part in parts for n, inside in contents(part)]
-  if directory / split not in parts:
-    raise FileNotFoundError(f'{directory}: no {split}/ beside {parts[0].name}/; add it')
-  return contents(directory / split)
+    return [(f'{part}/{n}', inside) for part, one in parts.items() for n, inside in contents(one)]
+  if split not in parts:
+    raise FileNotFoundError(f'{directory}: no {split}/ beside {next(iter(parts))}/; add it')
+  return contents(parts[split])
 
 
 def _side(found: list[tuple[str, Any]], split: str, directory: pathlib.Path) -> list:

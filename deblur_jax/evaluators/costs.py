@@ -9,7 +9,6 @@ import math
 import os
 import pathlib
 import platform
-import statistics
 import time
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from deblur_jax.types import Needs
 
 SMALL = (256, 256)
 LARGE = (720, 1280)
-REPEATS = 5
+REPEATS = 9
 PATIENCE = 20.0
 """Seconds after which no further repeat is begun."""
 
@@ -34,8 +33,12 @@ class Costs(NamedTuple):
   gmacs: float
   """Billions of multiply-adds at 256x256, of convolutions and matrix products."""
   ms_256x256: float
-  """Median milliseconds."""
+  """Median milliseconds, and the quartiles."""
+  ms_256x256_q1: float
+  ms_256x256_q3: float
   ms_1280x720: float
+  ms_1280x720_q1: float
+  ms_1280x720_q3: float
   compile_s: float
   """Seconds that XLA took to compile for both sizes."""
   memory_mib: int
@@ -54,12 +57,12 @@ def measure(load: Callable[[], Any]) -> Costs:
       compiling.append(seconds)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
-  small, large = _median_ms(method, SMALL), _median_ms(method, LARGE)
+  small, large = _milliseconds(method, SMALL), _milliseconds(method, LARGE)
   memory, seconds = _peak_mib(), sum(compiling)
   # Anew, because what is traced already stays in its fast form.
   macs = count_macs(load().restore, _image(method.needs, SMALL))
   macs *= tiling.count(*SMALL, method.needs)
-  return Costs(macs / 1e9, small, large, seconds, memory)
+  return Costs(macs / 1e9, *small, *large, seconds, memory)
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
@@ -114,7 +117,8 @@ def _conv_macs(equation: Any) -> int:
   return pixels * kernel.size
 
 
-def _median_ms(method: Any, size: tuple[int, int]) -> float:
+def _milliseconds(method: Any, size: tuple[int, int]) -> tuple[float, float, float]:
+  """Median, first and third quartile."""
   call, times = _call(method, size), []
   call()  # compiles
   begin = time.monotonic()
@@ -122,7 +126,8 @@ def _median_ms(method: Any, size: tuple[int, int]) -> float:
     start = time.perf_counter()
     call()
     times.append(time.perf_counter() - start)
-  return 1000 * statistics.median(times)
+  first, median, third = 1000 * np.quantile(times, (0.25, 0.5, 0.75))
+  return float(median), float(first), float(third)
 
 
 def _call(method: Any, size: tuple[int, int]) -> Callable[[], Any]:

@@ -125,7 +125,7 @@ def save(path: pathlib.Path, image: np.ndarray) -> None:
 
 
 def _plot(axes, metrics, name, label, **style) -> None:
-  points = [(line['step'], line[name]) for line in metrics if name in line]
+  points = [(line['step'], line[name]) for line in metrics if line.get(name) is not None]
   if points:
     axes.plot(*zip(*points, strict=True), label=label, **style)
 

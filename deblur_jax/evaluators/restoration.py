@@ -1,8 +1,8 @@
 """How well a method restores a set of pictures: scores per picture, means, files.
 
-Pictures are restored whole, padded to one of at most three shapes (in tiles where a method takes
-only one), and scored by the set's protocol (`evaluators.protocols`); doing nothing, "blurred", is
-scored beside every method.
+Pictures are restored whole, padded no further than the method's own multiple (in tiles if it takes
+one size only), and scored by the set's protocol (`evaluators.protocols`); doing nothing, "blurred",
+is scored beside every method. A picture's scores never depend on the other pictures of its set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,12 +20,17 @@ from deblur_jax.blur import synthesis
 from deblur_jax.data import sources
 from deblur_jax.evaluators import protocols
 from deblur_jax.evaluators.protocols import Scores, as_uint8
+from deblur_jax.metrics import parse as parse_metrics
 from deblur_jax.types import Needs, Restore, as_float
 
 Example = dict[str, Any]
 
 MIXED_BLUR = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
 """Blur as hands, lenses and motion make it, for sets of sharp pictures."""
+
+
+BLURRED = 'blurred'
+"""The method that does nothing."""
 
 
 class Picture(NamedTuple):
@@ -47,11 +52,13 @@ class Report(NamedTuple):
   protocol: str = 'plain'
 
   def mean(self) -> dict[str, Scores]:
-    """Method -> metric -> mean over the pictures."""
-    return {
-      method: mean(scores[method] for scores in self.scores.values())
-      for method in next(iter(self.scores.values()))
-    }
+    """Method -> metric -> mean over the pictures, see `means`."""
+    return means(self.scores.values())
+
+  @property
+  def exact(self) -> int:
+    """How many pictures have an infinite score, the PSNR of two that are equal."""
+    return sum(not _is_finite(scores) for scores in self.scores.values())
 
 
 class Blurred:
@@ -65,7 +72,7 @@ class Blurred:
     limit: only this many pictures, spread over the set; 0 for all.
     draws: how often each sharp picture comes, every time blurred otherwise.
     protocol: the name of one of `evaluators.protocols`.
-    learned: metrics to add, as `protocols.load_learned` gives them.
+    learned: metrics to add, as `metrics.parse` and `protocols.load_learned` give them.
 
   Raises ValueError where the source is not aligned and the protocol compares by the pixel.
   """
@@ -97,6 +104,11 @@ class Blurred:
   def __len__(self) -> int:
     return len(self._indices)
 
+  @property
+  def source(self) -> Any:
+    """Where the pictures come from."""
+    return self._source
+
   def size(self, index: int) -> tuple[int, int]:
     """Height and width."""
     return self._source.size(self._indices[index])
@@ -105,7 +117,9 @@ class Blurred:
     if self._degrade is None:
       return self._source[self._indices[index]]
     example = self._source[self._indices[index]]
-    key = jax.random.fold_in(jax.random.key(0), index)
+    # By the picture's place in the whole source, so that a limit changes nothing.
+    draw = self._indices[index] * self._draws + index % self._draws
+    key = jax.random.fold_in(jax.random.key(0), draw)
     blurred, places = self._blur(jax.random.fold_in(key, 0), as_float(example['sharp']))
     name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
     psfs = [drawn.psf for drawn in self._degrade.tell(places) if drawn.psf is not None]
@@ -133,23 +147,26 @@ def open_set(
   limit: int = 0,
   draws: int = 1,
   protocol: str = '',
+  metrics: str = '',
   lpips: str = '',
   dists: str = '',
 ) -> Blurred:
   """A set to evaluate on, with the settings of one of `config.evaluate`.
 
-  Scored by the source's own protocol where none is named. `lpips` and `dists` are the files of
-  their weights; without, they are left out.
+  Scored by the source's own protocol if none is named, and by `metrics` besides, see
+  `metrics.parse`. `lpips` and `dists` are the files of their weights; without, they are left out.
   """
   protocol = protocol or protocols.for_source(source)
   unaligned = not protocols.find(protocol).reference
+  if metrics and unaligned:
+    raise ValueError(f'protocol {protocol!r} has no sharp pictures to compare with: no {metrics}')
   return Blurred(
     sources.open(source, split, directory=directory or None, unaligned=unaligned),
     blur,
     limit=limit,
     draws=draws,
     protocol=protocol,
-    learned=protocols.load_learned({'lpips': lpips, 'dists': dists}),
+    learned=parse_metrics(metrics) | protocols.load_learned({'lpips': lpips, 'dists': dists}),
   )
 
 
@@ -170,8 +187,11 @@ def evaluate(
   """Every set's report on `restore`, known as `method`; `show` pictures of each keep their pixels.
 
   Pictures pass `together` by `together`, so that a set of any size fits in memory. The processes of
-  a run divide them: all have to call, all get every score, the first gets what is shown.
+  a run divide them: all have to call, all get every score, the first gets what is shown. Raises
+  ValueError for a method called 'blurred', which stands for doing nothing.
   """
+  if method == BLURRED:
+    raise ValueError(f'a method cannot be called {method!r}: rename its folder or file')
   reports = {}
   first, count = jax.process_index() == 0, jax.process_count()
   for name, pictures in sets.items():
@@ -202,22 +222,22 @@ def restore_set(
 ) -> Iterator[tuple[int, Example, np.ndarray]]:
   """(index, example, restored picture, float32 `[h w 3]`) of a set, or of its `indices`.
 
-  They come in groups of one padded shape. `restore` always gets `together` pictures, one again and
-  again where there are fewer; where that is 1, it is told the single PSF that made the blur.
+  Pictures of one size come one after the other, so that each size is compiled once. They share no
+  larger shape: what a picture is padded with enters whole-image statistics, and at its borders any
+  network. `restore` always gets `together` pictures, the last one repeated if there are fewer; if
+  `together` is 1, it also gets the PSF, if a single one made the blur.
   """
-  sizes = [pictures.size(index) for index in range(len(pictures))]
-  alone = needs.side or needs.borders
-  shapes = {size: size for size in sizes} if alone else tiling.buckets(sizes, needs.multiple)
   groups: dict[tuple[int, int], list[int]] = {}
   for index in range(len(pictures)) if indices is None else indices:
-    groups.setdefault(shapes[sizes[index]], []).append(index)
+    groups.setdefault(pictures.size(index), []).append(index)
 
   def on_pixels(images: np.ndarray, **known: Any) -> jax.Array:
     count = len(images)
     filled = images[np.minimum(np.arange(together), count - 1)]
     return restore(as_float(filled), **known)[:count]
 
-  for shape, members in groups.items():
+  for (height, width), members in groups.items():
+    shape = [tiling.round_up(side, needs.multiple) for side in (height, width)]
     for start in range(0, len(members), together):
       chosen = members[start : start + together]
       examples = [pictures[index] for index in chosen]
@@ -228,7 +248,6 @@ def restore_set(
         known = {'psf': examples[0]['psf']} if together == 1 and 'psf' in examples[0] else {}
         restored = np.asarray(on_pixels(images, **known))
       for index, example, picture in zip(chosen, examples, restored, strict=True):
-        height, width = sizes[index]
         yield index, example, picture[:height, :width]
 
 
@@ -237,59 +256,86 @@ def _scored(restore, pictures, method, needs, indices, together) -> Iterator[tup
   done = restore_set(restore, pictures, needs, indices=indices, together=together)
   for index, example, restored in done:
     scores = {
-      'blurred': pictures.score(example['blurred'], example),
+      BLURRED: pictures.score(example['blurred'], example),
       method: pictures.score(restored, example),
     }
     sharp = example['sharp'] if reference else None
     yield index, Picture(example['name'], example['blurred'], as_uint8(restored), sharp, scores)
 
 
-def mean(scores: Iterator[Scores]) -> Scores:
-  """Metric -> mean over the pictures."""
-  scores = list(scores)
-  return {metric: float(np.mean([one[metric] for one in scores])) for metric in scores[0]}
+def means(pictures: Iterable[Mapping[str, Scores]]) -> dict[str, Scores]:
+  """Method -> metric -> mean, from the scores of each picture by each method.
 
-
-def write(workdir: pathlib.Path, reports: Mapping[str, Report]) -> None:
-  """Adds to results.json (means) and writes results.csv (a line per picture and method).
-
-  The protocol stands beside the scores: {set: {method: {metric: value, 'protocol': name}}}.
+  A picture that has an infinite score, as the PSNR of two equal pictures is, is left out of the
+  mean of that metric for every method, so that all means are of the same pictures; a metric that
+  this leaves without pictures is left out.
   """
-  path = workdir / 'results.json'
-  known = json.loads(path.read_text()) if path.exists() else {}
-  for name, report in reports.items():
-    # What was scored by another protocol does not compare.
-    kept = known.get(name, {}).items()
-    kept = {method: one for method, one in kept if one.get('protocol') == report.protocol}
-    means = report.mean().items()
-    known[name] = kept | {method: {**one, 'protocol': report.protocol} for method, one in means}
-  atomic.write_text(path, json.dumps(known, indent=2) + '\n')
+  pictures = list(pictures)
+  found: dict[str, Scores] = {method: {} for method in pictures[0]}
+  for metric in next(iter(pictures[0].values())):
+    values = {method: [scores[method][metric] for scores in pictures] for method in found}
+    finite = np.isfinite(list(values.values())).all(axis=0)  # [pictures]
+    if finite.any():
+      for method, one in values.items():
+        found[method][metric] = float(np.mean(np.asarray(one)[finite]))
+  return found
+
+
+def _is_finite(scores: Mapping[str, Scores]) -> bool:
+  return bool(np.isfinite([value for one in scores.values() for value in one.values()]).all())
+
+
+def write(folder: pathlib.Path, reports: Mapping[str, Report], *, weights: str = '') -> None:
+  """Writes results.json (means) and results.csv (a line per picture and method).
+
+  The protocol stands beside the scores, and which weights they are of:
+  {set: {method: {metric: value, 'protocol': name, 'weights': text}}}; 'exact' if pictures are left
+  out of a mean, see `means`.
+  """
+  stated = {'weights': weights} if weights else {}
+  found = {
+    name: {
+      method: scores
+      | {'protocol': report.protocol}
+      | ({} if method == BLURRED else stated)
+      | ({'exact': report.exact} if report.exact else {})
+      for method, scores in report.mean().items()
+    }
+    for name, report in reports.items()
+  }
+  atomic.write_text(folder / 'results.json', json.dumps(found, indent=2, allow_nan=False) + '\n')
   rows = [
     {'set': name, 'picture': picture, 'method': method, 'protocol': report.protocol}
+    | ({} if method == BLURRED else stated)
     | {metric: f'{value:.4f}' for metric, value in scores.items()}
     for name, report in reports.items()
     for picture, methods in report.scores.items()
     for method, scores in methods.items()
   ]
   lines = io.StringIO()
-  table = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
+  columns = dict.fromkeys(['set', 'picture', 'method', 'protocol', *stated])
+  table = csv.DictWriter(lines, [*columns | dict.fromkeys(key for row in rows for key in row)])
   table.writeheader()
   table.writerows(rows)
-  atomic.write_text(workdir / 'results.csv', lines.getvalue())
+  atomic.write_text(folder / 'results.csv', lines.getvalue())
 
 
-def show(say: Callable[[Any], None], workdir: pathlib.Path, *, title: str = '') -> None:
+def show(say: Callable[[Any], None], folder: pathlib.Path) -> None:
   """Prints the tables of results.json: method, metrics, gain in PSNR over doing nothing."""
-  for name, methods in json.loads((workdir / 'results.json').read_text()).items():
-    protocol = protocols.describe(methods['blurred']['protocol'])
-    metrics = list(dict.fromkeys(key for scores in methods.values() for key in scores))
-    metrics.remove('protocol')
+  for name, methods in json.loads((folder / 'results.json').read_text()).items():
+    stated = {key: value for scores in methods.values() for key, value in scores.items()}
+    metrics = [key for key in stated if key not in ('protocol', 'weights', 'exact')]
     rows = []
     for method, scores in methods.items():
       row = [method, *(f'{scores[key]:.4g}' if key in scores else '' for key in metrics)]
       if 'psnr' in metrics:
-        row.append(f'{scores["psnr"] - methods["blurred"]["psnr"]:+.2f} dB')
+        row.append(f'{scores["psnr"] - methods[BLURRED]["psnr"]:+.2f} dB')
       rows.append(row)
     header = ['method', *metrics, *(['gain'] if 'psnr' in metrics else [])]
-    say(f'{name}{title} ({protocol})')  # a table breaks a title that is wider than itself
+    title = [protocols.describe(stated['protocol'])]
+    title += [stated['weights']] if 'weights' in stated else []
+    # Not as the table's own title, which breaks where it is wider than the table.
+    say(f'{name} ({"; ".join(title)})')
     say(writers.table(header, rows))
+    if exact := stated.get('exact'):
+      say(f'{exact} with infinite PSNR (equal to the sharp picture): left out of its means')

@@ -89,13 +89,14 @@ def markdown(lines: Sequence[Line], sets: Sets, command: str) -> str:
   rows = [header, ['---', *['---:'] * (len(header) - 2), '---']]
   for line in lines:
     scores = [_score(line, name, metric) for name, metric in columns]
-    rows.append([line.method, *scores, *_costs(line, _COSTS), line.source])
+    rows.append([line.method, *scores, *_costs(line, _COSTS, spread=True), line.source])
   text = [''.join(f'| {cell} ' for cell in row) + '|' for row in rows]
   text += ['', *(_note(name, one) for name, one in sets.items())]
   devices = dict.fromkeys(line.costs['device'] for line in lines if 'device' in line.costs)
   text += [
     '- GMACs: billions of multiply-adds at 256x256, of convolutions and matrix products, counted',
-    f'- ms: median for one picture on {", ".join(devices)}, without compiling; 720p is 1280x720',
+    f'- ms: median for one picture on {", ".join(devices)}, and quartiles, without compiling;',
+    '  720p is 1280x720',
     '- MiB: peak at 1280x720, of the whole process on a CPU; compile s: for both sizes',
   ]
   if any(line.source != MEASURED for line in lines):
@@ -140,11 +141,15 @@ def _score(line: Line, name: str, metric: str) -> str:
   return f'{value:.2f}' if metric == 'psnr' or value >= 10 else f'{value:.4f}'
 
 
-def _costs(line: Line, columns: Iterable[str]) -> list[str]:
+def _costs(line: Line, columns: Iterable[str], *, spread: bool = False) -> list[str]:
+  """The cells of some columns; with `spread`, the quartiles beside those that have them."""
   cells = []
   for key, form in (_COSTS[column] for column in columns):
     value = line.costs.get(key)
     cells.append('' if value is None else form(value))
+    quartiles = [line.costs.get(f'{key}_{quartile}') for quartile in ('q1', 'q3')]
+    if spread and None not in quartiles:
+      cells[-1] += ' ({}..{})'.format(*map(form, quartiles))
   return cells
 
 

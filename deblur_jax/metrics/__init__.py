@@ -4,6 +4,10 @@ Which of them belong to which data set, and what is done to the pictures before,
 `evaluators.protocols`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from deblur_jax import pipes
 from deblur_jax.metrics import fidelity, perceptual, realblur, sharpness
 
 METRICS = {
@@ -27,3 +31,11 @@ LEARNED = {
   'dists': perceptual.dists,
 }
 """`f(restored, sharp, *, weights)`, lower is nearer; the weights are their authors'."""
+
+
+def parse(text: str) -> dict[str, Callable[..., Any]]:
+  """The metrics in `ssim_matlab_3d | package.module:name`, by name; none is jitted here.
+
+  Raises ValueError for one that is not known or comes twice.
+  """
+  return pipes.functions('metric', text, METRICS)

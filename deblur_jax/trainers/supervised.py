@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deblur_jax import models, optim
+from deblur_jax import losses, models, optim, pipes
 from deblur_jax import weights as files
 from deblur_jax.blur import synthesis
 from deblur_jax.losses import LOSSES, perceptual
@@ -149,21 +149,26 @@ def content(
 ) -> Callable[[Mapping[str, Any], jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
   """(output of the network, sharp) -> the weighted loss, and its terms by name.
 
-  Reads config.loss (name -> weight), summed over the stages or scales of networks that have
-  several, and config.perceptual, which compares the result alone.
+  Reads config.loss (name -> weight) and config.more_loss (see `losses.parse`), summed over the
+  stages or scales of networks that have several, and config.perceptual, which compares the result
+  alone.
   """
-  weights = {name: weight for name, weight in config.loss.items() if weight}
-  unknown = set(weights) - set(LOSSES)
-  if unknown:
-    raise ValueError(f'no loss {", ".join(sorted(unknown))} (known: {", ".join(LOSSES)})')
+  own = {name: weight for name, weight in config.loss.items() if weight}
+  known = {name: (weight, pipes.find('loss', name, LOSSES)) for name, weight in own.items()}
+  more = losses.parse(config.more_loss)
+  if both := sorted(more.keys() & own.keys()):
+    raise ValueError(f'loss {", ".join(both)} is in config.loss and in config.more_loss')
+  terms_of = {name: one for name, one in (known | more).items() if one[0]}
   seen = dict(config.perceptual)
   if seen_weight := seen.pop('weight'):
     compare = perceptual.load(**seen)
 
   def judge(output: Mapping[str, Any], sharp: jax.Array):
     judged = supervised(model, output, sharp)
-    terms = {name: sum(LOSSES[name](*pair).mean() for pair in judged) for name in weights}
-    loss = sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(()))
+    terms = {
+      name: sum(loss(*pair).mean() for pair in judged) for name, (_, loss) in terms_of.items()
+    }
+    loss = sum((weight * terms[name] for name, (weight, _) in terms_of.items()), jnp.zeros(()))
     if seen_weight:
       terms['perceptual'] = compare(output['restored'], sharp).mean()
       loss = loss + seen_weight * terms['perceptual']

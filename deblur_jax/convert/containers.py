@@ -1,0 +1,155 @@
+"""The state dict among what training programs save: which one it is, and under which names.
+
+Published checkpoints hold it bare, or in containers ({'state_dict': ...}, {'params_ema': ...}),
+beside optimizers and discriminators, averaged and raw, with prefixes that wrappers leave before
+every name ('module.', 'model.', 'net_g.', '_orig_mod.').
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from typing import Any
+
+import numpy as np
+
+# Words in names of containers and prefixes, split at underscores, points and capitals.
+_AVERAGED = {'ema', 'avg', 'average', 'averaged', 'swa', 'shadow'}
+_OTHER = {'optimizer', 'optimizers', 'optim', 'opt', 'scheduler', 'schedulers', 'sched', 'scaler'}
+_OTHER |= {'d', 'dis', 'disc', 'discriminator', 'discriminators', 'critic'}
+
+# Of several state dicts side by side, the one to take.
+_PREFERRED = (
+  'params',
+  'state_dict',
+  'model',
+  'model_state_dict',
+  'generator',
+  'netG',
+  'net_g',
+  'G',
+)
+_PREFERRED += ('g',)
+
+# What torch.compile, AveragedModel and profilers leave in a state dict: no parameters.
+_COUNTERS = re.compile(r'(.*\.)?(n_averaged|total_ops|total_params)')
+
+
+def unwrap(content: Any, key: str = '') -> dict[str, np.ndarray]:
+  """The state dict inside a container, without 'module.', as numpy arrays.
+
+  Averaged weights go before raw ones; optimizers and discriminators are passed over. `key` chooses
+  one of several, 'generator' or 'state_dict.net_g'. Raises ValueError if there is none, or if there
+  are several and it is not clear which to take.
+  """
+  if key:
+    content = _chosen(content, key, key)
+  found = list(_state_dicts(content))
+  if not found:
+    inside = f'among {_listed(content)}' if isinstance(content, Mapping) else f'in {_kind(content)}'
+    raise ValueError(f'no state dict {inside}')
+  state = _best(found)[1]
+  # 'opt/target/' stands before the parameters in what Flax's older optimizers saved.
+  return {
+    name.removeprefix('module.').removeprefix('opt/target/'): _to_numpy(value)
+    for name, value in state.items()
+    if not _COUNTERS.fullmatch(name)
+  }
+
+
+def stripped(
+  state: Mapping[str, np.ndarray], signatures: Iterable[Sequence[str]]
+) -> dict[str, np.ndarray]:
+  """`state` without the prefix that hides all names of one of `signatures`; as it is if none does.
+
+  What has another prefix, such as a loss network, is left out. Raises ValueError if several
+  prefixes could be meant.
+  """
+  found = list(_unprefixed(state, [set(names) for names in signatures]))
+  return _best(found)[1] if found else dict(state)
+
+
+def _unprefixed(state, signatures, path=()) -> Iterator[tuple[tuple[str, ...], dict]]:
+  if any(state.keys() >= names for names in signatures):
+    yield path, dict(state)
+    return
+  groups: dict[str, dict] = {}
+  for name, value in state.items():
+    prefix, point, rest = name.partition('.')
+    if point:
+      groups.setdefault(prefix, {})[rest] = value
+  for prefix, group in groups.items():
+    yield from _unprefixed(group, signatures, (*path, prefix))
+
+
+def _state_dicts(
+  content: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict]]:
+  """(path, state dict) of all that lie in nested containers, but for those of `_OTHER`."""
+  if isinstance(content, list | tuple):
+    content = {str(number): value for number, value in enumerate(content)}
+  if not isinstance(content, Mapping):
+    return
+  nested = [
+    found
+    for name, value in content.items()
+    if not _words([str(name)]) & _OTHER
+    for found in _state_dicts(value, (*path, str(name)))
+  ]
+  yield from nested
+  tensors = {name: value for name, value in content.items() if hasattr(value, 'shape')}
+  named = all(isinstance(name, str) for name in tensors)
+  if not nested and named and any(len(value.shape) for value in tensors.values()):
+    yield path, tensors
+
+
+def _best(found: list[tuple[tuple[str, ...], dict]]) -> tuple[tuple[str, ...], dict]:
+  """The state dict to take, of those with their paths."""
+  kept = [one for one in found if not _words(one[0]) & _OTHER] or found
+  kept = [one for one in kept if _words(one[0]) & _AVERAGED] or kept
+  levels = zip(*(path for path, _ in kept), strict=False)
+  beside = next((level for level, names in enumerate(levels) if len(set(names)) > 1), 0)
+  for name in _PREFERRED:
+    if len(kept) > 1:
+      kept = [one for one in kept if one[0][beside : beside + 1] == (name,)] or kept
+  if len(kept) > 1:
+    names = ', '.join('.'.join(path) for path, _ in kept)
+    raise ValueError(f'several state dicts: {names}; choose one with --key')
+  return kept[0]
+
+
+def _chosen(content: Any, key: str, whole: str) -> Mapping[str, Any]:
+  """What `key` stands for: a container, a path of them, or a prefix of names."""
+  if isinstance(content, Mapping):
+    if isinstance(content.get(key), Mapping):
+      return content[key]
+    first, _, rest = key.partition('.')
+    if rest and isinstance(content.get(first), Mapping):
+      return _chosen(content[first], rest, whole)
+    inside = {name: value for name, value in content.items() if str(name).startswith(f'{key}.')}
+    if inside:
+      return {name.removeprefix(f'{key}.'): value for name, value in inside.items()}
+  raise ValueError(f'no {whole!r} among {_listed(content)}')
+
+
+def _words(names: Iterable[str]) -> set[str]:
+  """Lower-case words of names: {'net', 'g', 'ema'} of 'netG_ema'."""
+  found = (re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+', name) for name in names)
+  return {word.lower() for words in found for word in words}
+
+
+def _listed(content: Any, most: int = 6) -> str:
+  if not isinstance(content, Mapping):
+    return _kind(content)
+  if not content:
+    return 'an empty dict'
+  names = [str(name) for name in content]
+  return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+
+def _kind(content: Any) -> str:
+  return f'a {type(content).__name__}'
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+  if hasattr(value, 'detach'):  # a torch tensor; numpy has no bfloat16, so all become float32
+    value = value.detach().cpu().float().numpy()
+  return np.asarray(value, np.float32)

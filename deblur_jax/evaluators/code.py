@@ -1,0 +1,52 @@
+"""A digest of the source code that a result depends on, so that edited code is measured again."""
+
+import ast
+from collections.abc import Iterable
+import hashlib
+import importlib.util
+import pathlib
+
+_PACKAGE = __name__.partition('.')[0]
+
+_NO_MATTER = {f'{_PACKAGE}.{name}' for name in ('atomic', 'writers', 'solvers')}
+"""Modules that results do not depend on; what `solvers` lists is asked for by its own module."""
+
+
+def digest(*modules: str) -> str:
+  """SHA-256 of the files of `modules` and of all modules of this package that they import.
+
+  Other packages are not followed. Modules of this package may be imported on the way.
+  """
+  found: dict[str, bytes] = {}
+  waiting = list(modules)
+  while waiting:
+    name = waiting.pop()
+    if name in found or name in _NO_MATTER or (path := _path(name)) is None:
+      continue
+    found[name] = path.read_bytes()
+    waiting += [one for one in _imports(found[name]) if one.partition('.')[0] == _PACKAGE]
+  total = hashlib.sha256()
+  for name in sorted(found):
+    total.update(f'{name} {len(found[name])}\n'.encode() + found[name])
+  return total.hexdigest()
+
+
+def _imports(source: bytes) -> Iterable[str]:
+  """The names of what a file imports, `package.module.name` of each."""
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      # Of a name, only the module that defines it counts; of a package, not all its siblings.
+      for alias in node.names:
+        whole = f'{node.module}.{alias.name}'
+        yield whole if _path(whole) else node.module
+
+
+def _path(name: str) -> pathlib.Path | None:
+  """The file of a module; None for what is none, or has no source."""
+  try:
+    spec = importlib.util.find_spec(name)
+  except ModuleNotFoundError:  # a name in a module, not a module
+    return None
+  return pathlib.Path(spec.origin) if spec and spec.has_location else None
