@@ -116,6 +116,18 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   return _nested(params), manifest
 
 
+def is_ours(path: Path) -> bool:
+  """Whether the file at `path` is a .safetensors file with a manifest; False if there is none."""
+  try:
+    if pathlib.Path(path).suffix != '.safetensors':
+      return False
+    with open(path, 'rb') as file:
+      start = file.read(8)
+      return METADATA in _metadata(path, start + file.read(int.from_bytes(start, 'little')))
+  except (OSError, WeightsError, OverflowError, MemoryError):
+    return False
+
+
 def _metadata(path: Path, data: bytes) -> dict[str, str]:
   """The metadata in the header: a length in eight bytes, then as much JSON."""
   try:

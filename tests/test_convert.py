@@ -115,7 +115,7 @@ def test_detect(name, shared):
 
 
 def test_detect_says_what_there_is():
-  with pytest.raises(ValueError, match=r'none of .*hinet, mprnet, nafnet, .*srcnn'):
+  with pytest.raises(ValueError, match=r'none of .*hinet, maxim, mprnet, nafnet, .*srcnn'):
     convert.detect({'body.weight': np.zeros(3)})
 
 
@@ -577,7 +577,16 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   assert (manifest['license'], manifest['source']) == ('MIT', {'net.pth': digest})
   np.testing.assert_allclose(zoo.load(out).restore(jnp.asarray(blurred)), expected, atol=1e-5)
 
-  options = ['--set', 'relu_slope=0.1', '--set', 'dtype=bfloat16', '--license', 'mine', '--half']
+  options = [
+    '--set',
+    'relu_slope=0.1',
+    '--set',
+    'dtype=bfloat16',
+    '--license',
+    'mine',
+    '--dtype',
+    'float16',
+  ]
   assert cli.main(['convert', str(tmp_path / 'net.pth'), str(out), *options]) == 0
   manifest = weights.read(out)[1]
   assert (manifest['license'], manifest['arguments']['relu_slope']) == ('mine', 0.1)
