@@ -77,12 +77,12 @@ class Restorer:
       if mask.shape != images.shape[1:3]:
         raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
       mask = _batched(mask)
-    if self.find and len(images) > 1:
-      return np.stack([self(one, mask=None if mask is None else mask[0, ..., 0]) for one in images])
-    found = self.find_psf(images)
     result = np.empty_like(images)
-    for where, rows in self.parts(images, mask=mask, psf=found and found.psf):
-      result[where] = rows
+    for i in range(len(images)):  # One by one: no image's result depends on the others.
+      one = images[i : i + 1]
+      found = self.find_psf(one)
+      for rows, restored in self.parts(one, mask=mask, psf=found and found.psf):
+        result[i, rows] = restored[0]
     return result.reshape(image.shape)
 
   def find_psf(self, images: tiling.Images) -> blind.Estimate | None:
@@ -105,16 +105,14 @@ class Restorer:
     *,
     mask: tiling.Images | None = None,
     psf: np.ndarray | None = None,
-    shape: tuple[int, int] | None = None,
-    tile: tuple[int, int] | None = None,
     note: Note = lambda text: None,
-  ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Yields `((images, rows), restored)` until all of `images` `[b h w c]` is done.
+  ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields `(rows, restored [1 r w c])` from top to bottom of the one image in `images`.
 
-    `mask` is `[1 h w 1]`, `psf` what blurred all images, where it was found out. `shape` is a size
-    to pad to first and `tile` the shape of the tiles, so that images of several sizes share a
-    compiled function. `note` is told, in sentences, what went otherwise than planned. Raises
-    MemoryError where not even the smallest tile fits, and ValueError where values are not finite.
+    `images` is `[1 h w c]`, `mask` `[1 h w 1]`, `psf` the estimated blur if there is one. `note`
+    gets a sentence about whatever did not go as planned. The image is padded only to the method's
+    own multiple, so that its result does not depend on what else is restored. Raises MemoryError
+    if not even the smallest tile fits, ValueError if the method returns values that are not finite.
     """
     needs = self.method.needs
     known = {} if psf is None else {'psf': psf}
@@ -122,8 +120,7 @@ class Restorer:
     restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
-    pieces = tiling.bands(_on_colors(restore), images, needs, tile=tile or self.tile, shape=shape)
-    for (which, rows), colors in pieces:
+    for (which, rows), colors in tiling.bands(_on_colors(restore), images, needs, tile=self.tile):
       restored = np.array(images[which, rows])
       kept = restored[..., : _colors(restored)]
       if mask is not None or self.strength != 1:
@@ -131,7 +128,7 @@ class Restorer:
         before = as_float(kept)
         colors = before + weight * (colors - before)
       kept[...] = _quantized(colors, kept.dtype)
-      yield (which, rows), restored
+      yield rows, restored
 
 
 def load(
@@ -198,8 +195,8 @@ def restore_files(
   """Restores the files of a plan (see `jobs.plan`), and tells what became of each.
 
   A file that cannot be restored is told in the report and the rest is done; an input is never
-  overwritten. Results appear complete or not at all. Pictures of many sizes run in at most three
-  shapes, and one more for tiles, but those of a method that sees to their borders in their own.
+  overwritten. Results appear complete or not at all. A result is the same, bit for bit, whatever
+  other files are restored along with it.
   """
   outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
@@ -209,13 +206,11 @@ def restore_files(
       watch.finish(outcomes[job])
 
   sizes = _sizes(todo, options.overwrite, finish)
-  shapes = _shapes(list(sizes.values()), restorer)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
   for job, size in sizes.items():
-    box, tile = shapes[size]
-    needs, limit = restorer.method.needs, tile or restorer.tile
-    known = {'size': size, 'tiles': tiling.count(*size, needs, tile=limit, shape=box)}
+    tiles = tiling.count(*size, restorer.method.needs, tile=restorer.tile)
+    known = {'size': size, 'tiles': tiles}
     if options.dry_run:
       finish(job, 'planned', **known)
       continue
@@ -228,7 +223,7 @@ def restore_files(
         watch.advance(rows * size[1])
 
     try:
-      found = _restore_file(job, restorer, box, tile, options, advance)
+      found = _restore_file(job, restorer, options, advance)
     except Exception as error:  # One bad file must not end the work on a thousand others.
       advance(left // size[1])
       finish(job, 'failed', _line(error, job), **known)
@@ -249,7 +244,7 @@ class _Rows:
 
 
 def _restore_file(
-  job: jobs.Job, restorer: Restorer, box, tile, options: Options, advance: Callable[[int], None]
+  job: jobs.Job, restorer: Restorer, options: Options, advance: Callable[[int], None]
 ) -> dict[str, Any]:
   """What is to be told of a file (see `jobs.Outcome`), once its result is written."""
   picture = pictures.read(job.source)
@@ -271,12 +266,10 @@ def _restore_file(
     whole,
     mask=mask,
     psf=psf and psf.psf,
-    shape=box,
-    tile=tile,
     note=lambda text: notes.update([text]),
   )
   with contextlib.closing(pictures.Canvas(picture)) as canvas:
-    for (_, rows), restored in parts:
+    for rows, restored in parts:
       canvas.append(restored[0])
       changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
       advance(rows.stop - rows.start)
@@ -333,26 +326,6 @@ def _sizes(
       except Exception as error:
         finish(job, 'failed', _line(error, job))
   return sizes
-
-
-def _shapes(sizes: Sequence[tuple[int, int]], restorer: Restorer) -> dict:
-  """(shape to pad to, shape of tiles) for each size, or None: a few buckets, and one tile shape."""
-  needs, limit = restorer.method.needs, restorer.tile
-  if needs.borders:
-    return dict.fromkeys(sizes, (None, None))
-  small = [size for size in sizes if tiling.fits(*size, needs, tile=limit)]
-  chosen = {
-    size: (box, None)
-    for size, box in tiling.buckets(small, needs.multiple).items()
-    if tiling.fits(*box, needs, tile=limit)
-  }
-  large = [size for size in sizes if size not in chosen]
-  if large and needs.tiling == 'none':
-    return chosen | dict.fromkeys(large, (None, None))
-  if large:
-    tile = tiling.tile_shape(large, needs, tile=limit)
-    chosen |= {size: (tuple(map(max, size, tile)), tile) for size in large}
-  return chosen
 
 
 def _batched(image: np.ndarray) -> np.ndarray:

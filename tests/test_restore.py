@@ -187,11 +187,11 @@ def out_of_memory():
 def test_pieces_get_smaller_until_memory_suffices(error, tiling_kind, ensemble):
   seen, told = [], []
   method = zoo.Method('m', broken_above(5000, error, seen), Needs(8, tiling_kind, 4))
-  image = np.random.default_rng(0).random((2, 200, 301, 3), np.float32)
+  image = np.random.default_rng(0).random((1, 200, 301, 3), np.float32)
   restorer = restore.Restorer(method, self_ensemble=ensemble)
   result = np.empty_like(image)
-  for where, rows in restorer.parts(image, note=told.append):
-    result[where] = rows
+  for rows, restored in restorer.parts(image, note=told.append):
+    result[:, rows] = restored
   np.testing.assert_allclose(result, image + 0.25, atol=1e-5)
   assert told and 'memory ran out with pieces of 304x200: cut to at most 152' in told[0]
   largest = [height * width for height, width in seen]
@@ -226,7 +226,7 @@ def test_what_is_not_finite_is_done_again_in_float32_or_refused():
   told = []
   restorer = restore.Restorer(method, tile=56, precise=lambda: brighter(0.5).method)
   result = np.empty_like(image)
-  for (_, rows), restored in restorer.parts(image[None], note=told.append):
+  for rows, restored in restorer.parts(image[None], note=told.append):
     result[rows] = restored[0]
   # Tiles of 56 start at 0, 56, 112 and 144; the last two saw what is bright.
   np.testing.assert_allclose(result[:, :112], image[:, :112])
@@ -436,23 +436,46 @@ def test_links_to_an_input_are_not_written_through(folder, tmp_path):
   assert (folder / 'a.png').read_bytes() == before
 
 
-def test_many_sizes_run_in_few_shapes(tmp_path):
-  shapes = set()
+def standardized(blurred):
+  """Statistics of the whole image enter, as in most networks."""
+  mean, spread = blurred.mean((1, 2), keepdims=True), blurred.std((1, 2), keepdims=True)
+  return 0.5 + 0.2 * (blurred - mean) / (spread + 1e-3)
 
-  def note(blurred):
-    shapes.add(blurred.shape)
-    return blurred
 
-  rng = np.random.default_rng(0)
-  sizes = [*rng.integers(1, 120, (9, 2)).tolist(), (1300, 1200), (300, 4500)]
+@pytest.mark.parametrize('name', ['standardized', 'tiles', 'nafnet', 'srcnn', 'wiener'])
+def test_a_result_does_not_depend_on_the_other_files(tmp_path, name):
+  """Alone, and in a folder of five sizes: byte for byte the same file."""
+  if name in ('standardized', 'tiles'):
+    needs = Needs(16, 'approximate', 8)
+    restorer = restore.Restorer(
+      zoo.Method(name, standardized, needs), 80 if name == 'tiles' else None
+    )
+  elif name == 'wiener':
+    restorer = restore.load(name, psf=np.ones((3, 3)) / 9)
+  else:
+    arguments = {'variant': 'smoke'} if name == 'nafnet' else {}
+    _, params = random_network(name, **arguments)
+    weights.write(tmp_path / 'w.safetensors', params, {'network': name, 'arguments': arguments})
+    restorer = restore.load(tmp_path / 'w.safetensors')
+  (tmp_path / 'in').mkdir()
+  sizes = [(120, 90), (61, 100), (33, 47), (118, 87), (90, 120)]
   for i, (height, width) in enumerate(sizes):
-    pyvips.Image.new_from_array(picture(height, width)).pngsave(str(tmp_path / f'{i}.png'))
-  method = zoo.Method('note', note, Needs(multiple=16, tiling='exact', halo=8))
-  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(method))
-  assert report.restored == len(sizes), report
-  assert len(shapes) <= 4
-  for i in range(len(sizes)):
-    np.testing.assert_array_equal(pixels(tmp_path / f'out/{i}.png'), pixels(tmp_path / f'{i}.png'))
+    noise = np.random.default_rng(i).integers(0, 100, (height, width, 3), np.uint8)
+    image = picture(height, width, seed=i) // 2 + noise
+    PIL.Image.fromarray(image).save(tmp_path / f'in/{i}.png')
+  assert restored(tmp_path / 'in', tmp_path / 'together', restorer).restored == 5
+  for i in range(5):
+    assert restored(tmp_path / f'in/{i}.png', tmp_path / 'alone', restorer).restored == 1
+    together = (tmp_path / f'together/{i}.png').read_bytes()
+    assert together == (tmp_path / f'alone/{i}.png').read_bytes(), sizes[i]
+
+
+def test_an_array_in_a_batch_is_restored_as_alone():
+  images = np.random.default_rng(0).random((3, 40, 30, 3), np.float32)
+  method = zoo.Method('m', lambda blurred: blurred - blurred.mean(), Needs())
+  together = restore.Restorer(method)(images)
+  for image, result in zip(images, together, strict=True):
+    np.testing.assert_array_equal(restore.Restorer(method)(image), result)
 
 
 def test_methods_of_one_size_get_no_other(tmp_path):
