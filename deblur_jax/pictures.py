@@ -23,20 +23,9 @@ import numpy as np
 import pyvips
 
 from deblur_jax import atomic, png_text, tiff_exif
+from deblur_jax.kinds import RAW, SUFFIXES
 
 Path = str | os.PathLike[str]
-
-SUFFIXES = {
-  '.jpg': 'jpeg',
-  '.jpeg': 'jpeg',
-  '.png': 'png',
-  '.webp': 'webp',
-  '.tif': 'tiff',
-  '.tiff': 'tiff',
-  '.avif': 'heif',
-}
-"""Names of files that are looked for in folders, and what kind they are; each kind's first suffix
-comes first."""
 
 MOST_PIXELS = 300_000_000
 """Beyond this a file is taken for a decompression bomb."""
@@ -51,9 +40,6 @@ THUMBNAIL_SIDE = 160
 
 DEPTHS = {'uchar': np.uint8, 'ushort': np.uint16}
 
-
-RAW = ('.arw', '.cr2', '.dng', '.nef', '.nrw', '.orf', '.pef', '.raf', '.raw', '.rw2', '.srw')
-"""Camera raw files: TIFF of a kind, in which libvips would find the thumbnail."""
 
 # "Ultra HDR" is a JPEG with a gain map; libvips would else take it for a kind of its own.
 pyvips.operation_block_set('VipsForeignLoadUhdr', True)

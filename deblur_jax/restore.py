@@ -5,7 +5,7 @@ the result (Rec. 601), alpha is set aside and comes back bit for bit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax import diagnosis, jobs, pictures, tiling, zoo
+from deblur_jax import diagnosis, history, interrupt, jobs, pictures, tiling, zoo
 from deblur_jax.blur import light
 from deblur_jax.pictures import as_float
 from deblur_jax.solvers import WITHOUT_PSF, blind
@@ -106,13 +106,15 @@ class Restorer:
     mask: tiling.Images | None = None,
     psf: np.ndarray | None = None,
     note: Note = lambda text: None,
+    tick: Callable[[], None] = lambda: None,
   ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields `(rows, restored [1 r w c])` from top to bottom of the one image in `images`.
 
     `images` is `[1 h w c]`, `mask` `[1 h w 1]`, `psf` the estimated blur if there is one. `note`
-    gets a sentence about whatever did not go as planned. The image is padded only to the method's
-    own multiple, so that its result does not depend on what else is restored. Raises MemoryError
-    if not even the smallest tile fits, ValueError if the method returns values that are not finite.
+    gets a sentence about whatever did not go as planned, `tick` is called after every tile. The
+    image is padded only to the method's own multiple, so that its result does not depend on what
+    else is restored. Raises MemoryError if not even the smallest tile fits, ValueError if the
+    method returns values that are not finite.
     """
     needs = self.method.needs
     known = {} if psf is None else {'psf': psf}
@@ -120,7 +122,8 @@ class Restorer:
     restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
-    for (which, rows), colors in tiling.bands(_on_colors(restore), images, needs, tile=self.tile):
+    tiles = _ticking(_on_colors(restore), tick)
+    for (which, rows), colors in tiling.bands(tiles, images, needs, tile=self.tile):
       restored = np.array(images[which, rows])
       kept = restored[..., : _colors(restored)]
       if mask is not None or self.strength != 1:
@@ -163,7 +166,8 @@ def load(
     method = zoo.load(name, psf=psf)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
-  precise = None if solver else functools.partial(zoo.load, name, dtype='float32')
+  # Kept: a picture may have many tiles that overflow.
+  precise = None if solver else functools.cache(functools.partial(zoo.load, name, dtype='float32'))
   return Restorer(method, tile, self_ensemble, strength, precise, find)
 
 
@@ -182,7 +186,9 @@ class Options:
   mask: Path | None = None
   """A grey picture of the size of all others: restore where it is white."""
   dry_run: bool = False
-  """Whether to do nothing but look."""
+  """Whether to compute and write nothing."""
+  made: Mapping[str, Any] | None = None
+  """What results depend on, see `jobs.settle`; None skips every result that is there."""
 
 
 def restore_files(
@@ -205,7 +211,10 @@ def restore_files(
     if watch:
       watch.finish(outcomes[job])
 
-  sizes = _sizes(todo, options.overwrite, finish)
+  left, settled = jobs.settle(todo, options.made, overwrite=options.overwrite)
+  for job, outcome in settled:
+    finish(job, outcome.status, outcome.message)
+  sizes = _sizes(left, finish)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
   for job, size in sizes.items():
@@ -214,22 +223,41 @@ def restore_files(
     if options.dry_run:
       finish(job, 'planned', **known)
       continue
-    begin, left = time.monotonic(), size[0] * size[1]
-
-    def advance(rows: int) -> None:
-      nonlocal left
-      left -= rows * size[1]
-      if watch:
-        watch.advance(rows * size[1])
-
+    begin, tick = time.monotonic(), _Ticks(watch, size[0] * size[1], tiles)
     try:
-      found = _restore_file(job, restorer, options, advance)
+      notes, found = _restore_file(job, restorer, options, tick)
+      if options.made is not None:
+        history.record(job.target, job.source, options.made)
     except Exception as error:  # One bad file must not end the work on a thousand others.
-      advance(left // size[1])
       finish(job, 'failed', _line(error, job), **known)
     else:
-      finish(job, 'restored', seconds=time.monotonic() - begin, **known, **found)
+      notes = (left[job], *notes) if left[job] else notes
+      seconds = time.monotonic() - begin
+      finish(job, 'restored', seconds=seconds, notes=notes, **known, **found)
+    tick.finish()
   return jobs.Report(tuple(outcomes[job] for job in todo))
+
+
+class _Ticks:
+  """Reports the pixels of a picture, in equal parts for its tiles."""
+
+  def __init__(self, watch: jobs.Watch | None, pixels: int, tiles: int):
+    self._watch, self._pixels, self._tiles = watch, pixels, tiles
+    self._ticks = self._done = 0
+
+  def __call__(self) -> None:
+    """One more tile is done; more tiles than planned do not count."""
+    self._ticks = min(self._ticks + 1, self._tiles)
+    self._advance(self._pixels * self._ticks // self._tiles)
+
+  def finish(self) -> None:
+    """The picture is done, or will not be."""
+    self._advance(self._pixels)
+
+  def _advance(self, done: int) -> None:
+    if self._watch and done > self._done:
+      self._watch.advance(done - self._done)
+    self._done = done
 
 
 class _Rows:
@@ -244,9 +272,9 @@ class _Rows:
 
 
 def _restore_file(
-  job: jobs.Job, restorer: Restorer, options: Options, advance: Callable[[int], None]
-) -> dict[str, Any]:
-  """What is to be told of a file (see `jobs.Outcome`), once its result is written."""
+  job: jobs.Job, restorer: Restorer, options: Options, tick: Callable[[], None]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+  """The notes on a file and more of its `jobs.Outcome`, once its result is written."""
   picture = pictures.read(job.source)
   suffix = job.target.suffix.lower()
   if suffix != job.source.suffix.lower() and pictures.SUFFIXES.get(suffix) != picture.kind:
@@ -267,12 +295,12 @@ def _restore_file(
     mask=mask,
     psf=psf and psf.psf,
     note=lambda text: notes.update([text]),
+    tick=tick,
   )
   with contextlib.closing(pictures.Canvas(picture)) as canvas:
     for rows, restored in parts:
       canvas.append(restored[0])
       changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
-      advance(rows.stop - rows.start)
     result = canvas.picture()
     after = diagnosis.windows(result.shape, result.rows)
     changed = functools.reduce(operator.add, changes)
@@ -287,7 +315,7 @@ def _restore_file(
       pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
     pictures.write(job.target, result, picture, strip=options.strip)
   told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  return {'notes': (*told, *found.warnings), 'diagnosis': found, 'psf': psf}
+  return (*told, *found.warnings), {'diagnosis': found, 'psf': psf}
 
 
 def _doubts(found: blind.Estimate) -> Iterator[str]:
@@ -308,23 +336,15 @@ def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
   return sharper and changed.clipped > MUCH_CLIPPED * changed.count * len(changed.before)
 
 
-def _sizes(
-  todo: Iterable[jobs.Job], overwrite: bool, finish: Callable
-) -> dict[jobs.Job, tuple[int, int]]:
-  """(height, width) of the jobs that are to be done; `finish` is told of all others."""
+def _sizes(todo: Iterable[jobs.Job], finish: Callable) -> dict[jobs.Job, tuple[int, int]]:
+  """(height, width) of the pictures that can be read; `finish` gets the others."""
   sizes = {}
   for job in todo:
-    if job.problem:
-      finish(job, 'failed', job.problem)
-    elif job.target.is_dir():
-      finish(job, 'failed', f'{job.target} is a folder: there is no place for the result')
-    elif job.target.exists() and not overwrite:
-      finish(job, 'skipped')
-    else:
-      try:
-        sizes[job] = pictures.size(job.source)
-      except Exception as error:
-        finish(job, 'failed', _line(error, job))
+    interrupt.check()
+    try:
+      sizes[job] = pictures.size(job.source)
+    except Exception as error:
+      finish(job, 'failed', _line(error, job))
   return sizes
 
 
@@ -364,6 +384,18 @@ def _finite(restore: Callable, precise: Callable[[], zoo.Method] | None, note: N
     if not np.isfinite(restored).all():
       raise ValueError('the method returned values that are not finite (NaN or infinity)')
     note('a piece with values that are not finite was done again in float32')
+    return restored
+
+  return run
+
+
+def _ticking(restore: Callable, tick: Callable[[], None]) -> Callable[[np.ndarray], np.ndarray]:
+  """`restore`, with a `tick` after every tile; Ctrl-C ends it before the next."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    interrupt.check()
+    restored = restore(images)
+    tick()
     return restored
 
   return run

@@ -5,7 +5,6 @@ the package, a run's folder, a `.safetensors` file, or one of `solvers.SOLVERS`.
 """
 
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +12,9 @@ import jax.numpy as jnp
 
 from deblur_jax import fit, models, weights
 from deblur_jax.blur import light
+from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
-
-DEFAULT = 'general'
-"""The weights in the package that are taken where none are named."""
-
-SHIPPED = pathlib.Path(__file__).parent / 'weights'
-
-RUN_WEIGHTS = 'weights.safetensors'
-"""What a run's folder calls its best weights."""
 
 LARGEST_PSF = 64
 """Context that a solver's tiles have where the PSF comes with the pictures."""
@@ -77,11 +69,6 @@ def load(
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
 
 
-def is_solver(name: str | os.PathLike[str]) -> bool:
-  """Whether `name` is that of a classical method; './wiener' is the folder or file of that name."""
-  return os.fspath(name) in SOLVERS
-
-
 def _solver(name: str, psf: Any) -> Method:
   """A classical method as one for pictures: it works in linear light, in which blur is linear."""
 
@@ -104,33 +91,3 @@ def shapes(model) -> dict:
   side = model.needs.square(TRIAL_SIDE)
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   return jax.eval_shape(model.init, jax.random.key(0), image)['params']
-
-
-def shipped() -> dict[str, pathlib.Path]:
-  """Name -> file of the weights that come with the package."""
-  return {path.stem: path for path in sorted(SHIPPED.glob('*.safetensors'))}
-
-
-def find(name: str | os.PathLike[str]) -> pathlib.Path:
-  """The weights file that `name` stands for.
-
-  A name of `shipped` weights, a run's folder or a `.safetensors` file; './general' is the folder
-  or file where 'general' is shipped. Raises FileNotFoundError with what can be given.
-  """
-  known = shipped()
-  if os.fspath(name) in known:
-    return known[os.fspath(name)]
-  path = pathlib.Path(name)
-  if path.is_dir():
-    if not (path / RUN_WEIGHTS).is_file():
-      raise FileNotFoundError(
-        f'{path}: no {RUN_WEIGHTS} in this folder; a run writes it when it first evaluates'
-      )
-    return path / RUN_WEIGHTS
-  if path.is_file():
-    return path
-  can = f'{", ".join(known)}, ' if known else ''
-  raise FileNotFoundError(
-    f"{path}: no such weights; there are: {can}a run's folder (holding {RUN_WEIGHTS}), a "
-    f'.safetensors file, or without weights {", ".join(SOLVERS)}'
-  )

@@ -13,6 +13,11 @@ ROOT = pathlib.Path(deblur_jax.__file__).parent
 RANKS = (
   {
     'types',
+    'cached',
+    'interrupt',
+    'color',
+    'kinds',
+    'methods',
     'atomic',
     'pipes',
     'fit',
@@ -26,6 +31,7 @@ RANKS = (
     'png_text',
     'tiff_exif',
     'jobs',
+    'history',
   },
   {'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},

@@ -12,7 +12,7 @@ import pytest
 import pyvips
 import scipy.ndimage
 
-from deblur_jax import jobs, models, pictures, restore, weights, zoo
+from deblur_jax import jobs, methods, models, pictures, restore, weights, zoo
 from deblur_jax.blur import light
 from deblur_jax.data import builtin
 from deblur_jax.types import Needs
@@ -610,25 +610,25 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
 
 
 def test_weights_in_the_package_go_by_name(tmp_path, monkeypatch, identity):
-  monkeypatch.setattr(zoo, 'SHIPPED', tmp_path)
+  monkeypatch.setattr(methods, 'SHIPPED', tmp_path)
   monkeypatch.chdir(tmp_path)
-  name = zoo.DEFAULT
+  name = methods.DEFAULT
   with pytest.raises(FileNotFoundError, match=rf"{name}: no such weights; there are: a run's fold"):
     zoo.load()
   params, manifest = weights.read(identity)
   weights.write(tmp_path / f'{name}.safetensors', params, manifest, dtype='bfloat16')
-  assert list(zoo.shipped()) == [name]
+  assert list(methods.shipped()) == [name]
   np.testing.assert_array_equal(restore.load()(picture()), picture())
   (tmp_path / name).mkdir()
-  assert zoo.find(name) == tmp_path / f'{name}.safetensors'
+  assert methods.find(name) == tmp_path / f'{name}.safetensors'
   with pytest.raises(FileNotFoundError, match=r'no weights.safetensors in this folder'):
-    zoo.find(f'./{name}')
+    methods.find(f'./{name}')
   with pytest.raises(FileNotFoundError, match=f'there are: {name}, a run'):
-    zoo.find('other')
+    methods.find('other')
 
 
 def test_weights_that_ship_say_where_they_come_from():
-  for name, path in zoo.shipped().items():
+  for name, path in methods.shipped().items():
     _, manifest = weights.read(path)
     assert path.stat().st_size < (2e6 if name == 'mobile' else 10e6)
     assert {
