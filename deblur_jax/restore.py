@@ -17,10 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax import diagnosis, history, interrupt, jobs, pictures, tiling, zoo
-from deblur_jax.blur import light
+from deblur_jax import (
+  blind_check,
+  color,
+  curves,
+  diagnosis,
+  history,
+  interrupt,
+  jobs,
+  methods,
+  pictures,
+  tiling,
+  zoo,
+)
 from deblur_jax.pictures import as_float
 from deblur_jax.solvers import WITHOUT_PSF, blind
+from deblur_jax.types import Needs
 
 Path = str | os.PathLike[str]
 Note = Callable[[str], None]
@@ -34,15 +46,9 @@ MOST_FLOAT = 16
 LOOKED_AT = 2048
 """Side of the middle of a picture in which a PSF is looked for."""
 
-DOUBTFUL = 0.5
-"""Confidence below which a PSF that was estimated is likely wrong, see `blind.Estimate`."""
-
 MUCH_SHARPER, MUCH_CLIPPED = 7.0, 0.05
 """Times as sharp and share of values clipped beyond which, both together, a PSF is likely wrong: so
 were 95 of 105 results of crops of Kodak's for wrong ones, and 2 of 72 for the right one."""
-
-AT_THE_EDGE = 0.01
-"""Part of a PSF in its outermost pixels above which it is likely cut off."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,9 @@ class Restorer:
   precise: Callable[[], zoo.Method] | None = None
   """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
   find: Callable[[np.ndarray], blind.Estimate] | None = None
-  """Estimates the PSF of a picture `[h w c]` in linear light; None where that is not wanted."""
+  """Estimates the PSF of a picture `[h w c]` in linear light; None if that is not wanted."""
+  fallback: Callable[[], 'Restorer'] | None = None
+  """The method for pictures whose estimated PSF is wrong; they stay as they are if None."""
 
   def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
@@ -85,18 +93,16 @@ class Restorer:
         result[i, rows] = restored[0]
     return result.reshape(image.shape)
 
-  def find_psf(self, images: tiling.Images) -> blind.Estimate | None:
-    """What seems to have blurred the one picture in `images` `[1 h w c]`; None where it is known.
+  def find_psf(
+    self, images: tiling.Images, transfer: color.Transfer = color.SRGB
+  ) -> blind.Estimate | None:
+    """What seems to have blurred the one picture in `images` `[1 h w c]`; None if it is given.
 
     Looks at the middle of a large picture, in linear light.
     """
     if not self.find:
       return None
-    _, height, width, _ = images.shape
-    top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
-    middle = images[:, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
-    colors = as_float(middle[..., : _colors(middle)])
-    found = self.find(light.to_linear(colors))
+    found = self.find(transfer.to_linear(middle(images)))
     return blind.Estimate(np.asarray(found.psf), float(found.confidence))
 
   def parts(
@@ -105,19 +111,22 @@ class Restorer:
     *,
     mask: tiling.Images | None = None,
     psf: np.ndarray | None = None,
+    transfer: color.Transfer = color.SRGB,
     note: Note = lambda text: None,
     tick: Callable[[], None] = lambda: None,
   ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields `(rows, restored [1 r w c])` from top to bottom of the one image in `images`.
 
-    `images` is `[1 h w c]`, `mask` `[1 h w 1]`, `psf` the estimated blur if there is one. `note`
-    gets a sentence about whatever did not go as planned, `tick` is called after every tile. The
-    image is padded only to the method's own multiple, so that its result does not depend on what
-    else is restored. Raises MemoryError if not even the smallest tile fits, ValueError if the
-    method returns values that are not finite.
+    `images` is `[1 h w c]`, `mask` `[1 h w 1]`, `psf` the estimated blur if there is one, and
+    `transfer` what light the values stand for, which classical methods use. `note` gets a sentence
+    about whatever did not go as planned, `tick` is called after every tile. The image is padded
+    only to the method's own multiple, so that its result does not depend on what else is restored.
+    Raises MemoryError if not even the smallest tile fits, ValueError if the method returns values
+    that are not finite.
     """
     needs = self.method.needs
     known = {} if psf is None else {'psf': psf}
+    known |= {'transfer': transfer} if needs.borders else {}  # a classical method
     restore = functools.partial(self.method.restore, **known)
     restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
@@ -132,6 +141,14 @@ class Restorer:
         colors = before + weight * (colors - before)
       kept[...] = _quantized(colors, kept.dtype)
       yield rows, restored
+
+
+def middle(images: tiling.Images) -> np.ndarray:
+  """The colors `[h w c]`, in [0, 1], of the middle of the first of `images` `[b h w c]`."""
+  _, height, width, _ = images.shape
+  top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
+  part = images[:1, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
+  return as_float(part[..., : _colors(part)])
 
 
 def load(
@@ -168,7 +185,10 @@ def load(
     tiling.side(method.needs, tile)  # Better told before any work than after.
   # Kept: a picture may have many tiles that overflow.
   precise = None if solver else functools.cache(functools.partial(zoo.load, name, dtype='float32'))
-  return Restorer(method, tile, self_ensemble, strength, precise, find)
+  fallback = None
+  if find and zoo.DEFAULT in methods.shipped():
+    fallback = functools.cache(functools.partial(load, strength=strength))
+  return Restorer(method, tile, self_ensemble, strength, precise, find, fallback)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +207,8 @@ class Options:
   """A grey picture of the size of all others: restore where it is white."""
   dry_run: bool = False
   """Whether to compute and write nothing."""
+  force: bool = False
+  """Whether an estimated PSF is used even if it is likely wrong."""
   made: Mapping[str, Any] | None = None
   """What results depend on, see `jobs.settle`; None skips every result that is there."""
 
@@ -287,13 +309,20 @@ def _restore_file(
   whole = _Rows(picture)
   if picture.gain_map:
     notes.update(['the gain map, for HDR screens, is left out'])
-  psf = restorer.find_psf(whole)
-  if psf:
-    notes.update(_doubts(psf))
+  transfer, assumed = curves.of(picture) if restorer.method.needs.borders else (color.SRGB, '')
+  notes.update([assumed] if assumed else [])
+  psf = restorer.find_psf(whole, transfer)
+  if psf and not options.force and (reason := blind_check.objection(middle(whole), psf, transfer)):
+    restorer, instead = _fallback(restorer)
+    notes.update([f'no PSF found ({reason}): {instead}; --force uses it all the same'])
+    psf = None
+  elif psf and (hint := blind_check.cut_off(psf)):
+    notes.update([hint])
   parts = restorer.parts(
     whole,
     mask=mask,
     psf=psf and psf.psf,
+    transfer=transfer,
     note=lambda text: notes.update([text]),
     tick=tick,
   )
@@ -318,16 +347,12 @@ def _restore_file(
   return (*told, *found.warnings), {'diagnosis': found, 'psf': psf}
 
 
-def _doubts(found: blind.Estimate) -> Iterator[str]:
-  """What speaks against a PSF that was estimated."""
-  if found.confidence < DOUBTFUL:
-    yield f'the PSF is doubtful (confidence {found.confidence:.2f}): expect artifacts'
-  size = len(found.psf)
-  if 1 - found.psf[1:-1, 1:-1].sum() > AT_THE_EDGE:
-    yield (
-      f'the PSF reaches the edge of the {size} pixels that it may have: the blur is likely larger, '
-      f'try --psf auto:{2 * size - 1}'
-    )
+def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
+  """What restores a picture whose PSF is not known, and what to say of it."""
+  if restorer.fallback:
+    return restorer.fallback(), f'restored with --weights {zoo.DEFAULT} instead'
+  unchanged = zoo.Method('unchanged', lambda blurred: blurred, Needs())
+  return Restorer(unchanged), 'left as it is'
 
 
 def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:

@@ -4,14 +4,14 @@ Nobody downstream asks whether it is a network or a solver. A name is that of we
 the package, a run's folder, a `.safetensors` file, or one of `solvers.SOLVERS`.
 """
 
+import functools
 import os
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from deblur_jax import fit, models, weights
-from deblur_jax.blur import light
+from deblur_jax import color, fit, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
@@ -70,20 +70,32 @@ def load(
 
 
 def _solver(name: str, psf: Any) -> Method:
-  """A classical method as one for pictures: it works in linear light, in which blur is linear."""
+  """A classical method for pictures: it works in linear light, in which blur is linear.
 
-  to_linear, to_srgb = jax.jit(light.to_linear), jax.jit(light.to_srgb)
+  `transfer` says what light the code values stand for, sRGB by default.
+  """
 
-  def restore(blurred, *, psf=psf, **known):
+  def restore(blurred, *, psf=psf, transfer=color.SRGB, **known):
     del known  # Noise is estimated.
     if psf is None and name not in WITHOUT_PSF:
       raise ValueError(f'{name} needs the PSF that blurred the picture')
     psf = None if psf is None else jnp.asarray(psf, jnp.float32)
     # Not compiled as one: solvers compile themselves, and on a CPU take a few channels at once.
-    return to_srgb(SOLVERS[name](to_linear(blurred), psf))
+    light = _to_linear(blurred, transfer)
+    return _from_linear(SOLVERS[name](light, psf), transfer)
 
   reach = LARGEST_PSF if psf is None else max(psf.shape)
   return Method(name, restore, Needs(tiling='approximate', halo=2 * reach, borders=True))
+
+
+@functools.partial(jax.jit, static_argnames='transfer')
+def _to_linear(image: jax.Array, transfer: color.Transfer) -> jax.Array:
+  return transfer.to_linear(image)
+
+
+@functools.partial(jax.jit, static_argnames='transfer')
+def _from_linear(light: jax.Array, transfer: color.Transfer) -> jax.Array:
+  return transfer.from_linear(light)
 
 
 def shapes(model) -> dict:

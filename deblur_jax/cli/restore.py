@@ -22,6 +22,7 @@ DEFAULTS = {
   'tile': None,
   'mask': None,
   'strip': False,
+  'force': False,
 }
 """The options besides --weights that change a result."""
 
@@ -64,6 +65,12 @@ def add(commands: argparse._SubParsersAction) -> None:
   )
   parser.add_argument(
     '--write-psf', action='store_true', help='the PSF that was estimated, too: NAME.psf.png'
+  )
+  parser.add_argument(
+    '--force',
+    action='store_true',
+    help='use a PSF that was estimated even if it is likely wrong; else such a picture is restored '
+    'with the default weights',
   )
   parser.add_argument(
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
@@ -163,6 +170,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     write_psf=arguments.write_psf,
     mask=arguments.mask,
     dry_run=arguments.dry_run,
+    force=arguments.force,
     made=made,
   )
   return restore.restore_files(todo, restorer, options, watch=watch)
