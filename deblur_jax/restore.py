@@ -309,6 +309,7 @@ def _restore_file(
   whole = _Rows(picture)
   if picture.gain_map:
     notes.update(['the gain map, for HDR screens, is left out'])
+  notes.update(pictures.doubts(picture))
   transfer, assumed = curves.of(picture) if restorer.method.needs.borders else (color.SRGB, '')
   notes.update([assumed] if assumed else [])
   psf = restorer.find_psf(whole, transfer)
