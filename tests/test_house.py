@@ -29,7 +29,6 @@ RANKS = (
     'datasets',
     'pictures',
     'formats',
-    'color',
     'jobs',
     'history',
     'curves',
