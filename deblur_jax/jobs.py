@@ -123,8 +123,10 @@ def plan(
   return jobs
 
 
-def left_out(inputs: Iterable[Path], output: Path, *, recursive: bool = False) -> list[str]:
-  """Names of the files in folders among `inputs` that are pictures of unsupported formats."""
+def left_out(
+  inputs: Iterable[Path], output: Path, *, recursive: bool = False, **_: Any
+) -> list[str]:
+  """Names of the files that `plan` finds and leaves out: pictures of unsupported formats."""
   found = _sources(inputs, pathlib.Path(output), recursive)
   return [
     source.name

@@ -202,10 +202,13 @@ def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
   return dataclasses.replace(mask, image=grey)
 
 
-def write(path: Path, picture: Picture, like: Picture, *, strip: bool = False) -> tuple[str, ...]:
+def write(
+  path: Path, picture: Picture, like: Picture, *, strip: bool = False, quality: int | None = None
+) -> tuple[str, ...]:
   """Writes the pixels of `picture` with the kind and metadata of `like`, or nothing; what was lost.
 
-  `strip` leaves out all metadata but what colors need. Raises PictureError where libvips cannot,
+  `strip` leaves out all metadata but what colors need. `quality`, from 1 to 100, is for JPEG, lossy
+  WebP and AVIF. Raises PictureError where libvips cannot,
   OSError where the folder cannot be written to.
   """
   image, form = _labelled(picture.image, like.image), FORMATS[like.kind]
@@ -215,7 +218,7 @@ def write(path: Path, picture: Picture, like: Picture, *, strip: bool = False) -
     keep.append('exif')  # libvips makes one up otherwise
   try:
     with atomic.replacing(path) as partial:
-      _save(image, str(partial), like, '|'.join(keep))
+      _save(image, str(partial), like, '|'.join(keep), quality)
       metadata = _upright(like, image)
       lost = form.carry(source, partial, metadata, strip=strip)
       if like.kind == 'jpeg' and (strip or not metadata.exif):
@@ -269,22 +272,23 @@ def as_float(pixels: np.ndarray) -> np.ndarray:
   return pixels.astype(np.float32) / np.float32(scale)
 
 
-def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
+def _save(image: pyvips.Image, path: str, like: Picture, keep: str, quality: int | None) -> None:
   raw = math.prod(like.shape) * like.dtype.itemsize
   if like.kind == 'jpeg':
     # Better codes take a second pass, for which all coefficients must stay in memory.
-    image.jpegsave(path, Q=95, optimize_coding=raw <= IN_MEMORY, keep=keep)
+    image.jpegsave(path, Q=quality or 95, optimize_coding=raw <= IN_MEMORY, keep=keep)
   elif like.kind == 'png':
     image.pngsave(path, keep=keep)
   elif like.kind == 'webp':
-    image.webpsave(path, Q=95, lossless=like.lossless, keep=keep)
+    image.webpsave(path, Q=quality or 95, lossless=like.lossless and not quality, keep=keep)
   elif like.kind == 'tiff':
     options = {'compression': 'deflate', 'predictor': 'horizontal', 'bigtiff': raw > 2**31}
     image.tiffsave(path, keep=keep, **options)
   else:
-    depth = _field(like.image, 'bits-per-sample', 8)
-    options = {'compression': 'av1', 'lossless': like.lossless, 'bitdepth': depth}
-    image.heifsave(path, Q=90, keep=keep, **options)
+    depth = min(_field(like.image, 'bits-per-sample', 8), 12) if image.format == 'ushort' else 8
+    lossless = like.lossless and not quality
+    options = {'compression': 'av1', 'lossless': lossless, 'bitdepth': depth}
+    image.heifsave(path, Q=quality or 90, keep=keep, **options)
 
 
 def _add_density(path: str, like: pyvips.Image) -> None:

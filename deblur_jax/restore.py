@@ -20,22 +20,24 @@ import numpy as np
 from deblur_jax import (
   blind_check,
   color,
-  curves,
   diagnosis,
   history,
   interrupt,
   jobs,
+  kinds,
   methods,
   pictures,
   tiling,
   zoo,
 )
+from deblur_jax.formats import conversion
 from deblur_jax.pictures import as_float
 from deblur_jax.solvers import WITHOUT_PSF, blind
 from deblur_jax.types import Needs
 
 Path = str | os.PathLike[str]
 Note = Callable[[str], None]
+Crop = tuple[int, int, int, int]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. 601; adds up to 1, so that a result that stayed grey is kept as it is."""
@@ -207,6 +209,10 @@ class Options:
   """A grey picture of the size of all others: restore where it is white."""
   dry_run: bool = False
   """Whether to compute and write nothing."""
+  crop: Crop | None = None
+  """(left, top, width, height) of the part that is restored; all if None."""
+  quality: int | None = None
+  """From 1 to 100, of JPEG, WebP and AVIF."""
   force: bool = False
   """Whether an estimated PSF is used even if it is likely wrong."""
   made: Mapping[str, Any] | None = None
@@ -236,7 +242,7 @@ def restore_files(
   left, settled = jobs.settle(todo, options.made, overwrite=options.overwrite)
   for job, outcome in settled:
     finish(job, outcome.status, outcome.message)
-  sizes = _sizes(left, finish)
+  sizes = _sizes(left, options.crop, finish)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
   for job, size in sizes.items():
@@ -298,17 +304,14 @@ def _restore_file(
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """The notes on a file and more of its `jobs.Outcome`, once its result is written."""
   picture = pictures.read(job.source)
-  suffix = job.target.suffix.lower()
-  if suffix != job.source.suffix.lower() and pictures.SUFFIXES.get(suffix) != picture.kind:
-    fitting = next(one for one, kind in pictures.SUFFIXES.items() if kind == picture.kind)
-    raise ValueError(f'pictures stay of their kind: name the result *{fitting}')
-  mask = options.mask and _Rows(pictures.read_mask(options.mask, picture.shape[:2]))
+  mask = options.mask and pictures.read_mask(options.mask, picture.shape[:2])
+  picture, mask = _cropped(picture, options.crop), mask and _Rows(_cropped(mask, options.crop))
   samples = diagnosis.windows(picture.shape, picture.rows)
   notes: Counter[str] = Counter()
   changes = []
   whole = _Rows(picture)
   notes.update((*picture.notes, *pictures.doubts(picture)))
-  transfer, assumed = curves.of(picture) if restorer.method.needs.borders else (color.SRGB, '')
+  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
   notes.update([assumed] if assumed else [])
   psf = restorer.find_psf(whole, transfer)
   if psf and not options.force and (reason := blind_check.objection(middle(whole), psf, transfer)):
@@ -341,9 +344,37 @@ def _restore_file(
       pictures.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
       pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
-    notes.update(pictures.write(job.target, result, picture, strip=options.strip))
+    notes.update(_write(job, result, picture, options))
   told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   return (*told, *found.warnings), {'diagnosis': found, 'psf': psf}
+
+
+def _write(
+  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options
+) -> list[str]:
+  """Writes a result in the format of its name; what could not be kept."""
+  lost = []
+  suffix = job.target.suffix.lower()
+  if suffix != job.source.suffix.lower():  # else a picture leaves as it came, whatever its name
+    like = dataclasses.replace(like, kind=kinds.SUFFIXES[suffix])
+    image, lost = conversion.suited(result.image, like.kind)
+    result = dataclasses.replace(result, image=image)
+  kept = {'strip': options.strip, 'quality': options.quality}
+  return [*lost, *pictures.write(job.target, result, like, **kept)]
+
+
+def _cropped(picture: pictures.Picture, crop: Crop | None) -> pictures.Picture:
+  if crop is None:
+    return picture
+  return dataclasses.replace(picture, image=picture.image.crop(*crop))
+
+
+def _transfer(picture: pictures.Picture) -> tuple[color.Transfer, str]:
+  """The transfer curve of a picture, and a note if sRGB had to be assumed."""
+  try:
+    return picture.transfer, ''
+  except ValueError as error:
+    return color.SRGB, f'{error}: taken for sRGB'
 
 
 def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
@@ -360,13 +391,19 @@ def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
   return sharper and changed.clipped > MUCH_CLIPPED * changed.count * len(changed.before)
 
 
-def _sizes(todo: Iterable[jobs.Job], finish: Callable) -> dict[jobs.Job, tuple[int, int]]:
-  """(height, width) of the pictures that can be read; `finish` gets the others."""
+def _sizes(
+  todo: Iterable[jobs.Job], crop: Crop | None, finish: Callable
+) -> dict[jobs.Job, tuple[int, int]]:
+  """(height, width) of what is restored of the pictures; `finish` gets those that cannot be."""
   sizes = {}
   for job in todo:
     interrupt.check()
     try:
-      sizes[job] = pictures.size(job.source)
+      height, width = pictures.size(job.source)
+      if crop and (crop[0] + crop[2] > width or crop[1] + crop[3] > height):
+        shown = ','.join(map(str, crop))
+        raise ValueError(f'--crop {shown} reaches beyond the picture of {width}x{height} pixels')
+      sizes[job] = (crop[3], crop[2]) if crop else (height, width)
     except Exception as error:
       finish(job, 'failed', _line(error, job))
   return sizes

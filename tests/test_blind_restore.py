@@ -1,6 +1,5 @@
 """Classical methods on photographs: blur that is not known, and values that are not sRGB."""
 
-import dataclasses
 import struct
 import zlib
 
@@ -10,7 +9,7 @@ import pytest
 import pyvips
 from test_color import curv, para, profile
 
-from deblur_jax import blind_check, color, curves, jobs, pictures, restore, zoo
+from deblur_jax import blind_check, color, jobs, pictures, restore, zoo
 from deblur_jax.blur import kernels
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.data import builtin
@@ -155,7 +154,7 @@ def test_classical_methods_work_in_the_light_that_the_file_means(tmp_path, sharp
   for how, curve in CURVES.items():
     path = tmp_path / f'{how}.{"tif" if how.startswith("icc") else "png"}'
     write(path, np.clip(curve.from_linear(light), 0, 1), how)
-    assert curves.of(pictures.read(path))[0].to_linear(np.float64(0.5)) == pytest.approx(
+    assert pictures.read(path).transfer.to_linear(np.float64(0.5)) == pytest.approx(
       curve.to_linear(np.float64(0.5)), abs=1e-4
     ), how
     outcome = run(path, tmp_path / 'out', restorer)
@@ -179,10 +178,9 @@ def test_the_pair_of_case_10_agrees(shared, tmp_path):
 
 
 def test_a_profile_without_curves_is_taken_for_srgb_with_a_note(tmp_path, blurred):
-  PIL.Image.fromarray(blurred[:60, :60]).save(tmp_path / 'a.png')
-  picture = pictures.read(tmp_path / 'a.png')
-  image = picture.image.copy()
-  image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', profile([], names=()))
-  curve, note = curves.of(dataclasses.replace(picture, image=image))
-  assert curve is color.SRGB
-  assert note == 'the ICC profile has no tone curves, only color tables: taken for sRGB'
+  image = pyvips.Image.new_from_array(blurred[:60, :60]).copy(interpretation='srgb')
+  image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', whole(profile([], names=())))
+  image.tiffsave(str(tmp_path / 'a.tif'))
+  outcome = run(tmp_path / 'a.tif', tmp_path / 'out', restore.load('wiener', psf=np.eye(3) / 3))
+  note = 'the ICC profile has no tone curves, only color tables: taken for sRGB'
+  assert note in outcome.notes, outcome

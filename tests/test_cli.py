@@ -343,6 +343,24 @@ def test_weights_and_methods_are_suggested(here, capsys):
     assert code == 2 and f'did you mean {meant}?' in err[0]
 
 
+def test_format_suffix_and_crop_by_options(here, brighter, capsys):
+  common = ['restore', 'a.png', '--weights', brighter, '-o', 'out', '--crop', '8,4,20,30']
+  assert call(capsys, *common, '-f', 'jpg', '-q', '80', '--suffix', '_better')[0] == 0
+  with PIL.Image.open('out/a_better.jpg') as image:
+    assert image.format == 'JPEG' and image.size == (20, 30)
+  _, out, _ = call(capsys, *common[:-2], '-f', 'jpg', '-q', '80', '--suffix', '_better')
+  assert f'was made with --weights {brighter} --crop 8,4,20,30 --quality 80' in out[1]
+  code, _, err = call(capsys, *common[:4], '-o', 'a.jpg', '-f', 'png')
+  assert code == 2 and '-o a.jpg and --format png do not agree' in err[0]
+
+
+@pytest.mark.parametrize('crop', ['1,2,3', '1,2,0,4', 'a,b,c,d', '-1,0,4,4'])
+def test_wrong_crops_are_refused(here, crop, capsys):
+  with pytest.raises(SystemExit):
+    cli.main(['restore', 'a.png', f'--crop={crop}'])
+  assert 'argument --crop' in capsys.readouterr().err
+
+
 HEAVY = {'jax', 'flax', 'pyvips', 'tensorflow', 'orbax', 'torch', 'grain', 'cv2', 'scipy'}
 
 

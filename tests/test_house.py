@@ -31,7 +31,6 @@ RANKS = (
     'formats',
     'jobs',
     'history',
-    'curves',
   },
   {'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},

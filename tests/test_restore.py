@@ -372,13 +372,67 @@ def test_patterns_are_expanded_and_shards_share_the_work(folder):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_single_result_may_be_named_by_a_file_of_its_kind(folder):
+def test_a_single_result_may_be_named_by_a_file(folder):
   report = restored(folder / 'a.png', folder / 'new.png', brighter(0.25))
   assert report.restored == 1
   assert (pixels(folder / 'new.png') > pixels(folder / 'a.png')).any()
-  (outcome,) = restored(folder / 'a.png', folder / 'new.jpg', brighter()).outcomes
-  assert outcome.message == 'pictures stay of their kind: name the result *.png'
-  assert not (folder / 'new.jpg').exists()
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp', '.tif', '.avif', '.png'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_a_result_is_written_in_the_format_of_its_name(tmp_path, suffix, dtype, channels):
+  """Alpha is laid on white where there is none, 16 bits become 8 (12 in AVIF), the rest stays."""
+  image = picture(40, 60, channels, dtype)
+  top = np.iinfo(dtype).max
+  names = {1: ('b-w', 'grey16'), 2: ('b-w', 'grey16'), 3: ('srgb', 'rgb16'), 4: ('srgb', 'rgb16')}
+  vips = pyvips.Image.new_from_array(image, interpretation=names[channels][dtype == np.uint16])
+  source = tmp_path / ('a.tif' if suffix == '.png' else 'a.png')
+  vips.write_to_file(str(source))
+  target = tmp_path / f'out{suffix}'
+  (outcome,) = restored(source, target, brighter(0)).outcomes
+  assert outcome.status == 'restored', outcome
+  written = pyvips.Image.new_from_file(str(target))
+  assert written.get('vips-loader').startswith(pictures.SUFFIXES[suffix])
+  deep = dtype == np.uint16 and suffix in ('.tif', '.png', '.avif')
+  assert written.format == ('ushort' if deep else 'uchar')
+  flat = channels in (2, 4) and suffix == '.jpg'
+  expected = image / top
+  colors = channels - (channels in (2, 4))
+  if flat:
+    alpha = expected[..., -1:]
+    expected = expected[..., :colors] * alpha + 1 - alpha
+    assert 'JPEG has no transparency: the picture lies on white' in outcome.notes
+  elif suffix != '.webp' and channels in (2, 4):
+    assert written.hasalpha()
+  found = np.atleast_3d(written.numpy()) / (65535 if deep else 255)
+  assert np.abs(found[..., :colors].mean(-1) - expected[..., :colors].mean(-1)).mean() < 0.015
+  if suffix in ('.jpg', '.webp') and dtype == np.uint16:
+    assert any('8 bits a channel, the picture 16' in note for note in outcome.notes)
+
+
+def test_quality_and_crop(tmp_path):
+  image = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+  PIL.Image.fromarray(image).save(tmp_path / 'a.png')
+  sizes = {}
+  for quality in (20, 90):
+    restored(tmp_path / 'a.png', tmp_path / f'{quality}.jpg', brighter(0), quality=quality)
+    sizes[quality] = (tmp_path / f'{quality}.jpg').stat().st_size
+  assert sizes[20] < 0.6 * sizes[90]
+  assert restored(tmp_path / 'a.png', tmp_path / 'c', brighter(0), crop=(30, 10, 50, 40)).restored
+  np.testing.assert_array_equal(pixels(tmp_path / 'c/a.png'), image[10:50, 30:80])
+  mask = np.zeros((80, 120), np.uint8)
+  mask[:30] = 255
+  PIL.Image.fromarray(mask).save(tmp_path / 'mask.png')
+  more = {'crop': (30, 10, 50, 40), 'mask': tmp_path / 'mask.png'}
+  restored(tmp_path / 'a.png', tmp_path / 'm', brighter(-1), **more)
+  expected = image[10:50, 30:80].copy()
+  expected[:20] = 0
+  np.testing.assert_array_equal(pixels(tmp_path / 'm/a.png'), expected)
+  (outcome,) = restored(
+    tmp_path / 'a.png', tmp_path / 'd', brighter(), crop=(80, 0, 50, 40)
+  ).outcomes
+  assert outcome.message == '--crop 80,0,50,40 reaches beyond the picture of 120x80 pixels'
 
 
 def test_inputs_and_results_are_never_overwritten(folder, tmp_path):

@@ -23,6 +23,8 @@ DEFAULTS = {
   'mask': None,
   'strip': False,
   'force': False,
+  'crop': None,
+  'quality': None,
 }
 """The options besides --weights that change a result."""
 
@@ -50,6 +52,28 @@ def add(commands: argparse._SubParsersAction) -> None:
     'or - for standard output',
   )
   parser.add_argument(
+    '-f',
+    '--format',
+    choices=[suffix[1:] for suffix in kinds.SUFFIXES],
+    help='format of the results, by default that of each picture (or of the name after -o)',
+  )
+  parser.add_argument(
+    '-q',
+    '--quality',
+    type=values.percent,
+    metavar='Q',
+    help='of JPEG, WebP and AVIF, from 1 to 100 (95, AVIF 90)',
+  )
+  parser.add_argument(
+    '--suffix', default='', metavar='TEXT', help='added to the names of the results, before the dot'
+  )
+  parser.add_argument(
+    '--crop',
+    type=values.box,
+    metavar='X,Y,W,H',
+    help='restore only this part, to try out: left, top, width and height in pixels',
+  )
+  parser.add_argument(
     '--weights',
     metavar='W',
     help="shipped weights by name (general or mobile), a run's folder or a .safetensors file, all "
@@ -64,7 +88,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     'each picture, at most SIZE pixels large (odd; 31)',
   )
   parser.add_argument(
-    '--write-psf', action='store_true', help='the PSF that was estimated, too: NAME.psf.png'
+    '--write-psf',
+    action='store_true',
+    help='also write the PSF that was estimated: NAME.jpg.psf.png',
   )
   parser.add_argument(
     '--force',
@@ -94,16 +120,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--self-ensemble', action='store_true', help='average over 8 turned copies: slower, smoother'
   )
   parser.add_argument(
-    '--device', choices=values.DEVICES, help='what computes; by default the best there is'
+    '--device',
+    choices=values.DEVICES,
+    help='what to compute on; by default an accelerator if there is one',
   )
   parser.add_argument(
-    '--compare', action='store_true', help='before and after side by side, too: NAME.compare.png'
+    '--compare',
+    action='store_true',
+    help='also write before and after side by side: NAME.jpg.compare.png',
   )
   parser.add_argument(
     '--strip', action='store_true', help='leave out EXIF, GPS, XMP and IPTC; the ICC profile stays'
   )
   parser.add_argument('--overwrite', action='store_true', help='restore again what is in OUT')
-  parser.add_argument('--dry-run', action='store_true', help='tell what would be done, no more')
+  parser.add_argument('--dry-run', action='store_true', help='only print what would be done')
   parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses there as JSON')
   parser.add_argument(
     '--shard',
@@ -170,6 +200,8 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     write_psf=arguments.write_psf,
     mask=arguments.mask,
     dry_run=arguments.dry_run,
+    crop=arguments.crop,
+    quality=arguments.quality,
     force=arguments.force,
     made=made,
   )
@@ -200,7 +232,12 @@ def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> l
 def _scan(arguments: argparse.Namespace, spare: pathlib.Path) -> dict:
   """Where results go and how deep folders are searched, for `jobs.plan`."""
   output = spare / 'out' if arguments.output == PIPE else pathlib.Path(arguments.output)
-  return {'output': output, 'recursive': arguments.recursive}
+
+  def rename(path: pathlib.Path) -> pathlib.Path:
+    suffix = f'.{arguments.format}' if arguments.format else path.suffix
+    return path.with_name(path.stem + arguments.suffix + suffix)
+
+  return {'output': output, 'recursive': arguments.recursive, 'rename': rename}
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -218,6 +255,11 @@ def _check(arguments: argparse.Namespace) -> None:
     folder = output.parent if jobs.names_a_file(output) else output
     if problem := jobs.unwritable(folder):
       raise ValueError(f'-o {problem}')
+  suffix = output.suffix.lower()
+  if arguments.format and jobs.names_a_file(output) and suffix != f'.{arguments.format}':
+    raise ValueError(f'-o {output} and --format {arguments.format} do not agree')
+  if '/' in arguments.suffix or '\0' in arguments.suffix:
+    raise ValueError(f'--suffix {arguments.suffix!r} cannot be in the name of a file')
   if arguments.report:
     report = pathlib.Path(arguments.report).absolute()
     if not report.parent.is_dir():
@@ -241,7 +283,7 @@ def _made(arguments: argparse.Namespace) -> dict:
   for option, default in DEFAULTS.items():
     value = getattr(arguments, option, default)
     if value != default:
-      made[option] = value
+      made[option] = ','.join(map(str, value)) if option == 'crop' else value
   for option in ('psf', 'mask'):
     path = pathlib.Path(made.get(option, ''))
     if path.is_file():
