@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from deblur_jax import color, fit, models, weights
+from deblur_jax import checks, color, fit, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
@@ -64,6 +65,8 @@ def load(
 
   def restore(blurred, **known):
     del known  # A network was trained to do without.
+    checks.batch(blurred)
+    checks.images(blurred, values=isinstance(blurred, np.ndarray))
     return apply(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
@@ -79,6 +82,8 @@ def _solver(name: str, psf: Any) -> Method:
     del known  # Noise is estimated.
     if psf is None and name not in WITHOUT_PSF:
       raise ValueError(f'{name} needs the PSF that blurred the picture')
+    checks.batch(blurred)
+    checks.images(blurred)
     psf = None if psf is None else jnp.asarray(psf, jnp.float32)
     # Not compiled as one: solvers compile themselves, and on a CPU take a few channels at once.
     light = _to_linear(blurred, transfer)

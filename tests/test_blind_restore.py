@@ -70,7 +70,7 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
   outcome = run(tmp_path / 'a.png', tmp_path / 'out', guarded)
   assert outcome.status == 'restored' and outcome.psf is None
   assert 'it makes the picture ring' in outcome.notes[0]
-  assert 'restored with --weights general instead; --force' in outcome.notes[0]
+  assert 'restored with --weights general --strength 0.5 instead; --force' in outcome.notes[0]
   half = np.asarray(PIL.Image.open(tmp_path / 'out/a.png'))
   np.testing.assert_array_equal(half, np.rint(blurred * 0.5))
 

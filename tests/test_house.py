@@ -31,6 +31,7 @@ RANKS = (
     'formats',
     'jobs',
     'history',
+    'checks',
   },
   {'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},

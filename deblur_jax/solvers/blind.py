@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from deblur_jax import checks
 from deblur_jax.blur import kernels, operators
 from deblur_jax.solvers import borders, gradients, noise
 from deblur_jax.solvers.total_variation import total_variation
@@ -63,6 +64,7 @@ def estimate(image: jax.Array, size: int = SIZE) -> Estimate:
   """
   if size < LEAST_SIZE or size % 2 == 0:
     raise ValueError(f'the side of a PSF is odd and at least {LEAST_SIZE}, not {size}')
+  checks.images(image)
   plane = jnp.asarray(image, jnp.float32)
   plane = plane if plane.ndim == 2 else plane.mean(-1)
   if min(plane.shape) < 2 * size:
