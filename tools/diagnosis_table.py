@@ -106,7 +106,7 @@ def main() -> None:
     right, near, unclear = np.mean(marks, 0) * 100
     print(
       f'| {name} | {len(marks)} | {right:.0f} % | {near:.0f} % | {unclear:.0f} % '
-      f'| {100 - right - unclear:.0f} % |'
+      f'| {abs(100 - right - unclear):.0f} % |'
     )
 
 
