@@ -35,8 +35,8 @@ RANKS = (
   },
   {'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},
-  {'solvers', 'trainers', 'uncertainty', 'convert', 'diagnosis', 'blind_check'},
-  {'evaluators', 'zoo'},
+  {'solvers', 'trainers', 'uncertainty', 'convert', 'diagnosis'},
+  {'evaluators', 'zoo', 'blind_check'},
   {'train', 'evaluate', 'benchmark', 'restore', 'paired', 'export'},
   {'serve', 'cli', 'main'},
 )
