@@ -1,22 +1,15 @@
-"""What ails a picture, and what a method did to it: blur, sharpness, and warnings in plain words.
+"""What blurs a picture, and what a method did to it: blur, sharpness, and warnings in plain words.
 
 Looks at 36 windows of 128 pixels at full resolution, evenly spread (5 % of 12 megapixels; 4 windows
-where the picture is small), and at the mean of every channel of the whole. So it costs the same for
-all pictures, and what lies between the windows does not count.
+of a small picture), and at the mean of every channel of the whole. So it costs the same for all
+pictures, and what lies between the windows does not count.
 
 Blur is estimated as in `blur.estimate`, window by window, at the finest scale at which slopes stand
-out from the noise. Of 17 photographs of half a megapixel, blurred by known kernels (median, and the
-middle 80 % in brackets):
-
-  Gaussian sigma 1, 2, 4         told as 1.1 (1.0 to 1.2), 2.2 (2.1 to 2.6), 4.9 (4.2 to 5.9)
-  the same with 1 % noise        told as 1.5 (1.3 to 1.7), 2.5 (2.3 to 2.9), 5.0 (4.5 to 5.9)
-  motion of 9 and 25 pixels      told as 11 (9 to 12) and 26 (23 to 31), angle within 10 degrees
-
-With 3 % noise widths come out by up to 60 % too large, half of the short motions as mixed, and
-sharp pictures as blurred by 1 pixel; with 1 % four in ten of the sharp ones still are. It fails,
-too, where edges are soft by themselves (fur, fog), where blur differs from place to place, and on
-real shakes, whose trails are thin and sharp: their direction is right and their length far too
-small. `confidence` tells some of this, and is no probability.
+out from the noise. It is named only if the kind is nearly certain, else 'unknown': where evidence
+is thin, where sharp and mildly blurred pictures look alike, where a blur lies between round and
+straight, where all structure runs in one direction (stripes, bar codes), and where the blur would
+be too large to measure. docs/diagnosis.md shows how often it is right (tools/diagnosis_table.py).
+Lengths of motion are rough, and too small for real shakes, whose trails are thin and sharp.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,14 +51,33 @@ LEAST_CONTRAST = 0.25
 SMOOTHED = 1.5
 """Sigma in pixels that pictures are smoothed by before their sharpness is compared."""
 
-SHARP = 0.6
-"""Sigma in pixels below which a picture counts as sharp."""
+SHARP, BLURRED = 0.6, 1.0
+"""Estimated sigmas in pixels below which a picture is sharp, and from which it has a round blur;
+photographs between them are either."""
 
-LEAST_CONFIDENCE, CONFIDENT = 0.35, 0.7
-"""Below the first the kind of blur is unknown; to call a picture sharp takes the second."""
+EVIDENCE, EVIDENCE_SHARP = 0.6, 0.7
+"""The least to name a blur, and to call a picture sharp."""
 
-MOTION, ROUND = 0.5, 0.7
+MOTION, ROUND = 0.45, 0.7
 """Ratios of sigmas up to which blur has a direction, and from which it has none."""
+
+ONE_WAY = 0.12
+"""Coarse slopes along a direction have less than this part of the energy of those across it if the
+structure itself, not motion, is missing there."""
+
+SMALLER = 0.78
+"""Blur happens in linear light, and the curve of sRGB makes its slopes look softer: of 27 round
+blurs known (tools/diagnosis_table.py) the sigma was estimated 1 / 0.78 times too large."""
+
+LARGEST_PART = 4
+"""A blur larger than this part of a window, or of a smaller picture, cannot be measured."""
+
+LIKELY = ((0.6, 0.9, 1.0), (0.6, 0.7, 0.85))
+"""Evidence, and the part of 120 pictures with as much whose kind was right and whose size within
+30 %."""
+
+COARSE = 16
+"""Pixels that are averaged to see coarse structure."""
 
 DRIFT, CLIPPED, SAME = 0.01, 0.01, 0.5 / 255
 """Shares of the range and of the values that are worth a warning."""
@@ -80,21 +92,21 @@ class Blur(NamedTuple):
   """How a picture is blurred."""
 
   kind: str
-  """'sharp', 'motion', 'defocus' (a disk or a Gaussian), 'mixed' or 'unknown'"""
+  """'sharp', 'motion', 'defocus' (a disk or a Gaussian) or 'unknown'"""
   pixels: float
   """Length of the motion; else the sigma of the Gaussian, by half the radius of a disk."""
   angle: float
   """Of the motion, degrees counter-clockwise from the horizontal."""
   gaussian: estimate.Gaussian
   confidence: float
-  """From 0 to 1: little contrast, few windows and windows that disagree lower it."""
+  """How likely the kind is right and the size within 30 %, see `LIKELY`; 0 if unknown."""
 
   def __str__(self) -> str:
     """In a few words."""
     if self.kind == 'motion':
       return f'motion ~{self.pixels:.0f} px at {self.angle:.0f}°'
-    if self.kind in ('defocus', 'mixed'):
-      return f'{self.kind} blur ~{self.pixels:.1f} px'
+    if self.kind == 'defocus':
+      return f'defocus blur ~{self.pixels:.1f} px'
     return {'sharp': 'sharp', 'unknown': 'blur unclear'}[self.kind]
 
 
@@ -163,8 +175,8 @@ def windows(shape: Sequence[int], rows: Callable[[int, int], np.ndarray]) -> np.
   return np.repeat(colors, 3, -1) if colors.shape[-1] == 1 else colors
 
 
-def blur(samples: np.ndarray) -> Blur:
-  """How the picture that `samples` (see `windows`) are of is blurred."""
+def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
+  """How a picture whose shorter side is `side` is blurred, from its samples (see `windows`)."""
   luma = samples.mean(-1)
   contrast = np.quantile(luma, 0.999, axis=(1, 2)) - np.quantile(luma, 0.001, axis=(1, 2))
   seen = contrast >= LEAST_CONTRAST
@@ -178,9 +190,12 @@ def blur(samples: np.ndarray) -> Blur:
   low, high = np.quantile(np.maximum(each[seen] * scale, SHARP), [0.25, 0.75])
   agreement = np.clip((3 - high / low) / 1.5, 0, 1)
   support = np.clip(contrast[seen].mean() / 0.5, 0, 1) * min(1, seen.sum() / 4)
-  confidence = float(agreement * support * (1 if clear else 0.3))
   gaussian = estimate.Gaussian(float(found.sigma) * scale, float(found.ratio), float(found.angle))
-  return _named(gaussian, confidence)
+  evidence = float(agreement * support * (1 if clear else 0.3))
+  has_structure = _directions(luma[seen], gaussian.angle) >= ONE_WAY
+  if gaussian.sigma >= SHARP and not has_structure:
+    return Blur('unknown', 0.0, 0.0, gaussian, 0.0)
+  return _named(gaussian, evidence, min(side, SIDE) / LARGEST_PART)
 
 
 def change(before: np.ndarray, after: np.ndarray) -> Change:
@@ -199,14 +214,28 @@ def change(before: np.ndarray, after: np.ndarray) -> Change:
   )
 
 
-def diagnose(before: np.ndarray, after: np.ndarray, changed: Change) -> Diagnosis:
-  """The diagnosis of a picture from its samples (see `windows`) before and after."""
-  found = blur(before)
+def diagnose(before: np.ndarray, after: np.ndarray, changed: Change, side: int = SIDE) -> Diagnosis:
+  """The diagnosis of a picture of this shorter side, from its `windows` before and after."""
+  found = blur(before, side)
   sharp_before, sharp_after, psnr = (
     float(value) for value in jax.device_get(_compared(before, after, found.gaussian))
   )
   times = sharp_after / max(sharp_before, _FLAT)
   return Diagnosis(found, sharp_before, sharp_after, psnr, tuple(_warnings(found, changed, times)))
+
+
+def _directions(luma: np.ndarray, angle: float) -> float:
+  """Energy of the coarse slopes of `luma` `[n h w]` along a direction over that across, at most 1.
+
+  Motion up to `COARSE` pixels leaves coarse structure alone; stripes have it in one direction only,
+  so that nothing can be said of blur along them.
+  """
+  n, height, width = luma.shape
+  coarse = luma.reshape(n, height // COARSE, COARSE, width // COARSE, COARSE).mean((2, 4))
+  up, right = -np.diff(coarse, axis=1)[:, :, 1:], np.diff(coarse, axis=2)[:, 1:]
+  cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+  along, across = np.square(cos * right + sin * up).sum(), np.square(cos * up - sin * right).sum()
+  return float(min(along / max(across, 1e-9), 1.0))
 
 
 @functools.partial(jax.jit, static_argnames='scale')
@@ -249,17 +278,21 @@ def _compared(before, after, gaussian) -> tuple[jax.Array, jax.Array, jax.Array]
   return sharp(before), sharp(after), -10 * jnp.log10(jnp.maximum(error, 1e-10))
 
 
-def _named(gaussian: estimate.Gaussian, confidence: float) -> Blur:
-  """The kind of a blur, and its amount."""
+def _named(gaussian: estimate.Gaussian, evidence: float, largest: float) -> Blur:
+  """The kind of a blur and its size, at most `largest` pixels across; unknown if in doubt."""
   sigma, ratio, angle = gaussian
-  if confidence < (CONFIDENT if sigma < SHARP else LEAST_CONFIDENCE):
-    return Blur('unknown', sigma, 0.0, gaussian, confidence)
+  unknown = Blur('unknown', 0.0, 0.0, gaussian, 0.0)
+  if evidence < (EVIDENCE_SHARP if sigma < SHARP else EVIDENCE):
+    return unknown
+  confidence = float(np.interp(evidence, *LIKELY))
+  length, spread = sigma * math.sqrt(12), SMALLER * sigma
   if sigma < SHARP:
     return Blur('sharp', sigma, 0.0, gaussian, confidence)
-  if ratio <= MOTION:
-    return Blur('motion', sigma * math.sqrt(12), angle, gaussian, confidence)
-  kind = 'defocus' if ratio >= ROUND else 'mixed'
-  return Blur(kind, sigma, 0.0, gaussian, confidence)
+  if ratio <= MOTION and length <= largest:
+    return Blur('motion', length, angle, gaussian, confidence)
+  if ratio >= ROUND and sigma >= BLURRED and 4 * spread <= largest:
+    return Blur('defocus', spread, 0.0, gaussian, confidence)
+  return unknown
 
 
 def _warnings(found: Blur, changed: Change, times: float) -> list[str]:

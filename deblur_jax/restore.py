@@ -5,7 +5,7 @@ the result (Rec. 601), alpha is set aside and comes back bit for bit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -17,13 +17,27 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax import diagnosis, jobs, pictures, tiling, zoo
-from deblur_jax.blur import light
+from deblur_jax import (
+  blind_check,
+  color,
+  diagnosis,
+  history,
+  interrupt,
+  jobs,
+  kinds,
+  methods,
+  pictures,
+  tiling,
+  zoo,
+)
+from deblur_jax.formats import conversion
 from deblur_jax.pictures import as_float
 from deblur_jax.solvers import WITHOUT_PSF, blind
+from deblur_jax.types import Needs
 
 Path = str | os.PathLike[str]
 Note = Callable[[str], None]
+Crop = tuple[int, int, int, int]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. 601; adds up to 1, so that a result that stayed grey is kept as it is."""
@@ -34,15 +48,14 @@ MOST_FLOAT = 16
 LOOKED_AT = 2048
 """Side of the middle of a picture in which a PSF is looked for."""
 
-DOUBTFUL = 0.5
-"""Confidence below which a PSF that was estimated is likely wrong, see `blind.Estimate`."""
+FALLBACK_STRENGTH = 0.5
+"""Of the default weights for pictures whose PSF is not known. Of 40 real shakes and defocused shots
+(GoPro, phones, a camera) none lost more than 0.4 dB with it and the mean gain is 0.6 dB; at full
+strength the worst lost 1.2 dB."""
 
 MUCH_SHARPER, MUCH_CLIPPED = 7.0, 0.05
 """Times as sharp and share of values clipped beyond which, both together, a PSF is likely wrong: so
 were 95 of 105 results of crops of Kodak's for wrong ones, and 2 of 72 for the right one."""
-
-AT_THE_EDGE = 0.01
-"""Part of a PSF in its outermost pixels above which it is likely cut off."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +72,9 @@ class Restorer:
   precise: Callable[[], zoo.Method] | None = None
   """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
   find: Callable[[np.ndarray], blind.Estimate] | None = None
-  """Estimates the PSF of a picture `[h w c]` in linear light; None where that is not wanted."""
+  """Estimates the PSF of a picture `[h w c]` in linear light; None if that is not wanted."""
+  fallback: Callable[[], 'Restorer'] | None = None
+  """The method for pictures whose estimated PSF is wrong; they stay as they are if None."""
 
   def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
@@ -77,26 +92,24 @@ class Restorer:
       if mask.shape != images.shape[1:3]:
         raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
       mask = _batched(mask)
-    if self.find and len(images) > 1:
-      return np.stack([self(one, mask=None if mask is None else mask[0, ..., 0]) for one in images])
-    found = self.find_psf(images)
     result = np.empty_like(images)
-    for where, rows in self.parts(images, mask=mask, psf=found and found.psf):
-      result[where] = rows
+    for i in range(len(images)):  # One by one: no image's result depends on the others.
+      one = images[i : i + 1]
+      found = self.find_psf(one)
+      for rows, restored in self.parts(one, mask=mask, psf=found and found.psf):
+        result[i, rows] = restored[0]
     return result.reshape(image.shape)
 
-  def find_psf(self, images: tiling.Images) -> blind.Estimate | None:
-    """What seems to have blurred the one picture in `images` `[1 h w c]`; None where it is known.
+  def find_psf(
+    self, images: tiling.Images, transfer: color.Transfer = color.SRGB
+  ) -> blind.Estimate | None:
+    """What seems to have blurred the one picture in `images` `[1 h w c]`; None if it is given.
 
     Looks at the middle of a large picture, in linear light.
     """
     if not self.find:
       return None
-    _, height, width, _ = images.shape
-    top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
-    middle = images[:, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
-    colors = as_float(middle[..., : _colors(middle)])
-    found = self.find(light.to_linear(colors))
+    found = self.find(transfer.to_linear(middle(images)))
     return blind.Estimate(np.asarray(found.psf), float(found.confidence))
 
   def parts(
@@ -105,25 +118,28 @@ class Restorer:
     *,
     mask: tiling.Images | None = None,
     psf: np.ndarray | None = None,
-    shape: tuple[int, int] | None = None,
-    tile: tuple[int, int] | None = None,
+    transfer: color.Transfer = color.SRGB,
     note: Note = lambda text: None,
-  ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Yields `((images, rows), restored)` until all of `images` `[b h w c]` is done.
+    tick: Callable[[], None] = lambda: None,
+  ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields `(rows, restored [1 r w c])` from top to bottom of the one image in `images`.
 
-    `mask` is `[1 h w 1]`, `psf` what blurred all images, where it was found out. `shape` is a size
-    to pad to first and `tile` the shape of the tiles, so that images of several sizes share a
-    compiled function. `note` is told, in sentences, what went otherwise than planned. Raises
-    MemoryError where not even the smallest tile fits, and ValueError where values are not finite.
+    `images` is `[1 h w c]`, `mask` `[1 h w 1]`, `psf` the estimated blur if there is one, and
+    `transfer` what light the values stand for, which classical methods use. `note` gets a sentence
+    about whatever did not go as planned, `tick` is called after every tile. The image is padded
+    only to the method's own multiple, so that its result does not depend on what else is restored.
+    Raises MemoryError if not even the smallest tile fits, ValueError if the method returns values
+    that are not finite.
     """
     needs = self.method.needs
     known = {} if psf is None else {'psf': psf}
+    known |= {'transfer': transfer} if needs.borders else {}  # a classical method
     restore = functools.partial(self.method.restore, **known)
     restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
-    pieces = tiling.bands(_on_colors(restore), images, needs, tile=tile or self.tile, shape=shape)
-    for (which, rows), colors in pieces:
+    tiles = _ticking(_on_colors(restore), tick)
+    for (which, rows), colors in tiling.bands(tiles, images, needs, tile=self.tile):
       restored = np.array(images[which, rows])
       kept = restored[..., : _colors(restored)]
       if mask is not None or self.strength != 1:
@@ -131,7 +147,15 @@ class Restorer:
         before = as_float(kept)
         colors = before + weight * (colors - before)
       kept[...] = _quantized(colors, kept.dtype)
-      yield (which, rows), restored
+      yield rows, restored
+
+
+def middle(images: tiling.Images) -> np.ndarray:
+  """The colors `[h w c]`, in [0, 1], of the middle of the first of `images` `[b h w c]`."""
+  _, height, width, _ = images.shape
+  top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
+  part = images[:1, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
+  return as_float(part[..., : _colors(part)])
 
 
 def load(
@@ -166,8 +190,12 @@ def load(
     method = zoo.load(name, psf=psf)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
-  precise = None if solver else functools.partial(zoo.load, name, dtype='float32')
-  return Restorer(method, tile, self_ensemble, strength, precise, find)
+  # Kept: a picture may have many tiles that overflow.
+  precise = None if solver else functools.cache(functools.partial(zoo.load, name, dtype='float32'))
+  fallback = None
+  if find and zoo.DEFAULT in methods.shipped():
+    fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
+  return Restorer(method, tile, self_ensemble, strength, precise, find, fallback)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +213,15 @@ class Options:
   mask: Path | None = None
   """A grey picture of the size of all others: restore where it is white."""
   dry_run: bool = False
-  """Whether to do nothing but look."""
+  """Whether to compute and write nothing."""
+  crop: Crop | None = None
+  """(left, top, width, height) of the part that is restored; all if None."""
+  quality: int | None = None
+  """From 1 to 100, of JPEG, WebP and AVIF."""
+  force: bool = False
+  """Whether an estimated PSF is used even if it is likely wrong."""
+  made: Mapping[str, Any] | None = None
+  """What results depend on, see `jobs.settle`; None skips every result that is there."""
 
 
 def restore_files(
@@ -198,8 +234,8 @@ def restore_files(
   """Restores the files of a plan (see `jobs.plan`), and tells what became of each.
 
   A file that cannot be restored is told in the report and the rest is done; an input is never
-  overwritten. Results appear complete or not at all. Pictures of many sizes run in at most three
-  shapes, and one more for tiles, but those of a method that sees to their borders in their own.
+  overwritten. Results appear complete or not at all. A result is the same, bit for bit, whatever
+  other files are restored along with it.
   """
   outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
@@ -208,33 +244,53 @@ def restore_files(
     if watch:
       watch.finish(outcomes[job])
 
-  sizes = _sizes(todo, options.overwrite, finish)
-  shapes = _shapes(list(sizes.values()), restorer)
+  left, settled = jobs.settle(todo, options.made, overwrite=options.overwrite)
+  for job, outcome in settled:
+    finish(job, outcome.status, outcome.message)
+  sizes = _sizes(left, options.crop, finish)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
   for job, size in sizes.items():
-    box, tile = shapes[size]
-    needs, limit = restorer.method.needs, tile or restorer.tile
-    known = {'size': size, 'tiles': tiling.count(*size, needs, tile=limit, shape=box)}
+    tiles = tiling.count(*size, restorer.method.needs, tile=restorer.tile)
+    known = {'size': size, 'tiles': tiles}
     if options.dry_run:
       finish(job, 'planned', **known)
       continue
-    begin, left = time.monotonic(), size[0] * size[1]
-
-    def advance(rows: int) -> None:
-      nonlocal left
-      left -= rows * size[1]
-      if watch:
-        watch.advance(rows * size[1])
-
+    begin, tick = time.monotonic(), _Ticks(watch, size[0] * size[1], tiles)
     try:
-      found = _restore_file(job, restorer, box, tile, options, advance)
+      notes, found = _restore_file(job, restorer, options, tick)
+      if options.made is not None:
+        history.record(job.target, job.source, options.made)
     except Exception as error:  # One bad file must not end the work on a thousand others.
-      advance(left // size[1])
       finish(job, 'failed', _line(error, job), **known)
     else:
-      finish(job, 'restored', seconds=time.monotonic() - begin, **known, **found)
+      notes = (left[job], *notes) if left[job] else notes
+      seconds = time.monotonic() - begin
+      finish(job, 'restored', seconds=seconds, notes=notes, **known, **found)
+    tick.finish()
   return jobs.Report(tuple(outcomes[job] for job in todo))
+
+
+class _Ticks:
+  """Reports the pixels of a picture, in equal parts for its tiles."""
+
+  def __init__(self, watch: jobs.Watch | None, pixels: int, tiles: int):
+    self._watch, self._pixels, self._tiles = watch, pixels, tiles
+    self._ticks = self._done = 0
+
+  def __call__(self) -> None:
+    """One more tile is done; more tiles than planned do not count."""
+    self._ticks = min(self._ticks + 1, self._tiles)
+    self._advance(self._pixels * self._ticks // self._tiles)
+
+  def finish(self) -> None:
+    """The picture is done, or will not be."""
+    self._advance(self._pixels)
+
+  def _advance(self, done: int) -> None:
+    if self._watch and done > self._done:
+      self._watch.advance(done - self._done)
+    self._done = done
 
 
 class _Rows:
@@ -249,41 +305,42 @@ class _Rows:
 
 
 def _restore_file(
-  job: jobs.Job, restorer: Restorer, box, tile, options: Options, advance: Callable[[int], None]
-) -> dict[str, Any]:
-  """What is to be told of a file (see `jobs.Outcome`), once its result is written."""
+  job: jobs.Job, restorer: Restorer, options: Options, tick: Callable[[], None]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+  """The notes on a file and more of its `jobs.Outcome`, once its result is written."""
   picture = pictures.read(job.source)
-  suffix = job.target.suffix.lower()
-  if suffix != job.source.suffix.lower() and pictures.SUFFIXES.get(suffix) != picture.kind:
-    fitting = next(one for one, kind in pictures.SUFFIXES.items() if kind == picture.kind)
-    raise ValueError(f'pictures stay of their kind: name the result *{fitting}')
-  mask = options.mask and _Rows(pictures.read_mask(options.mask, picture.shape[:2]))
+  mask = options.mask and pictures.read_mask(options.mask, picture.shape[:2])
+  picture, mask = _cropped(picture, options.crop), mask and _Rows(_cropped(mask, options.crop))
   samples = diagnosis.windows(picture.shape, picture.rows)
   notes: Counter[str] = Counter()
   changes = []
   whole = _Rows(picture)
-  if picture.gain_map:
-    notes.update(['the gain map, for HDR screens, is left out'])
-  psf = restorer.find_psf(whole)
-  if psf:
-    notes.update(_doubts(psf))
+  notes.update((*picture.notes, *pictures.doubts(picture)))
+  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
+  notes.update([assumed] if assumed else [])
+  psf = restorer.find_psf(whole, transfer)
+  if psf and not options.force and (reason := blind_check.objection(middle(whole), psf, transfer)):
+    restorer, instead = _fallback(restorer)
+    notes.update([f'no PSF found ({reason}): {instead}; --force uses it all the same'])
+    psf = None
+  elif psf and (hint := blind_check.cut_off(psf)):
+    notes.update([hint])
   parts = restorer.parts(
     whole,
     mask=mask,
     psf=psf and psf.psf,
-    shape=box,
-    tile=tile,
+    transfer=transfer,
     note=lambda text: notes.update([text]),
+    tick=tick,
   )
   with contextlib.closing(pictures.Canvas(picture)) as canvas:
-    for (_, rows), restored in parts:
+    for rows, restored in parts:
       canvas.append(restored[0])
       changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
-      advance(rows.stop - rows.start)
     result = canvas.picture()
     after = diagnosis.windows(result.shape, result.rows)
     changed = functools.reduce(operator.add, changes)
-    found = diagnosis.diagnose(samples, after, changed)
+    found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
     if restorer.method.needs.borders and _overdone(found, changed):
       notes.update(['the PSF is likely wrong: there is far more in the result than was blurred'])
     job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -292,21 +349,46 @@ def _restore_file(
       pictures.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
       pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
-    pictures.write(job.target, result, picture, strip=options.strip)
+    notes.update(_write(job, result, picture, options))
   told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  return {'notes': (*told, *found.warnings), 'diagnosis': found, 'psf': psf}
+  return (*told, *found.warnings), {'diagnosis': found, 'psf': psf}
 
 
-def _doubts(found: blind.Estimate) -> Iterator[str]:
-  """What speaks against a PSF that was estimated."""
-  if found.confidence < DOUBTFUL:
-    yield f'the PSF is doubtful (confidence {found.confidence:.2f}): expect artifacts'
-  size = len(found.psf)
-  if 1 - found.psf[1:-1, 1:-1].sum() > AT_THE_EDGE:
-    yield (
-      f'the PSF reaches the edge of the {size} pixels that it may have: the blur is likely larger, '
-      f'try --psf auto:{2 * size - 1}'
-    )
+def _write(
+  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options
+) -> list[str]:
+  """Writes a result in the format of its name; what could not be kept."""
+  lost = []
+  suffix = job.target.suffix.lower()
+  if suffix != job.source.suffix.lower():  # else a picture leaves as it came, whatever its name
+    like = dataclasses.replace(like, kind=kinds.SUFFIXES[suffix])
+    image, lost = conversion.suited(result.image, like.kind)
+    result = dataclasses.replace(result, image=image)
+  kept = {'strip': options.strip, 'quality': options.quality}
+  return [*lost, *pictures.write(job.target, result, like, **kept)]
+
+
+def _cropped(picture: pictures.Picture, crop: Crop | None) -> pictures.Picture:
+  if crop is None:
+    return picture
+  return dataclasses.replace(picture, image=picture.image.crop(*crop))
+
+
+def _transfer(picture: pictures.Picture) -> tuple[color.Transfer, str]:
+  """The transfer curve of a picture, and a note if sRGB had to be assumed."""
+  try:
+    return picture.transfer, ''
+  except ValueError as error:
+    return color.SRGB, f'{error}: taken for sRGB'
+
+
+def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
+  """What restores a picture whose PSF is not known, and what to say of it."""
+  if restorer.fallback:
+    instead = f'--weights {zoo.DEFAULT} --strength {FALLBACK_STRENGTH * restorer.strength:g}'
+    return restorer.fallback(), f'restored with {instead} instead'
+  unchanged = zoo.Method('unchanged', lambda blurred: blurred, Needs())
+  return Restorer(unchanged), 'left as it is'
 
 
 def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
@@ -316,43 +398,21 @@ def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
 
 
 def _sizes(
-  todo: Iterable[jobs.Job], overwrite: bool, finish: Callable
+  todo: Iterable[jobs.Job], crop: Crop | None, finish: Callable
 ) -> dict[jobs.Job, tuple[int, int]]:
-  """(height, width) of the jobs that are to be done; `finish` is told of all others."""
+  """(height, width) of what is restored of the pictures; `finish` gets those that cannot be."""
   sizes = {}
   for job in todo:
-    if job.problem:
-      finish(job, 'failed', job.problem)
-    elif job.target.is_dir():
-      finish(job, 'failed', f'{job.target} is a folder: there is no place for the result')
-    elif job.target.exists() and not overwrite:
-      finish(job, 'skipped')
-    else:
-      try:
-        sizes[job] = pictures.size(job.source)
-      except Exception as error:
-        finish(job, 'failed', _line(error, job))
+    interrupt.check()
+    try:
+      height, width = pictures.size(job.source)
+      if crop and (crop[0] + crop[2] > width or crop[1] + crop[3] > height):
+        shown = ','.join(map(str, crop))
+        raise ValueError(f'--crop {shown} reaches beyond the picture of {width}x{height} pixels')
+      sizes[job] = (crop[3], crop[2]) if crop else (height, width)
+    except Exception as error:
+      finish(job, 'failed', _line(error, job))
   return sizes
-
-
-def _shapes(sizes: Sequence[tuple[int, int]], restorer: Restorer) -> dict:
-  """(shape to pad to, shape of tiles) for each size, or None: a few buckets, and one tile shape."""
-  needs, limit = restorer.method.needs, restorer.tile
-  if needs.borders:
-    return dict.fromkeys(sizes, (None, None))
-  small = [size for size in sizes if tiling.fits(*size, needs, tile=limit)]
-  chosen = {
-    size: (box, None)
-    for size, box in tiling.buckets(small, needs.multiple).items()
-    if tiling.fits(*box, needs, tile=limit)
-  }
-  large = [size for size in sizes if size not in chosen]
-  if large and needs.tiling == 'none':
-    return chosen | dict.fromkeys(large, (None, None))
-  if large:
-    tile = tiling.tile_shape(large, needs, tile=limit)
-    chosen |= {size: (tuple(map(max, size, tile)), tile) for size in large}
-  return chosen
 
 
 def _batched(image: np.ndarray) -> np.ndarray:
@@ -391,6 +451,18 @@ def _finite(restore: Callable, precise: Callable[[], zoo.Method] | None, note: N
     if not np.isfinite(restored).all():
       raise ValueError('the method returned values that are not finite (NaN or infinity)')
     note('a piece with values that are not finite was done again in float32')
+    return restored
+
+  return run
+
+
+def _ticking(restore: Callable, tick: Callable[[], None]) -> Callable[[np.ndarray], np.ndarray]:
+  """`restore`, with a `tick` after every tile; Ctrl-C ends it before the next."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    interrupt.check()
+    restored = restore(images)
+    tick()
     return restored
 
   return run

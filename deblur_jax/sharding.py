@@ -7,8 +7,6 @@ parallel", ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054).
 
 from collections.abc import Callable, Mapping
 import json
-import os
-import pathlib
 from typing import Any
 
 import jax
@@ -16,6 +14,8 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
+
+from deblur_jax import cached
 
 LOST_AFTER = 30
 """Seconds without a sign of life after which a process counts as lost, and ends all others."""
@@ -201,6 +201,5 @@ def keep_compiled() -> None:
   `JAX_COMPILATION_CACHE_DIR` names another folder.
   """
   if jax.config.jax_compilation_cache_dir is None:
-    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home, 'deblur_jax')))
+    jax.config.update('jax_compilation_cache_dir', str(cached.folder()))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

@@ -94,12 +94,10 @@ def side(needs: Needs, tile: int | None = None) -> int:
 
 
 def tile_shape(
-  sizes: Iterable[tuple[int, int]], needs: Needs, *, tile: int | None = None
+  height: int, width: int, needs: Needs, *, tile: int | None = None
 ) -> tuple[int, int]:
-  """(height, width) of tiles that cut images of all these sizes with little waste.
-
-  As many tiles an image as tiles of `side` would take, but no longer than it takes to cover the
-  image that needs the longest.
+  """(height, width) of the tiles of an image of this size: as many as with `side`, no longer than
+  it takes to cover the image.
   """
   most, overlap = side(needs, tile), _overlap(needs)
   if needs.side:
@@ -109,8 +107,7 @@ def tile_shape(
     tiles = max(-(-(size - overlap) // (most - overlap)), 1)
     return round_up(-(-(size - overlap) // tiles) + overlap, needs.multiple)
 
-  heights, widths = zip(*sizes, strict=True)
-  return max(map(length, heights)), max(map(length, widths))
+  return length(height), length(width)
 
 
 def fits(height: int, width: int, needs: Needs, *, tile: int | None = None) -> bool:
@@ -129,11 +126,10 @@ def count(
   width: int,
   needs: Needs,
   *,
-  tile: int | tuple[int, int] | None = None,
-  shape: tuple[int, int] | None = None,
+  tile: int | None = None,
 ) -> int:
-  """How many pieces `bands` cuts an image of this size into; 1 where it goes through whole."""
-  rows, columns = _cuts((1, height, width), needs, tile, shape)
+  """How many tiles `bands` cuts an image of this size into; 1 if it goes through whole."""
+  rows, columns = _cuts((1, height, width), needs, tile)
   return len(rows) * len(columns)
 
 
@@ -142,26 +138,25 @@ def bands(
   images: Images,
   needs: Needs,
   *,
-  tile: int | tuple[int, int] | None = None,
-  shape: tuple[int, int] | None = None,
+  tile: int | None = None,
 ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
   """Yields `((images, rows), restored)`, float32 `[b r w c]`, until all rows are done.
 
   Holds one band of tiles at a time, so that memory stays bounded whatever the size. `images` is
-  `[b h w c]` of any dtype and `restore` gets pieces of it as they are. Pieces are cut from the
-  images continued to `shape`, if any, and to `needs.multiple`, and snapped to their borders, hence
-  a tile at the border sees there what the whole would. All tiles of an image have one shape:
-  `tile`, where it is a shape, or one that suits the image with no side longer than `tile`.
+  `[b h w c]` of any dtype and `restore` gets tiles of it as they are. Tiles are cut from the images
+  padded to `needs.multiple`, and the last ones end at the border, so a tile at the border sees
+  there what the whole image would. All tiles of an image have one shape, which suits the image and
+  has no side longer than `tile`.
   """
   if 0 in images.shape:
     raise ValueError(f'an image without pixels: {images.shape}')
-  if images.shape[0] > 1 and not _whole(images.shape, needs, tile, shape):
+  if images.shape[0] > 1 and not _whole(images.shape, needs, tile):
     for i in range(images.shape[0]):
-      for (_, rows), restored in bands(restore, images[i : i + 1], needs, tile=tile, shape=shape):
+      for (_, rows), restored in bands(restore, images[i : i + 1], needs, tile=tile):
         yield (slice(i, i + 1), rows), restored
     return
   height, width = images.shape[1:3]
-  rows, columns = _cuts(images.shape, needs, tile, shape)
+  rows, columns = _cuts(images.shape, needs, tile)
   ends = [start for start, _ in rows[1:]] + [height]
   carried = None
   for (top, weights), end in zip(rows, ends, strict=True):
@@ -283,21 +278,18 @@ def _places(length: int, size: int, needs: Needs) -> list[tuple[int, np.ndarray]
   ]
 
 
-def _whole(shape: Sequence[int], needs: Needs, tile: Any, least: Any) -> bool:
-  """Whether images `[b h w ...]`, continued to at least `least`, go through in one piece."""
-  height, width = map(max, shape[1:3], least or (0, 0))
-  return not isinstance(tile, tuple) and fits(shape[0] * height, width, needs, tile=tile)
+def _whole(shape: Sequence[int], needs: Needs, tile: int | None) -> bool:
+  """Whether images `[b h w ...]` go through whole."""
+  return fits(shape[0] * shape[1], shape[2], needs, tile=tile)
 
 
-def _cuts(shape: Sequence[int], needs: Needs, tile: Any, least: Any) -> tuple[list, list]:
+def _cuts(shape: Sequence[int], needs: Needs, tile: int | None) -> tuple[list, list]:
   """Where the tiles of images `[b h w ...]` start, and their weights: of rows, and of columns."""
-  height, width = map(max, shape[1:3], least or (0, 0))
+  height, width = shape[1:3]
   tall, wide = (max(round_up(size, needs.multiple), needs.side) for size in (height, width))
-  if _whole(shape, needs, tile, least):
-    tile = tall, wide
-  elif not isinstance(tile, tuple):
-    tile = tile_shape([(height, width)], needs, tile=tile)
-  rows, columns = _places(tall, tile[0], needs), _places(wide, tile[1], needs)
+  whole = _whole(shape, needs, tile)
+  sides = (tall, wide) if whole else tile_shape(height, width, needs, tile=tile)
+  rows, columns = _places(tall, sides[0], needs), _places(wide, sides[1], needs)
   # What lies beyond the image is not asked for.
   return [row for row in rows if row[0] < shape[1]], [one for one in columns if one[0] < shape[2]]
 

@@ -128,6 +128,22 @@ def is_ours(path: Path) -> bool:
     return False
 
 
+def digest(path: Path) -> str:
+  """The SHA-256 that the file at `path` bears, read from its header alone; raises as `read`."""
+  with open(path, 'rb') as file:
+    start = file.read(8)
+    length = int.from_bytes(start, 'little')
+    head = start + file.read(length if length <= os.path.getsize(path) else 0)
+  try:
+    return json.loads(_metadata(path, head)[METADATA])['sha256']
+  except (ValueError, KeyError, TypeError) as error:
+    if isinstance(error, WeightsError):
+      raise
+    raise WeightsError(
+      f'{path}: no deblur_jax manifest inside: weights of another program?'
+    ) from None
+
+
 def _metadata(path: Path, data: bytes) -> dict[str, str]:
   """The metadata in the header: a length in eight bytes, then as much JSON."""
   try:

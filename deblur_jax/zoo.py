@@ -5,25 +5,18 @@ the package, a run's folder, a `.safetensors` file, or one of `solvers.SOLVERS`.
 """
 
 from collections.abc import Mapping
+import functools
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from deblur_jax import fit, models, weights
-from deblur_jax.blur import light
+from deblur_jax import checks, color, fit, models, weights
+from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
-
-DEFAULT = 'general'
-"""The weights in the package that are taken where none are named."""
-
-SHIPPED = pathlib.Path(__file__).parent / 'weights'
-
-RUN_WEIGHTS = 'weights.safetensors'
-"""What a run's folder calls its best weights."""
 
 LARGEST_PSF = 64
 """Context that a solver's tiles have where the PSF comes with the pictures."""
@@ -84,31 +77,42 @@ def load(
 
   def restore(blurred, **known):
     del known  # A network was trained to do without.
+    checks.batch(blurred)
+    checks.images(blurred, values=isinstance(blurred, np.ndarray))
     return apply(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
 
 
-def is_solver(name: str | os.PathLike[str]) -> bool:
-  """Whether `name` is that of a classical method; './wiener' is the folder or file of that name."""
-  return os.fspath(name) in SOLVERS
-
-
 def _solver(name: str, psf: Any) -> Method:
-  """A classical method as one for pictures: it works in linear light, in which blur is linear."""
+  """A classical method for pictures: it works in linear light, in which blur is linear.
 
-  to_linear, to_srgb = jax.jit(light.to_linear), jax.jit(light.to_srgb)
+  `transfer` says what light the code values stand for, sRGB by default.
+  """
 
-  def restore(blurred, *, psf=psf, **known):
+  def restore(blurred, *, psf=psf, transfer=color.SRGB, **known):
     del known  # Noise is estimated.
     if psf is None and name not in WITHOUT_PSF:
       raise ValueError(f'{name} needs the PSF that blurred the picture')
+    checks.batch(blurred)
+    checks.images(blurred)
     psf = None if psf is None else jnp.asarray(psf, jnp.float32)
     # Not compiled as one: solvers compile themselves, and on a CPU take a few channels at once.
-    return to_srgb(SOLVERS[name](to_linear(blurred), psf))
+    light = _to_linear(blurred, transfer)
+    return _from_linear(SOLVERS[name](light, psf), transfer)
 
   reach = LARGEST_PSF if psf is None else max(psf.shape)
   return Method(name, restore, Needs(tiling='approximate', halo=2 * reach, borders=True))
+
+
+@functools.partial(jax.jit, static_argnames='transfer')
+def _to_linear(image: jax.Array, transfer: color.Transfer) -> jax.Array:
+  return transfer.to_linear(image)
+
+
+@functools.partial(jax.jit, static_argnames='transfer')
+def _from_linear(light: jax.Array, transfer: color.Transfer) -> jax.Array:
+  return transfer.from_linear(light)
 
 
 def shapes(model) -> dict:
@@ -116,33 +120,3 @@ def shapes(model) -> dict:
   side = model.needs.square(TRIAL_SIDE)
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   return jax.eval_shape(model.init, jax.random.key(0), image)['params']
-
-
-def shipped() -> dict[str, pathlib.Path]:
-  """Name -> file of the weights that come with the package."""
-  return {path.stem: path for path in sorted(SHIPPED.glob('*.safetensors'))}
-
-
-def find(name: str | os.PathLike[str]) -> pathlib.Path:
-  """The weights file that `name` stands for.
-
-  A name of `shipped` weights, a run's folder or a `.safetensors` file; './general' is the folder
-  or file where 'general' is shipped. Raises FileNotFoundError with what can be given.
-  """
-  known = shipped()
-  if os.fspath(name) in known:
-    return known[os.fspath(name)]
-  path = pathlib.Path(name)
-  if path.is_dir():
-    if not (path / RUN_WEIGHTS).is_file():
-      raise FileNotFoundError(
-        f'{path}: no {RUN_WEIGHTS} in this folder; a run writes it when it first evaluates'
-      )
-    return path / RUN_WEIGHTS
-  if path.is_file():
-    return path
-  can = f'{", ".join(known)}, ' if known else ''
-  raise FileNotFoundError(
-    f"{path}: no such weights; there are: {can}a run's folder (holding {RUN_WEIGHTS}), a "
-    f'.safetensors file, or without weights {", ".join(SOLVERS)}'
-  )

@@ -8,6 +8,7 @@ import pytest
 import scipy.ndimage
 import scipy.special
 import skimage.data
+import skimage.io
 
 from deblur_jax import diagnosis
 from deblur_jax.blur import estimate, kernels
@@ -116,7 +117,6 @@ def test_gaussian_blur_is_told_within_a_third(astronaut, sigma, noise):
   found = diagnosis.blur(samples(image))
   assert found.kind == 'defocus' and found.confidence > 0.6
   assert found.pixels == pytest.approx(sigma, rel=0.35)
-  assert found.pixels == found.gaussian.sigma
   assert str(found) == f'defocus blur ~{found.pixels:.1f} px'
 
 
@@ -130,16 +130,68 @@ def test_motion_is_told_with_direction_and_length(astronaut, length, angle, nois
   assert str(found) == f'motion ~{found.pixels:.0f} px at {found.angle:.0f}°'
 
 
-def test_defocus_is_told_by_half_its_radius_or_more(astronaut):
+def test_defocus_is_measured_by_half_its_radius(astronaut):
   found = diagnosis.blur(samples(blurred(astronaut, kernels.disk(4.0, 11))))
-  assert found.kind == 'defocus' and 2 < found.pixels < 3
+  assert found.kind == 'defocus' and found.pixels == pytest.approx(2, rel=0.3)
 
 
 @pytest.mark.parametrize('name', ['astronaut', 'coffee', 'camera'])
 def test_sharp_pictures_are_told_as_sharp(name):
   image = getattr(skimage.data, name)()
   found = diagnosis.blur(samples(image if image.ndim == 3 else image[..., None]))
-  assert found.kind == 'sharp' and found.confidence > 0.7
+  assert found.kind == 'sharp' and found.confidence > 0.6
+
+
+def drawn(name):
+  y, x = np.mgrid[:300, :400]
+  rng = np.random.default_rng(0)
+  plane = {
+    'stripes': x // 8 % 2,
+    'lying stripes': y // 8 % 2,
+    'slanted stripes': (x + 2 * y) // 20 % 2,
+    'soft stripes': 0.5 + 0.5 * np.sin(x / 3),
+    'bar code': np.repeat(rng.integers(0, 2, 100), 4)[x],
+    'checkerboard': (x // 40 + y // 40) % 2,
+    'night': rng.random(x.shape) > 0.999,
+  }[name]
+  return as_uint8(np.repeat(0.05 + 0.8 * plane[..., None], 3, -1))
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'stripes',
+    'lying stripes',
+    'slanted stripes',
+    'soft stripes',
+    'bar code',
+    'checkerboard',
+    'night',
+  ],
+)
+@pytest.mark.parametrize('noise', [0, 0.01])
+def test_sharp_pictures_that_are_drawn_are_sharp_or_unclear(name, noise):
+  """Stripes have no slope along themselves, which is no motion of ten million pixels."""
+  image = drawn(name)
+  image = as_uint8(image / 255 + np.random.default_rng(0).normal(0, noise, image.shape))
+  found = diagnosis.blur(samples(image))
+  assert found.kind in ('sharp', 'unknown') and found.pixels < 1
+  assert str(found) in ('sharp', 'blur unclear')
+
+
+def test_the_stripes_of_case_12_are_unclear(shared):
+  image = np.atleast_3d(skimage.io.imread(shared('cases/12_stripes_motion_length/stripes.png')))
+  found = diagnosis.blur(samples(image), min(image.shape[:2]))
+  assert str(found) in ('sharp', 'blur unclear')
+
+
+@pytest.mark.parametrize('side', [40, 100, 512])
+def test_no_blur_is_larger_than_a_quarter_of_the_picture(astronaut, side):
+  for psf in (kernels.motion(45.0, 30.0, 47), kernels.gaussian(9.0, 55)):
+    image = blurred(astronaut, psf)[:side, :side]
+    found = diagnosis.blur(samples(image), side)
+    across = found.pixels if found.kind == 'motion' else 4 * found.pixels
+    assert across <= min(side, 128) / 4
 
 
 def test_nothing_is_claimed_where_there_is_nothing_to_see():

@@ -12,7 +12,7 @@ import pytest
 import pyvips
 import scipy.ndimage
 
-from deblur_jax import jobs, models, pictures, restore, weights, zoo
+from deblur_jax import jobs, methods, models, pictures, restore, weights, zoo
 from deblur_jax.blur import light
 from deblur_jax.data import builtin
 from deblur_jax.types import Needs
@@ -187,11 +187,11 @@ def out_of_memory():
 def test_pieces_get_smaller_until_memory_suffices(error, tiling_kind, ensemble):
   seen, told = [], []
   method = zoo.Method('m', broken_above(5000, error, seen), Needs(8, tiling_kind, 4))
-  image = np.random.default_rng(0).random((2, 200, 301, 3), np.float32)
+  image = np.random.default_rng(0).random((1, 200, 301, 3), np.float32)
   restorer = restore.Restorer(method, self_ensemble=ensemble)
   result = np.empty_like(image)
-  for where, rows in restorer.parts(image, note=told.append):
-    result[where] = rows
+  for rows, restored in restorer.parts(image, note=told.append):
+    result[:, rows] = restored
   np.testing.assert_allclose(result, image + 0.25, atol=1e-5)
   assert told and 'memory ran out with pieces of 304x200: cut to at most 152' in told[0]
   largest = [height * width for height, width in seen]
@@ -226,7 +226,7 @@ def test_what_is_not_finite_is_done_again_in_float32_or_refused():
   told = []
   restorer = restore.Restorer(method, tile=56, precise=lambda: brighter(0.5).method)
   result = np.empty_like(image)
-  for (_, rows), restored in restorer.parts(image[None], note=told.append):
+  for rows, restored in restorer.parts(image[None], note=told.append):
     result[rows] = restored[0]
   # Tiles of 56 start at 0, 56, 112 and 144; the last two saw what is bright.
   np.testing.assert_allclose(result[:, :112], image[:, :112])
@@ -372,13 +372,67 @@ def test_patterns_are_expanded_and_shards_share_the_work(folder):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_single_result_may_be_named_by_a_file_of_its_kind(folder):
+def test_a_single_result_may_be_named_by_a_file(folder):
   report = restored(folder / 'a.png', folder / 'new.png', brighter(0.25))
   assert report.restored == 1
   assert (pixels(folder / 'new.png') > pixels(folder / 'a.png')).any()
-  (outcome,) = restored(folder / 'a.png', folder / 'new.jpg', brighter()).outcomes
-  assert outcome.message == 'pictures stay of their kind: name the result *.png'
-  assert not (folder / 'new.jpg').exists()
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp', '.tif', '.avif', '.png'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_a_result_is_written_in_the_format_of_its_name(tmp_path, suffix, dtype, channels):
+  """Alpha is laid on white where there is none, 16 bits become 8 (12 in AVIF), the rest stays."""
+  image = picture(40, 60, channels, dtype)
+  top = np.iinfo(dtype).max
+  names = {1: ('b-w', 'grey16'), 2: ('b-w', 'grey16'), 3: ('srgb', 'rgb16'), 4: ('srgb', 'rgb16')}
+  vips = pyvips.Image.new_from_array(image, interpretation=names[channels][dtype == np.uint16])
+  source = tmp_path / ('a.tif' if suffix == '.png' else 'a.png')
+  vips.write_to_file(str(source))
+  target = tmp_path / f'out{suffix}'
+  (outcome,) = restored(source, target, brighter(0)).outcomes
+  assert outcome.status == 'restored', outcome
+  written = pyvips.Image.new_from_file(str(target))
+  assert written.get('vips-loader').startswith(pictures.SUFFIXES[suffix])
+  deep = dtype == np.uint16 and suffix in ('.tif', '.png', '.avif')
+  assert written.format == ('ushort' if deep else 'uchar')
+  flat = channels in (2, 4) and suffix == '.jpg'
+  expected = image / top
+  colors = channels - (channels in (2, 4))
+  if flat:
+    alpha = expected[..., -1:]
+    expected = expected[..., :colors] * alpha + 1 - alpha
+    assert 'JPEG has no transparency: the picture lies on white' in outcome.notes
+  elif suffix != '.webp' and channels in (2, 4):
+    assert written.hasalpha()
+  found = np.atleast_3d(written.numpy()) / (65535 if deep else 255)
+  assert np.abs(found[..., :colors].mean(-1) - expected[..., :colors].mean(-1)).mean() < 0.015
+  if suffix in ('.jpg', '.webp') and dtype == np.uint16:
+    assert any('8 bits a channel, the picture 16' in note for note in outcome.notes)
+
+
+def test_quality_and_crop(tmp_path):
+  image = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+  PIL.Image.fromarray(image).save(tmp_path / 'a.png')
+  sizes = {}
+  for quality in (20, 90):
+    restored(tmp_path / 'a.png', tmp_path / f'{quality}.jpg', brighter(0), quality=quality)
+    sizes[quality] = (tmp_path / f'{quality}.jpg').stat().st_size
+  assert sizes[20] < 0.6 * sizes[90]
+  assert restored(tmp_path / 'a.png', tmp_path / 'c', brighter(0), crop=(30, 10, 50, 40)).restored
+  np.testing.assert_array_equal(pixels(tmp_path / 'c/a.png'), image[10:50, 30:80])
+  mask = np.zeros((80, 120), np.uint8)
+  mask[:30] = 255
+  PIL.Image.fromarray(mask).save(tmp_path / 'mask.png')
+  more = {'crop': (30, 10, 50, 40), 'mask': tmp_path / 'mask.png'}
+  restored(tmp_path / 'a.png', tmp_path / 'm', brighter(-1), **more)
+  expected = image[10:50, 30:80].copy()
+  expected[:20] = 0
+  np.testing.assert_array_equal(pixels(tmp_path / 'm/a.png'), expected)
+  (outcome,) = restored(
+    tmp_path / 'a.png', tmp_path / 'd', brighter(), crop=(80, 0, 50, 40)
+  ).outcomes
+  assert outcome.message == '--crop 80,0,50,40 reaches beyond the picture of 120x80 pixels'
 
 
 def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
@@ -436,23 +490,46 @@ def test_links_to_an_input_are_not_written_through(folder, tmp_path):
   assert (folder / 'a.png').read_bytes() == before
 
 
-def test_many_sizes_run_in_few_shapes(tmp_path):
-  shapes = set()
+def standardized(blurred):
+  """Statistics of the whole image enter, as in most networks."""
+  mean, spread = blurred.mean((1, 2), keepdims=True), blurred.std((1, 2), keepdims=True)
+  return 0.5 + 0.2 * (blurred - mean) / (spread + 1e-3)
 
-  def note(blurred):
-    shapes.add(blurred.shape)
-    return blurred
 
-  rng = np.random.default_rng(0)
-  sizes = [*rng.integers(1, 120, (9, 2)).tolist(), (1300, 1200), (300, 4500)]
+@pytest.mark.parametrize('name', ['standardized', 'tiles', 'nafnet', 'srcnn', 'wiener'])
+def test_a_result_does_not_depend_on_the_other_files(tmp_path, name):
+  """Alone, and in a folder of five sizes: byte for byte the same file."""
+  if name in ('standardized', 'tiles'):
+    needs = Needs(16, 'approximate', 8)
+    restorer = restore.Restorer(
+      zoo.Method(name, standardized, needs), 80 if name == 'tiles' else None
+    )
+  elif name == 'wiener':
+    restorer = restore.load(name, psf=np.ones((3, 3)) / 9)
+  else:
+    arguments = {'variant': 'smoke'} if name == 'nafnet' else {}
+    _, params = random_network(name, **arguments)
+    weights.write(tmp_path / 'w.safetensors', params, {'network': name, 'arguments': arguments})
+    restorer = restore.load(tmp_path / 'w.safetensors')
+  (tmp_path / 'in').mkdir()
+  sizes = [(120, 90), (61, 100), (33, 47), (118, 87), (90, 120)]
   for i, (height, width) in enumerate(sizes):
-    pyvips.Image.new_from_array(picture(height, width)).pngsave(str(tmp_path / f'{i}.png'))
-  method = zoo.Method('note', note, Needs(multiple=16, tiling='exact', halo=8))
-  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(method))
-  assert report.restored == len(sizes), report
-  assert len(shapes) <= 4
-  for i in range(len(sizes)):
-    np.testing.assert_array_equal(pixels(tmp_path / f'out/{i}.png'), pixels(tmp_path / f'{i}.png'))
+    noise = np.random.default_rng(i).integers(0, 100, (height, width, 3), np.uint8)
+    image = picture(height, width, seed=i) // 2 + noise
+    PIL.Image.fromarray(image).save(tmp_path / f'in/{i}.png')
+  assert restored(tmp_path / 'in', tmp_path / 'together', restorer).restored == 5
+  for i in range(5):
+    assert restored(tmp_path / f'in/{i}.png', tmp_path / 'alone', restorer).restored == 1
+    together = (tmp_path / f'together/{i}.png').read_bytes()
+    assert together == (tmp_path / f'alone/{i}.png').read_bytes(), sizes[i]
+
+
+def test_an_array_in_a_batch_is_restored_as_alone():
+  images = np.random.default_rng(0).random((3, 40, 30, 3), np.float32)
+  method = zoo.Method('m', lambda blurred: blurred - blurred.mean(), Needs())
+  together = restore.Restorer(method)(images)
+  for image, result in zip(images, together, strict=True):
+    np.testing.assert_array_equal(restore.Restorer(method)(image), result)
 
 
 def test_methods_of_one_size_get_no_other(tmp_path):
@@ -587,25 +664,25 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
 
 
 def test_weights_in_the_package_go_by_name(tmp_path, monkeypatch, identity):
-  monkeypatch.setattr(zoo, 'SHIPPED', tmp_path)
+  monkeypatch.setattr(methods, 'SHIPPED', tmp_path)
   monkeypatch.chdir(tmp_path)
-  name = zoo.DEFAULT
+  name = methods.DEFAULT
   with pytest.raises(FileNotFoundError, match=rf"{name}: no such weights; there are: a run's fold"):
     zoo.load()
   params, manifest = weights.read(identity)
   weights.write(tmp_path / f'{name}.safetensors', params, manifest, dtype='bfloat16')
-  assert list(zoo.shipped()) == [name]
+  assert list(methods.shipped()) == [name]
   np.testing.assert_array_equal(restore.load()(picture()), picture())
   (tmp_path / name).mkdir()
-  assert zoo.find(name) == tmp_path / f'{name}.safetensors'
+  assert methods.find(name) == tmp_path / f'{name}.safetensors'
   with pytest.raises(FileNotFoundError, match=r'no weights.safetensors in this folder'):
-    zoo.find(f'./{name}')
+    methods.find(f'./{name}')
   with pytest.raises(FileNotFoundError, match=f'there are: {name}, a run'):
-    zoo.find('other')
+    methods.find('other')
 
 
 def test_weights_that_ship_say_where_they_come_from():
-  for name, path in zoo.shipped().items():
+  for name, path in methods.shipped().items():
     _, manifest = weights.read(path)
     assert path.stat().st_size < (2e6 if name == 'mobile' else 10e6)
     assert {

@@ -13,7 +13,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from deblur_jax import weights, zoo
+from deblur_jax import methods, weights, zoo
 
 SETTINGS = ('blur', 'data', 'loss', 'optim', 'batch_size', 'steps', 'ema', 'seed')
 
@@ -49,7 +49,7 @@ def main() -> None:
     'hardware': arguments.hardware,
     'scores': scores,
   }
-  path = zoo.SHIPPED / f'{arguments.name}.safetensors'
+  path = methods.SHIPPED / f'{arguments.name}.safetensors'
   path.parent.mkdir(exist_ok=True)
   weights.write(path, params, manifest, dtype='float16')
   print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')

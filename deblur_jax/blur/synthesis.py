@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 import numpy as np
 
-from deblur_jax import pipes
+from deblur_jax import checks, pipes
 from deblur_jax.blur import kernels, light, operators, sensor
 from deblur_jax.blur.steps import STEPS, KernelStep, PixelStep, Saturate, Step
 
@@ -63,8 +63,9 @@ class Degrade:
     What image i draws hangs on `key` and i alone, not on the size of the batch or the number of
     devices. Under `jax.set_mesh` with axes 'data', 'fsdp' or both, every device works on its own
     images; a batch sharded without them gives the same, but XLA gathers it on every device for the
-    FFT.
+    FFT. Raises ValueError for images of integers, or not in [0, 1].
     """
+    checks.images(sharp, 'sharp images')
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(sharp.shape[0]))
     mesh = jax.sharding.get_abstract_mesh()
     types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))

@@ -4,12 +4,14 @@ A command is a file here with `add(commands)`. Exit codes: 0 all done, 1 a file 
 130 interrupted.
 """
 
-import argparse
 from collections.abc import Sequence
 import os
 import sys
 
+import deblur_jax
+from deblur_jax import interrupt
 from deblur_jax.cli import benchmark, blur, convert, doctor, models, restore
+from deblur_jax.cli.parser import Parser
 
 FAILED = 1
 WRONG_USE = 2
@@ -20,15 +22,21 @@ COMMANDS = (restore, blur, benchmark, convert, models, doctor)
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The exit code of the command line `argv`."""
-  parser = argparse.ArgumentParser(
+  parser = Parser(
     prog='deblur-jax', description='Restores blurred photographs, and blurs sharp ones.'
   )
-  commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+  version = f'deblur-jax {deblur_jax.__version__}'
+  parser.add_argument('--version', action='version', version=version)
+  commands = parser.add_subparsers(title='commands', dest='command', metavar='COMMAND')
   for command in COMMANDS:
     command.add(commands)
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse(argv)
+  if arguments.command is None:
+    parser.print_help()
+    return 0
   try:
-    return arguments.run(arguments)
+    with interrupt.remembered():
+      return arguments.run(arguments)
   except BrokenPipeError:  # as in `| head`: nobody reads on
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
     return FAILED

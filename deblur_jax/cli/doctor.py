@@ -8,12 +8,18 @@ import shutil
 import tempfile
 import time
 
+import deblur_jax
+from deblur_jax import cached, methods
 from deblur_jax.cli import values
 
-PARTS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+PARTS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pyvips')
+BINARIES = {'pyvips-binary': 'libvips', 'jax-cuda12-plugin': 'CUDA 12', 'libtpu': 'TPU'}
+"""Packages that are worth a line if they are installed."""
 
 HEIGHT, WIDTH, TILE = 90, 130, 40
 """Of the picture of the self test, and of its tiles."""
+
+MISSING = 'MISSING'
 
 AGREEMENT = 1e-4
 """By how much tiles may differ from the whole, in parts of the range."""
@@ -24,38 +30,49 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser(
     'doctor',
     help='check the installation',
-    description='Tells versions, devices, caches and free disk, and restores a small picture with '
-    'a random network. Exit code 1 where that fails.',
+    description='Prints versions, cache and free disk. With --test also lists the devices and '
+    'restores a small picture with a random network; exit code 1 if that fails.',
   )
-  parser.add_argument('--device', choices=values.DEVICES, help='what to test on')
+  parser.add_argument(
+    '--test', action='store_true', help='list the devices and restore a small picture'
+  )
+  parser.add_argument('--device', choices=values.DEVICES, help='the device to test')
   parser.set_defaults(run=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-  import jax
-  import pyvips
-
-  import deblur_jax
-  from deblur_jax import sharding, zoo
-
   _tell('deblur-jax', deblur_jax.__version__)
   _tell('python', f'{platform.python_version()}, {platform.system()} {platform.machine()}')
   for part in PARTS:
     _tell(part, _version(part))
-  _tell('libvips', '.'.join(str(pyvips.version(i)) for i in range(3)))
-  values.use_device(arguments.device)
-  sharding.keep_compiled()
-  devices = [f'{device.platform} ({device.device_kind})' for device in jax.devices()]
-  _tell('devices', ', '.join(devices))
-  cache = pathlib.Path(jax.config.jax_compilation_cache_dir)
+  for package, name in BINARIES.items():
+    if (version := _version(package)) != MISSING:
+      _tell(name, version)
+  cache = cached.folder()
   files = [path.stat().st_size for path in cache.rglob('*') if path.is_file()]
   _tell('compiled', f'{cache}, {len(files)} files, {sum(files) / 1e6:.1f} MB')
   _tell('free disk', f'{_free(cache)} there, {_free(pathlib.Path.cwd())} here, ' + _temporary())
-  _tell('weights', ', '.join(zoo.shipped()) or 'none in the package: give --weights')
+  _tell('weights', ', '.join(methods.shipped()) or 'none in the package: use --weights')
+  if arguments.test or arguments.device:
+    return _test(arguments.device)
+  missing = [part for part in PARTS if _version(part) == MISSING]
+  print('To list the devices and restore a small picture: deblur-jax doctor --test')
+  return 1 if missing else 0
+
+
+def _test(device: str | None) -> int:
+  """Prints the devices and whether the self test passes; the exit code."""
+  import jax
+
+  from deblur_jax import sharding
+
+  values.use_device(device)
+  sharding.keep_compiled()
+  _tell('devices', ', '.join(f'{one.platform} ({one.device_kind})' for one in jax.devices()))
   begin = time.monotonic()
   try:
     difference = self_test()
-  except Exception as error:  # Whatever is broken is what a doctor tells.
+  except Exception as error:  # Whatever is broken is to be reported.
     problem = next(iter(str(error).splitlines()), '') or type(error).__name__
     _tell('self test', f'FAILED: {problem}')
     return 1
@@ -110,7 +127,7 @@ def _version(part: str) -> str:
   try:
     return importlib.metadata.version(part)
   except importlib.metadata.PackageNotFoundError:
-    return 'MISSING'
+    return MISSING
 
 
 def _free(folder: pathlib.Path) -> str:

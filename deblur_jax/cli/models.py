@@ -6,7 +6,12 @@ import pathlib
 import textwrap
 from typing import Any
 
+from deblur_jax import methods
+
 WIDTH = 80
+
+LIST = pathlib.Path(__file__).with_name('models.txt')
+"""What takes long to find out and is the same everywhere; `tools/list_models.py` writes it."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -36,9 +41,9 @@ def _models(arguments: argparse.Namespace) -> int:
 
 def _manifest(name: str) -> int:
   """Prints all that the manifest of some weights holds, nested."""
-  from deblur_jax import weights, zoo
+  from deblur_jax import weights
 
-  path = zoo.find(name)
+  path = methods.find(name)
   params, manifest = weights.read(path)
   print(f'{path}: {_count(params):,} parameters, {path.stat().st_size / 1e6:.1f} MB')
   for line in _lines(manifest, '  '):
@@ -56,46 +61,21 @@ def _lines(entries: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 
 def _everything(arguments: argparse.Namespace) -> int:
-  from deblur_jax import convert, solvers, zoo
-  from deblur_jax.evaluators import published
-
   print('Weights in the package (--weights NAME)')
-  for name, path in zoo.shipped().items():
+  for name, path in methods.shipped().items():
     _show_weights(name, path)
-  if not zoo.shipped():
+  if not methods.shipped():
     print('  none')
 
   print(f'\nTrained, in {arguments.runs} (--weights {pathlib.Path(arguments.runs, "NAME")})')
-  trained = sorted(pathlib.Path(arguments.runs).glob(f'*/{zoo.RUN_WEIGHTS}'))
+  trained = sorted(pathlib.Path(arguments.runs).glob(f'*/{methods.RUN_WEIGHTS}'))
   for path in trained:
     _show_weights(path.parent.name, path)
   if not trained:
     print('  none')
 
-  print('\nClassical methods, without weights (--weights NAME, most with --psf)')
-  indent = ' ' * 2
-  names = ', '.join(solvers.SOLVERS)
-  print(textwrap.fill(names, WIDTH, initial_indent=indent, subsequent_indent=indent))
-
-  print('\nPublished weights (deblur-jax convert): license; scores on GoPro, quoted')
-  for name in convert.names():
-    print(f'  {name:<13}{convert.license_of(name)}')
-    for quoted in published.GOPRO.values():
-      network, variant = quoted.ours or ('', '')
-      if network == name:
-        ssim = f'{quoted.ssim:.4f}' if quoted.ssim else ''
-        print(f'  {"":<13}{variant:<14}{quoted.psnr:>6.2f} dB  {ssim:<8}{quoted.source}')
-
-  print('\nNetworks')
-  print(
-    f'  {"network":<13}{"variant":<15}{"parameters":>11}{"GMACs":>9}{"sides":>7}{"field":>8}  tiles'
-  )
-  for line in _networks():
-    print(line, flush=True)
-  print('GMACs: billions of multiply-adds at 256x256, of convolutions and matrix products')
-  print('sides: of which multiple they must be, or what they must be (padding sees to it)')
-  print('field: receptive field, side of the square that a pixel depends on, or global')
-  print('tiles: whether they give exactly what the whole picture would')
+  print()
+  print(LIST.read_text(), end='')
   return 0
 
 
@@ -117,31 +97,6 @@ def _show_weights(name: str, path: pathlib.Path) -> None:
   print(textwrap.fill(f'  {name:<20}{", ".join(facts)}', WIDTH, subsequent_indent=indent))
   for kind, value in _psnrs(manifest.get('scores', {})):
     print(f'{indent}{kind:<28}{value:>6.2f} dB')
-
-
-def _networks() -> Iterator[str]:
-  """A line for every variant of every network, but those that only tests use."""
-  import jax
-
-  from deblur_jax import models, tiling, zoo
-  from deblur_jax.evaluators import costs
-
-  for name in models.names():
-    for variant in models.variants(name):
-      if variant == 'smoke':
-        continue
-      model = models.make(name, variant)
-      params, needs = zoo.shapes(model), model.needs
-      image = jax.ShapeDtypeStruct((1, *[needs.square(costs.SMALL[0])] * 2, 3), 'float32')
-      macs = costs.count_macs(
-        lambda params, x, m=model: m.apply({'params': params}, x), params, image
-      )
-      gmacs = macs * tiling.count(*costs.SMALL, needs) / 1e9
-      field = needs.field or 'global'
-      yield (
-        f'  {name:<13}{variant:<15}{_count(params):>11,}{gmacs:>9.2f}'
-        f'{f"= {needs.side}" if needs.side else needs.multiple:>7}{field:>8}  {needs.tiling}'
-      )
 
 
 def _count(params: Any) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import json
 import pathlib
 import shutil
@@ -9,9 +10,23 @@ import sys
 import tempfile
 import time
 
-from deblur_jax.cli import values
+from deblur_jax import jobs, kinds, methods, weights
+from deblur_jax.cli import progress, values
 
 PIPE = '-'
+
+DEFAULTS = {
+  'psf': None,
+  'strength': 1.0,
+  'self_ensemble': False,
+  'tile': None,
+  'mask': None,
+  'strip': False,
+  'force': False,
+  'crop': None,
+  'quality': None,
+}
+"""The options besides --weights that change a result."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -37,6 +52,28 @@ def add(commands: argparse._SubParsersAction) -> None:
     'or - for standard output',
   )
   parser.add_argument(
+    '-f',
+    '--format',
+    choices=[suffix[1:] for suffix in kinds.SUFFIXES],
+    help='format of the results, by default that of each picture (or of the name after -o)',
+  )
+  parser.add_argument(
+    '-q',
+    '--quality',
+    type=values.percent,
+    metavar='Q',
+    help='of JPEG, WebP and AVIF, from 1 to 100 (95, AVIF 90)',
+  )
+  parser.add_argument(
+    '--suffix', default='', metavar='TEXT', help='added to the names of the results, before the dot'
+  )
+  parser.add_argument(
+    '--crop',
+    type=values.box,
+    metavar='X,Y,W,H',
+    help='restore only this part, to try out: left, top, width and height in pixels',
+  )
+  parser.add_argument(
     '--weights',
     metavar='W',
     help="shipped weights by name (general or mobile), a run's folder or a .safetensors file, all "
@@ -51,7 +88,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     'each picture, at most SIZE pixels large (odd; 31)',
   )
   parser.add_argument(
-    '--write-psf', action='store_true', help='the PSF that was estimated, too: NAME.psf.png'
+    '--write-psf',
+    action='store_true',
+    help='also write the PSF that was estimated: NAME.jpg.psf.png',
+  )
+  parser.add_argument(
+    '--force',
+    action='store_true',
+    help='use a PSF that was estimated even if it is likely wrong; else such a picture is restored '
+    'with the default weights',
   )
   parser.add_argument(
     '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
@@ -75,16 +120,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--self-ensemble', action='store_true', help='average over 8 turned copies: slower, smoother'
   )
   parser.add_argument(
-    '--device', choices=values.DEVICES, help='what computes; by default the best there is'
+    '--device',
+    choices=values.DEVICES,
+    help='what to compute on; by default an accelerator if there is one',
   )
   parser.add_argument(
-    '--compare', action='store_true', help='before and after side by side, too: NAME.compare.png'
+    '--compare',
+    action='store_true',
+    help='also write before and after side by side: NAME.jpg.compare.png',
   )
   parser.add_argument(
     '--strip', action='store_true', help='leave out EXIF, GPS, XMP and IPTC; the ICC profile stays'
   )
   parser.add_argument('--overwrite', action='store_true', help='restore again what is in OUT')
-  parser.add_argument('--dry-run', action='store_true', help='tell what would be done, no more')
+  parser.add_argument('--dry-run', action='store_true', help='only print what would be done')
   parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses there as JSON')
   parser.add_argument(
     '--shard',
@@ -102,17 +151,47 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   """As the arguments say; `spare` is a folder for what comes in and goes out by pipes."""
-  from deblur_jax import restore, sharding, zoo
+  inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
+  todo = _plan(arguments, inputs, spare)
+  psf, made = _psf(arguments), _made(arguments)
+  piped = arguments.output == PIPE
+  begin = time.monotonic()
+  left, settled = jobs.settle(todo, made, overwrite=arguments.overwrite)
+  with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(left)) as watch:
+    try:
+      if left:
+        report = _compute(arguments, todo, psf, made, watch)
+      else:  # JAX takes a second to import.
+        for _, outcome in settled:
+          watch.finish(outcome)
+        report = jobs.Report(tuple(outcome for _, outcome in settled))
+    finally:
+      if arguments.report:
+        _write_report(arguments, watch.outcomes)
+  if piped and report.restored:
+    with open(todo[0].target, 'rb') as file:
+      shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+  elif not piped:
+    took = time.monotonic() - begin
+    print(f'{progress.summary(report, arguments.dry_run, took)} -> {arguments.output}')
+    if line := progress.unsupported(jobs.left_out(inputs, **_scan(arguments, spare))):
+      print(line)
+  return 1 if report.failed else 0
+
+
+def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
+  """Restores what is left to do."""
+  from deblur_jax import restore, sharding
 
   values.use_device(arguments.device)
-  todo = _plan(arguments, spare)
   sharding.keep_compiled()
   restorer = restore.load(
-    _weights(arguments.weights or zoo.DEFAULT),
+    arguments.weights or methods.DEFAULT,
     tile=arguments.tile,
     self_ensemble=arguments.self_ensemble,
     strength=arguments.strength,
-    psf=_psf(arguments),
+    psf=psf,
   )
   options = restore.Options(
     overwrite=arguments.overwrite,
@@ -121,64 +200,95 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
     write_psf=arguments.write_psf,
     mask=arguments.mask,
     dry_run=arguments.dry_run,
+    crop=arguments.crop,
+    quality=arguments.quality,
+    force=arguments.force,
+    made=made,
   )
-  piped = arguments.output == PIPE
-  begin = time.monotonic()
-  with _watch(spare, sys.stderr if piped else sys.stdout) as watch:
-    try:
-      report = restore.restore_files(todo, restorer, options, watch=watch)
-    finally:
-      if arguments.report:
-        _write_report(arguments, restorer.method.name, watch.outcomes)
-  if piped and report.restored:
-    with open(todo[0].target, 'rb') as file:
-      shutil.copyfileobj(file, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
-  elif not piped:
-    counts = [f'{report.restored} restored']
-    counts = [f'{report.count("planned")} to restore'] if arguments.dry_run else counts
-    counts += [f'{report.skipped} skipped (there already)'] if report.skipped else []
-    counts += [f'{report.failed} failed'] if report.failed else []
-    took = '' if arguments.dry_run else f' in {time.monotonic() - begin:.1f} s'
-    print(f'{", ".join(counts)}{took} -> {arguments.output}')
-  return 1 if report.failed else 0
+  return restore.restore_files(todo, restorer, options, watch=watch)
 
 
-def _plan(arguments: argparse.Namespace, spare: pathlib.Path) -> list:
-  """The jobs; ValueError where the arguments do not go together."""
-  from deblur_jax import jobs
+def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> list[jobs.Job]:
+  """The jobs; ValueError if the arguments do not go together or nothing can be written."""
+  _check(arguments)
+  scan = _scan(arguments, spare)
+  todo = jobs.plan(inputs, **scan)
+  if not todo:
+    hint = '' if arguments.recursive else '; -r looks in folders inside'
+    names = progress.unsupported(jobs.left_out(inputs, **scan))
+    hint = f' ({names})' if names else hint
+    raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
+  one_only = {
+    '-o -': arguments.output == PIPE,
+    '--mask': arguments.mask is not None,
+    f'-o {arguments.output}, a file,': jobs.names_a_file(arguments.output),
+  }
+  for what, given in one_only.items():
+    if given and len(todo) > 1:
+      raise ValueError(f'{what} goes with a single picture, and here are {len(todo)}')
+  return jobs.shard(todo, *arguments.shard) if arguments.shard else todo
 
+
+def _scan(arguments: argparse.Namespace, spare: pathlib.Path) -> dict:
+  """Where results go and how deep folders are searched, for `jobs.plan`."""
+  output = spare / 'out' if arguments.output == PIPE else pathlib.Path(arguments.output)
+
+  def rename(path: pathlib.Path) -> pathlib.Path:
+    suffix = f'.{arguments.format}' if arguments.format else path.suffix
+    return path.with_name(path.stem + arguments.suffix + suffix)
+
+  return {'output': output, 'recursive': arguments.recursive, 'rename': rename}
+
+
+def _check(arguments: argparse.Namespace) -> None:
+  """ValueError if results, report or mask cannot be as the arguments say."""
   output = pathlib.Path(arguments.output)
   if arguments.output == PIPE:
-    output = spare / 'out'
     if sys.stdout.isatty() and not arguments.dry_run:
       raise ValueError('-o -: the picture would go to the terminal; add > FILE or | COMMAND')
+  elif output.suffix.lower() in kinds.UNSUPPORTED and not output.is_dir():
+    can = ', '.join(kinds.SUFFIXES)
+    raise ValueError(f'-o {output}: cannot write {output.suffix} files; supported are {can}')
   elif output.exists() and not output.is_dir() and not jobs.names_a_file(output):
     raise ValueError(f'{output}: -o takes a folder, and this is a file')
+  else:
+    folder = output.parent if jobs.names_a_file(output) else output
+    if problem := jobs.unwritable(folder):
+      raise ValueError(f'-o {problem}')
+  suffix = output.suffix.lower()
+  if arguments.format and jobs.names_a_file(output) and suffix != f'.{arguments.format}':
+    raise ValueError(f'-o {output} and --format {arguments.format} do not agree')
+  if '/' in arguments.suffix or '\0' in arguments.suffix:
+    raise ValueError(f'--suffix {arguments.suffix!r} cannot be in the name of a file')
   if arguments.report:
     report = pathlib.Path(arguments.report).absolute()
     if not report.parent.is_dir():
       raise ValueError(f'{arguments.report}: no such folder to write the report to')
     if report.suffix.lower() != '.json' or report.is_dir():  # never over a photograph
       raise ValueError(f'--report {arguments.report}: a report is a file NAME.json')
+    if problem := jobs.unwritable(report.parent):
+      raise ValueError(f'--report {problem}')
   if arguments.mask and not pathlib.Path(arguments.mask).is_file():
     raise ValueError(f'--mask {arguments.mask}: no such file')
   if arguments.compare and arguments.output == PIPE:
     raise ValueError('--compare writes beside the result, and with -o - there is no such place')
-  inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
-  todo = jobs.plan(inputs, output, recursive=arguments.recursive)
-  if not todo:
-    hint = '' if arguments.recursive else '; -r looks in folders inside'
-    raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
-  one_only = {
-    '-o -': arguments.output == PIPE,
-    '--mask': arguments.mask is not None,
-    f'-o {output}, a file,': jobs.names_a_file(output),
-  }
-  for what, given in one_only.items():
-    if given and len(todo) > 1:
-      raise ValueError(f'{what} goes with a single picture, and here are {len(todo)}')
-  return jobs.shard(todo, *arguments.shard) if arguments.shard else todo
+
+
+def _made(arguments: argparse.Namespace) -> dict:
+  """What a result depends on, for `history`: the options that differ from the defaults."""
+  name = arguments.weights or methods.DEFAULT
+  made = {'weights': name}
+  if not methods.is_solver(name):
+    made['weights_sha256'] = weights.digest(methods.find(name))
+  for option, default in DEFAULTS.items():
+    value = getattr(arguments, option, default)
+    if value != default:
+      made[option] = ','.join(map(str, value)) if option == 'crop' else value
+  for option in ('psf', 'mask'):
+    path = pathlib.Path(made.get(option, ''))
+    if path.is_file():
+      made[f'{option}_sha256'] = hashlib.sha256(path.read_bytes()).hexdigest()
+  return made
 
 
 def _standard_input(spare: pathlib.Path) -> pathlib.Path:
@@ -195,149 +305,45 @@ def _standard_input(spare: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _weights(name: str) -> str:
-  """`name`, or ValueError where it is the default and there is nothing of that name."""
-  from deblur_jax import zoo
-
-  if name == zoo.DEFAULT and name not in zoo.shipped() and not pathlib.Path(name).exists():
+def _psf(arguments: argparse.Namespace):
+  """The PSF that is given, or ValueError if the method does not go with it."""
+  name = arguments.weights or methods.DEFAULT
+  if name == methods.DEFAULT and name not in methods.shipped() and not pathlib.Path(name).exists():
     raise ValueError(
       f'no weights {name!r} in this installation: give --weights, '
       "a run's folder or a .safetensors file (deblur-jax models lists what there is)"
     )
-  return name
+  psf = None
+  if arguments.psf:
+    from deblur_jax.cli import psfs
 
-
-def _psf(arguments: argparse.Namespace):
-  """The PSF that is given, or ValueError where the method does not go with it."""
-  from deblur_jax import solvers, zoo
-  from deblur_jax.cli import psfs
-
-  psf = psfs.read(arguments.psf) if arguments.psf else None
-  finds = isinstance(psf, int) or (psf is None and arguments.weights in solvers.WITHOUT_PSF)
+    psf = psfs.read(arguments.psf)
+  finds = isinstance(psf, int) or (psf is None and name in methods.WITHOUT_PSF)
   if arguments.write_psf and not finds:
     raise ValueError('--write-psf goes with --psf auto, or with polyblur')
-  if psf is not None:
-    return psf
-  if zoo.is_solver(arguments.weights or '') and arguments.weights not in solvers.WITHOUT_PSF:
+  if psf is None and methods.is_solver(name) and name not in methods.WITHOUT_PSF:
     raise ValueError(
-      f'{arguments.weights} has to know what blurred the picture: add --psf, such as '
-      '--psf motion:15,30, --psf disk:4 or --psf auto'
+      f'{name} requires --psf, what blurred the picture, such as --psf motion:15,30, '
+      '--psf disk:4 or --psf auto'
     )
-  return None
+  return psf
 
 
-def _write_report(arguments: argparse.Namespace, method: str, outcomes: list) -> None:
-  import jax
-
+def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
   import deblur_jax
   from deblur_jax import atomic
 
-  files = []
-  for outcome in outcomes:
-    height, width = outcome.size or (None, None)
-    told = {'source': str(outcome.source), 'target': str(outcome.target), 'status': outcome.status}
-    told |= {'message': outcome.message} if outcome.message else {}
-    told |= {'height': height, 'width': width, 'tiles': outcome.tiles} if outcome.size else {}
-    if outcome.diagnosis:
-      told |= {'seconds': round(outcome.seconds, 3), 'notes': outcome.notes}
-      told['diagnosis'] = outcome.diagnosis.plain()
-    if outcome.psf:
-      told['psf_confidence'] = round(outcome.psf.confidence, 3)
-    files.append(told)
   report = {
     'version': deblur_jax.__version__,
-    'weights': arguments.weights or method,
-    'device': jax.devices()[0].device_kind,
+    'weights': arguments.weights or methods.DEFAULT,
     **({'psf': arguments.psf} if arguments.psf else {}),
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
-    'files': files,
+    'files': [progress.as_json(outcome) for outcome in outcomes],
   }
+  if any(outcome.status == 'restored' for outcome in outcomes):
+    import jax
+
+    report['device'] = jax.devices()[0].device_kind
   # In ASCII: the name of a file may be no text at all.
   atomic.write_text(arguments.report, json.dumps(report, indent=2) + '\n')
-
-
-class Lines:
-  """Tells how it goes in plain lines: results to `output`, failures to standard error."""
-
-  def __init__(self, spare: pathlib.Path, output):
-    self.outcomes = []
-    self._spare, self._output = spare, output
-
-  def start(self, pixels: int) -> None:
-    pass
-
-  def advance(self, pixels: int) -> None:
-    pass
-
-  def finish(self, outcome) -> None:
-    self.outcomes.append(outcome)
-    for line in self.lines(outcome):
-      print(line, file=sys.stderr if outcome.status == 'failed' else self._output, flush=True)
-
-  def lines(self, outcome) -> list[str]:
-    """What is told of a file."""
-    name = self._shown(outcome.source)
-    if outcome.status == 'failed':
-      return [f'{name}: {outcome.message}']
-    if outcome.status == 'planned':
-      height, width = outcome.size
-      cut = f', {outcome.tiles} tiles' if outcome.tiles > 1 else ''
-      return [f'{name} -> {self._shown(outcome.target)} ({width}x{height}{cut})']
-    if outcome.status == 'skipped':
-      return []
-    notes = [f'  {note}' for note in outcome.notes]
-    psf = f'; PSF found, confidence {outcome.psf.confidence:.2f}' if outcome.psf else ''
-    return [f'{name}: {outcome.diagnosis}{psf} ({outcome.seconds:.1f} s)', *notes]
-
-  def _shown(self, path: pathlib.Path) -> str:
-    if self._spare not in path.parents:
-      return str(path)
-    return 'standard output' if path.parent.name == 'out' else 'standard input'
-
-
-class Bar(Lines):
-  """Tells how it goes by a progress bar with the time left, and lines above it."""
-
-  def __init__(self, spare: pathlib.Path, output, progress):
-    super().__init__(spare, output)
-    self._progress, self._task, self._piece = progress, None, None
-
-  def start(self, pixels: int) -> None:
-    self._task = self._progress.add_task('restoring', total=pixels)
-    self._piece = self._progress.add_task('this piece', total=1, visible=False)
-
-  def advance(self, pixels: int) -> None:
-    self._progress.advance(self._task, pixels)
-
-  def solving(self, part: float) -> None:
-    """Of a piece that takes long by itself, so much is done."""
-    self._progress.update(self._piece, completed=part, visible=part < 1)
-
-  def finish(self, outcome) -> None:
-    self.outcomes.append(outcome)
-    for line in self.lines(outcome):
-      self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _watch(spare: pathlib.Path, output):
-  """A progress bar on a terminal, plain lines elsewhere."""
-  if not sys.stderr.isatty():
-    yield Lines(spare, output)
-    return
-  from rich.console import Console
-  from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-  columns = (
-    TextColumn('{task.description}', markup=False),
-    BarColumn(),
-    TaskProgressColumn(),
-    TimeRemainingColumn(),
-  )
-  from deblur_jax.solvers.progress import listening
-
-  with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-    bar = Bar(spare, output, progress)
-    with listening(bar.solving):
-      yield bar

@@ -32,6 +32,24 @@ def part(text: str) -> tuple[int, int]:
   return int(index), int(count)
 
 
+def box(text: str) -> tuple[int, int, int, int]:
+  """(left, top, width, height) of a part such as '100,50,640,480'."""
+  numbers = text.split(',')
+  if len(numbers) != 4 or not all(one.strip().isdecimal() for one in numbers):
+    raise argparse.ArgumentTypeError(f'{text!r} is no part such as 100,50,640,480: X,Y,W,H')
+  left, top, width, height = map(int, numbers)
+  if not width or not height:
+    raise argparse.ArgumentTypeError(f'{text!r}: width and height are at least 1')
+  return left, top, width, height
+
+
+def percent(text: str) -> int:
+  """A whole number from 1 to 100."""
+  if not text.isdecimal() or not 1 <= int(text) <= 100:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 to 100')
+  return int(text)
+
+
 def use_device(name: str | None) -> None:
   """Makes JAX compute on 'cpu', 'gpu' or 'tpu', before it has started; None leaves it the choice.
 

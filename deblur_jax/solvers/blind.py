@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from deblur_jax import checks
 from deblur_jax.blur import kernels, operators
 from deblur_jax.solvers import borders, gradients, noise
 from deblur_jax.solvers.total_variation import total_variation
@@ -63,6 +64,7 @@ def estimate(image: jax.Array, size: int = SIZE) -> Estimate:
   """
   if size < LEAST_SIZE or size % 2 == 0:
     raise ValueError(f'the side of a PSF is odd and at least {LEAST_SIZE}, not {size}')
+  checks.images(image)
   plane = jnp.asarray(image, jnp.float32)
   plane = plane if plane.ndim == 2 else plane.mean(-1)
   if min(plane.shape) < 2 * size:
@@ -103,15 +105,27 @@ def _estimates(plane: jax.Array, size: int) -> jax.Array:
   return _by_variation(plane, psfs)
 
 
+def most_textured(plane: jax.Array, side: int = WINDOW) -> tuple[slice, slice]:
+  """Rows and columns of the most textured square of a plane `[h w]`; all of a smaller one."""
+  h, w = (min(length, side) for length in plane.shape)
+  top, left = (int(start) for start in _most_textured(plane, side))
+  return slice(top, top + h), slice(left, left + w)
+
+
 @functools.partial(jax.jit, static_argnames='side')
-def _window(plane: jax.Array, side: int = WINDOW) -> jax.Array:
-  """The most textured square of a plane, its range of values about 1."""
+def _most_textured(plane: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
   h, w = (min(length, side) for length in plane.shape)
   texture = jnp.pad(gradients.length(gradients.gradient(plane)), ((1, 0), (1, 0)))
   sums = texture.cumsum(0).cumsum(1)
   sums = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
-  top, left = jnp.unravel_index(jnp.argmax(sums), sums.shape)
-  plane = jax.lax.dynamic_slice(plane, (top, left), (h, w))
+  return jnp.unravel_index(jnp.argmax(sums), sums.shape)
+
+
+@functools.partial(jax.jit, static_argnames='side')
+def _window(plane: jax.Array, side: int = WINDOW) -> jax.Array:
+  """The most textured square of a plane, its range of values about 1."""
+  size = [min(length, side) for length in plane.shape]
+  plane = jax.lax.dynamic_slice(plane, _most_textured(plane, side), size)
   low, high = jnp.quantile(plane, jnp.array([0.001, 0.999]))
   return (plane - low) / jnp.maximum(high - low, 1e-3)
 

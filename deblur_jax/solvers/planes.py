@@ -10,6 +10,7 @@ from jax.extend.core import get_opaque_trace_state
 import jax.numpy as jnp
 import numpy as np
 
+from deblur_jax import checks
 from deblur_jax.blur import operators
 
 BOUNDARIES = ('unknown', 'wrap')
@@ -35,15 +36,16 @@ def each(
       each image. Where it does not add up to 1 it is divided by its sum, with a warning.
     boundary: one of `BOUNDARIES`, to be checked.
 
-  Raises ValueError for an image that is empty, and for a PSF that is empty, adds up to 0, is larger
-  than the image or not one for each image.
+  Raises ValueError for an image that is empty, of integers or in [0, 255], and for a PSF that is
+  empty, adds up to 0, is larger than the image or not one for each image.
   """
 
   def by_channels(image, psf):
     found = _mapped(lambda plane: solve(plane, psf), _moved(image, -1, 0))
     return jax.tree.map(lambda part: _moved(part, 0, -1), found)
 
-  found = _over_images(by_channels, *_checked(image, psf, boundary))
+  with jax.enable_x64(False):  # float64 constants would change the types of what loops carry
+    found = _over_images(by_channels, *_checked(image, psf, boundary))
   if not isinstance(found, tuple):
     return jnp.asarray(found.reshape(jnp.shape(image)))
   restored, history = found
@@ -60,7 +62,8 @@ def each_image(
   boundary: str = 'unknown',
 ) -> Any:
   """As `each`, for what restores all channels `[h w c]` together; `history` is `[... n]`."""
-  found = _over_images(solve, *_checked(image, psf, boundary))
+  with jax.enable_x64(False):  # as in `each`
+    found = _over_images(solve, *_checked(image, psf, boundary))
   if not isinstance(found, tuple):
     return jnp.asarray(found.reshape(jnp.shape(image)))
   return jnp.asarray(found[0].reshape(jnp.shape(image))), jnp.asarray(found[1])
@@ -120,6 +123,7 @@ def _checked(image, psf, boundary):
   """
   if boundary not in BOUNDARIES:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
+  checks.images(image if hasattr(image, 'dtype') else np.asarray(image), 'images to restore')
   traced = any(isinstance(one, jax.core.Tracer) for one in (image, psf))
   array = np.asarray if jax.default_backend() == 'cpu' and not traced else jnp.asarray
   image, psf = array(image, np.float32), array(psf, np.float32)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from deblur_jax import checks
 from deblur_jax.blur import estimate as slopes
 from deblur_jax.blur import kernels
 from deblur_jax.solvers import borders, gradients, planes
@@ -40,9 +41,11 @@ def polyblur(
 
   Raises ValueError as `planes.each` does.
   """
+  checks.images(image, 'images to restore')
   image = jnp.asarray(image, jnp.float32)
   if psf is None:
-    psf = _psf(image[..., None] if image.ndim == 2 else image)
+    with jax.enable_x64(False):
+      psf = _psf(image[..., None] if image.ndim == 2 else image)
   solve = functools.partial(_sharpen, alpha=alpha, beta=beta, boundary=boundary)
   return planes.each(solve, image, psf, boundary=boundary)
 
@@ -53,6 +56,7 @@ def estimate(image: jax.Array) -> Estimate:
   The confidence, from 0 to 1, is how alike the Gaussians of either half of the picture are
   (`blind.likeness`); 0 where it is no mild blur, a sigma of `MOST` or more.
   """
+  checks.images(image)
   image = jnp.asarray(image, jnp.float32)
   image = image if image.ndim == 3 else image[..., None]
   wide = jnp.moveaxis(image, 0, 1) if image.shape[0] > image.shape[1] else image

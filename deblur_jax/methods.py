@@ -1,0 +1,71 @@
+"""Which methods there are, by name, and the files of those with weights; imports no jax.
+
+A name is that of weights that come with the package, a run's folder, a `.safetensors` file, or a
+classical method. `zoo.load` makes a method of it.
+"""
+
+import difflib
+import os
+import pathlib
+
+DEFAULT = 'general'
+"""The weights in the package that are used if none are named."""
+
+SHIPPED = pathlib.Path(__file__).parent / 'weights'
+
+RUN_WEIGHTS = 'weights.safetensors'
+"""The file of a run's best weights, in the run's folder."""
+
+SOLVERS = (
+  'deep_image_prior',
+  'hyper_laplacian',
+  'polyblur',
+  'plug_and_play',
+  'richardson_lucy',
+  'tikhonov',
+  'total_variation',
+  'unsupervised_wiener',
+  'wavelet',
+  'wiener',
+)
+"""The classical methods, `solvers.SOLVERS`."""
+
+WITHOUT_PSF = ('polyblur',)
+"""The classical methods that estimate the PSF themselves."""
+
+
+def is_solver(name: str | os.PathLike[str]) -> bool:
+  """Whether `name` is a classical method; './wiener' is the folder or file of that name."""
+  return os.fspath(name) in SOLVERS
+
+
+def shipped() -> dict[str, pathlib.Path]:
+  """Name -> file of the weights that come with the package."""
+  return {path.stem: path for path in sorted(SHIPPED.glob('*.safetensors'))}
+
+
+def find(name: str | os.PathLike[str]) -> pathlib.Path:
+  """The weights file called `name`.
+
+  A name of `shipped` weights, a run's folder or a `.safetensors` file; './general' is the folder
+  or file where 'general' is shipped. Raises FileNotFoundError listing what there is.
+  """
+  known = shipped()
+  if os.fspath(name) in known:
+    return known[os.fspath(name)]
+  path = pathlib.Path(name)
+  if path.is_dir():
+    if not (path / RUN_WEIGHTS).is_file():
+      raise FileNotFoundError(
+        f'{path}: no {RUN_WEIGHTS} in this folder; a run writes it at its first evaluation'
+      )
+    return path / RUN_WEIGHTS
+  if path.is_file():
+    return path
+  near = difflib.get_close_matches(os.fspath(name), (*known, *SOLVERS), 1, 0.7)
+  hint = f'did you mean {near[0]}? ' if near else ''
+  can = f'{", ".join(known)}, ' if known else ''
+  raise FileNotFoundError(
+    f"{path}: no such weights; {hint}there are: {can}a run's folder (holding {RUN_WEIGHTS}), a "
+    f'.safetensors file, or without weights {", ".join(SOLVERS)}'
+  )

@@ -1,0 +1,186 @@
+"""Classical methods on photographs: blur that is not known, and values that are not sRGB."""
+
+import struct
+import zlib
+
+import numpy as np
+import PIL.Image
+import pytest
+import pyvips
+from test_color import curv, para, profile
+
+from deblur_jax import blind_check, color, jobs, pictures, restore, zoo
+from deblur_jax.blur import kernels
+from deblur_jax.blur.operators import Convolution
+from deblur_jax.data import builtin
+from deblur_jax.solvers import blind
+from deblur_jax.types import Needs
+
+
+def psnr(image, sharp, margin=8):
+  inside = slice(margin, -margin), slice(margin, -margin)
+  return -10 * np.log10(np.square(image[inside] - sharp[inside]).mean())
+
+
+def run(path, output, restorer, **options):
+  options = restore.Options(**options)
+  return restore.restore_files(jobs.plan([path], output), restorer, options).outcomes[0]
+
+
+@pytest.fixture(scope='module')
+def sharp():
+  return builtin.photograph('coffee.png')[60:300, 180:420].astype(np.float32) / 255
+
+
+def shaken(sharp, psf):
+  light = Convolution(psf).apply(color.SRGB.to_linear(sharp))
+  return np.rint(255 * np.clip(color.SRGB.from_linear(np.asarray(light)), 0, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def blurred(sharp):
+  return shaken(sharp, kernels.motion(11.0, 30.0, 15))
+
+
+def test_the_right_psf_passes_and_wrong_ones_do_not(sharp, blurred):
+  """What wrong ones do to the picture is far below the input."""
+  colors = blurred / np.float32(255)
+  right = blind.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
+  assert blind_check.objection(colors, right, color.SRGB) == ''
+  doubtful = right._replace(confidence=0.2)
+  assert blind_check.objection(colors, doubtful, color.SRGB) == 'confidence 0.20'
+  for wrong in (
+    kernels.motion(15.0, 120.0, 21),
+    kernels.disk(6.0, 15),
+    kernels.motion(21.0, 30.0, 27),
+  ):
+    found = blind.Estimate(np.asarray(wrong), 0.8)
+    assert 'ring' in blind_check.objection(colors, found, color.SRGB)
+    result = restore.load('total_variation', psf=np.asarray(wrong))(colors)
+    assert psnr(result, sharp) < psnr(colors, sharp) - 1
+
+
+def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
+  PIL.Image.fromarray(blurred).save(tmp_path / 'a.png')
+  wrong = blind.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
+  solver = zoo.load('total_variation', psf=np.asarray(wrong.psf))
+  darker = restore.Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
+  guarded = restore.Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
+
+  outcome = run(tmp_path / 'a.png', tmp_path / 'out', guarded)
+  assert outcome.status == 'restored' and outcome.psf is None
+  assert 'it makes the picture ring' in outcome.notes[0]
+  assert 'restored with --weights general --strength 0.5 instead; --force' in outcome.notes[0]
+  half = np.asarray(PIL.Image.open(tmp_path / 'out/a.png'))
+  np.testing.assert_array_equal(half, np.rint(blurred * 0.5))
+
+  alone = restore.Restorer(solver, find=lambda _: wrong)
+  outcome = run(tmp_path / 'a.png', tmp_path / 'same', alone)
+  assert 'left as it is' in outcome.notes[0]
+  np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / 'same/a.png')), blurred)
+
+  outcome = run(tmp_path / 'a.png', tmp_path / 'forced', guarded, force=True)
+  assert outcome.psf is wrong or outcome.psf.confidence == 0.9
+  assert np.abs(np.asarray(PIL.Image.open(tmp_path / 'forced/a.png')) - half.astype(int)).max() > 50
+
+
+@pytest.mark.parametrize('name', ['106_NIKON-D3400-35MM', '180_HONOR-10'])
+def test_real_shakes_are_not_made_worse(shared, tmp_path, name):
+  """Taken by hand, of phone and camera: the estimate is wrong and is not used."""
+  with PIL.Image.open(shared(f'data/real_triples/{name}_M.jpg')) as image:
+    image.thumbnail((480, 480))
+    image.save(tmp_path / 'a.png')
+  restorer = restore.load('total_variation', psf=31)
+  identity = restore.Restorer(zoo.Method('same', lambda image: image, Needs()))
+  restorer = restore.Restorer(restorer.method, find=restorer.find, fallback=lambda: identity)
+  outcome = run(tmp_path / 'a.png', tmp_path / 'out', restorer)
+  assert outcome.notes[0].startswith('no PSF found (')
+
+
+def png_chunk(path, name, data):
+  """Puts a chunk into a PNG before its pixels."""
+  old = path.read_bytes()
+  chunk = struct.pack('>I', len(data)) + name + data
+  path.write_bytes(old[:33] + chunk + struct.pack('>I', zlib.crc32(chunk[4:])) + old[33:])
+
+
+LIKE_SRGB = ('untagged', 'icc P3', 'png sRGB chunk before gAMA', 'png cICP sRGB')
+CURVES = {
+  **dict.fromkeys(LIKE_SRGB, color.SRGB),
+  'icc gamma 1.0': color.power(1.0),
+  'icc gamma 1.8': color.power(1.80078125),
+  'icc gamma 2.2': color.power(2.19921875),
+  'png gAMA 1.0': color.power(1.0),
+  'png gAMA 0.45455': color.power(100000 / 45455),
+  'png cICP linear': color.power(1.0),
+}
+
+
+def whole(tags):
+  """A profile of `test_color.profile` with a header that libraries accept (ICC.1:2022, 7.2)."""
+  tags = tags + bytes(-len(tags) % 4)
+  head = struct.pack('>I4x', len(tags)) + b'\x02\x40\0\0mntrRGB XYZ '
+  head += struct.pack('>6H', 2020, 1, 1, 0, 0, 0) + b'acsp' + bytes(28)
+  head += struct.pack('>3I', 0xF6D6, 0x10000, 0xD32D)  # D50
+  return head.ljust(128, b'\0') + tags[128:]
+
+
+def write(path, code, how):
+  image = pyvips.Image.new_from_array(
+    np.rint(65535 * code).astype(np.uint16), interpretation='rgb16'
+  )
+  if how.startswith('icc'):
+    p3 = para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    curve = p3 if how == 'icc P3' else curv(round(float(how.split()[-1]) * 256))
+    image = image.copy()
+    image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', whole(profile([curve] * 3)))
+    image.tiffsave(str(path))  # a PNG would want the rest of the profile
+    return
+  image.pngsave(str(path))
+  if how == 'png sRGB chunk before gAMA':
+    png_chunk(path, b'gAMA', struct.pack('>I', 100000))
+    png_chunk(path, b'sRGB', b'\0')
+  elif 'gAMA' in how:
+    png_chunk(path, b'gAMA', struct.pack('>I', round(float(how.split()[-1]) * 100000)))
+  elif 'cICP' in how:
+    png_chunk(path, b'cICP', bytes([1, 8 if 'linear' in how else 13, 0, 1]))
+
+
+def test_classical_methods_work_in_the_light_that_the_file_means(tmp_path, sharp):
+  """The same picture in ten encodings: within 0.3 dB, measured in the same light."""
+  psf = np.asarray(kernels.disk(3.0, 9))
+  light = np.asarray(Convolution(psf).apply(color.SRGB.to_linear(sharp)))
+  restorer, scores = restore.load('total_variation', psf=psf), {}
+  for how, curve in CURVES.items():
+    path = tmp_path / f'{how}.{"tif" if how.startswith("icc") else "png"}'
+    write(path, np.clip(curve.from_linear(light), 0, 1), how)
+    assert pictures.read(path).transfer.to_linear(np.float64(0.5)) == pytest.approx(
+      curve.to_linear(np.float64(0.5)), abs=1e-4
+    ), how
+    outcome = run(path, tmp_path / 'out', restorer)
+    assert outcome.status == 'restored', outcome
+    result = pyvips.Image.new_from_file(str(tmp_path / 'out' / path.name)).numpy()
+    result = result / np.float32(65535)
+    scores[how] = psnr(color.SRGB.from_linear(np.clip(curve.to_linear(result), 0, 1)), sharp)
+  assert max(scores.values()) - min(scores.values()) < 0.3, scores
+  assert min(scores.values()) > psnr(color.SRGB.from_linear(light), sharp) + 3
+
+
+def test_the_pair_of_case_10_agrees(shared, tmp_path):
+  folder, restorer = shared('cases/10_linear_light_profile'), None
+  restorer = restore.load('total_variation', psf=np.asarray(kernels.disk(3.0, 9)))
+  results = []
+  for name, curve in (('linear.tif', color.LINEAR), ('srgb.tif', color.SRGB)):
+    assert run(folder / name, tmp_path / 'out', restorer).status == 'restored'
+    image = pyvips.Image.new_from_file(str(tmp_path / 'out' / name)).numpy()
+    results.append(curve.to_linear(image / np.float32(np.iinfo(image.dtype).max)))
+  assert psnr(*results) > 40
+
+
+def test_a_profile_without_curves_is_taken_for_srgb_with_a_note(tmp_path, blurred):
+  image = pyvips.Image.new_from_array(blurred[:60, :60]).copy(interpretation='srgb')
+  image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', whole(profile([], names=())))
+  image.tiffsave(str(tmp_path / 'a.tif'))
+  outcome = run(tmp_path / 'a.tif', tmp_path / 'out', restore.load('wiener', psf=np.eye(3) / 3))
+  note = 'the ICC profile has no tone curves, only color tables: taken for sRGB'
+  assert note in outcome.notes, outcome
