@@ -5,10 +5,11 @@ anything else worth knowing ('steps', 'psnr', ...). It carries a SHA-256 over it
 tensor, so that a file is either whole or refused. Parameters are nested dicts of arrays, stored
 under their joined names ('encoder/conv/kernel'). A file format: it knows no network.
 
-Stored as 'int8', a kernel (any array of two or more axes) is rounded to 255 steps for each of its
-output channels, the last axis, with the size of a step beside it ('encoder/conv/kernel:step');
-everything else is stored as float16. No value moves by more than half a step, 1/254 of the largest
-in its channel. It only saves space: what is read is float32 again.
+Stored as 'int8', a kernel (an array of two or more axes and at least `LARGE` values) is rounded to
+255 steps for each of its output channels, the last axis, with the size of a step beside it
+('encoder/conv/kernel:step'); everything else, such as the small first and last kernels, is stored
+as float16. No value moves by more than half a step, 1/254 of the largest in its channel. It only
+saves space: what is read is float32 again.
 """
 
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ STORED = {
 
 
 INT8 = 'int8'
+LARGE = 4096
 STEP = ':step'
 """Ends the name of the steps that an int8 kernel is multiplied by."""
 
@@ -72,7 +74,7 @@ def write(
     raise ValueError(f'dtype {dtype!r} is none of {", ".join((*STORED, INT8))}')
   tensors = {}
   for name, value in _flat(params).items():
-    if dtype == INT8 and np.ndim(value) > 1 and _floating(np.asarray(value)):
+    if dtype == INT8 and _large(np.asarray(value)):
       tensors[name], tensors[name + STEP] = _quantized(np.asarray(value, np.float32))
     else:
       tensors[name] = _stored(value, 'float16' if dtype == INT8 else dtype)
@@ -157,6 +159,10 @@ def _metadata(path: Path, data: bytes) -> dict[str, str]:
 def _stored(value: Any, dtype: str | None) -> np.ndarray:
   value = np.asarray(value, order='C')
   return value.astype(STORED[dtype]) if dtype and _floating(value) else value
+
+
+def _large(value: np.ndarray) -> bool:
+  return value.ndim > 1 and value.size >= LARGE and _floating(value)
 
 
 def _floating(value: np.ndarray) -> bool:

@@ -450,3 +450,19 @@ def test_the_figure_has_a_panel_for_each_set_with_psnr():
   )
   assert two.shape[1] > one.shape[1] and two.shape[0] == one.shape[0]
   assert len(np.unique(one.reshape(-1, 3), axis=0)) > 10
+
+
+def test_a_shift_within_the_protocols_bounds_costs_nothing():
+  rng = np.random.default_rng(0)
+  big = rng.integers(0, 256, (50, 60, 3), dtype=np.uint8)
+  sharp, restored = big[5:-5, 5:-5], big[5 + 2 : -5 + 2, 5 - 3 : -5 - 3]
+  protocol = protocols.find('gopro_shifted')
+  assert protocols.score(restored, sharp, protocol)['psnr'] == np.inf
+  assert protocols.score(restored, sharp, protocols.find('gopro'))['psnr'] < 12
+  found, middle = protocols.shifted(restored, sharp, 3)
+  np.testing.assert_array_equal(found, middle)
+  np.testing.assert_array_equal(middle, sharp[3:-3, 3:-3])
+  beyond = big[5 + 4 : -5 + 4, 5:-5]
+  assert protocols.score(beyond, sharp, protocol)['psnr'] < 12
+  with pytest.raises(ValueError, match='cannot be shifted'):
+    protocols.shifted(sharp[:6], sharp[:6], 3)

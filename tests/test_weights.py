@@ -125,8 +125,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, params, monkeypatch):
 
 
 def test_wrong_use(tmp_path, params):
-  with pytest.raises(ValueError, match='int8'):
-    weights.write(tmp_path / 'w', params, MANIFEST, dtype='int8')
+  with pytest.raises(ValueError, match='float8'):
+    weights.write(tmp_path / 'w', params, MANIFEST, dtype='float8')
   with pytest.raises(TypeError):
     weights.write(tmp_path / 'w', params, {'function': json.dumps})
   assert not list(tmp_path.iterdir())

@@ -33,6 +33,8 @@ class Protocol:
   """Pixels left out at every side."""
   alignment: bool = False
   """Whether homography and gain between the two are undone first, and only the overlap counts."""
+  shift: int = 0
+  """Up to how many whole pixels the two may be shifted against each other, for the best PSNR."""
   accuracy: bool = False
   """Whether Keras's accuracy is told too."""
   reference: bool = True
@@ -50,6 +52,8 @@ PROTOCOLS = {
   'float': Protocol(rounding=False),
   # for blur that reaches in from beyond the border, as in every real capture
   'interior': Protocol(crop=16),
+  # GoPro pairs: the sharp frame is not always the middle of the blur
+  'gopro_shifted': Protocol(ssim='ssim_matlab_3d', shift=3),
   # guides that train an autoencoder in Keras
   'keras': Protocol(rounding=False, accuracy=True),
   'realblur': Protocol(alignment=True),
@@ -87,6 +91,7 @@ def describe(name: str) -> str:
     return f'{name}: 8-bit, no reference'
   words = ['8-bit' if protocol.rounding else 'float']
   words += [f'{protocol.crop} px border left out'] if protocol.crop else []
+  words += [f'best shift within {protocol.shift} px'] if protocol.shift else []
   words += ['ECC-aligned, masked'] if protocol.alignment else []
   words += ["MATLAB's 3-D SSIM" if protocol.ssim == 'ssim_matlab_3d' else '2-D SSIM']
   return f'{name}: {", ".join(words)}'
@@ -109,6 +114,8 @@ def score(
     return {name: float(_compiled(name)(as_float(restored))) for name in SHARPNESS}
   if restored.shape != sharp.shape:
     raise ValueError(f'restored {restored.shape} and sharp {sharp.shape} differ in size')
+  if protocol.shift:
+    restored, sharp = shifted(restored, sharp, protocol.shift)
   inside = (slice(protocol.crop, -protocol.crop or None),) * 2
   pair = as_float(restored[inside]), as_float(sharp[inside])
   if protocol.alignment:
@@ -120,6 +127,26 @@ def score(
     names |= {'accuracy': 'accuracy'} if protocol.accuracy else {}
     scores = {told: float(_compiled(name)(*pair)) for told, name in names.items()}
   return scores | {name: float(metric(*pair)) for name, metric in (learned or {}).items()}
+
+
+def shifted(restored: np.ndarray, sharp: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+  """`restored` and `sharp` `[h w c]` cut to where they agree best, `[h-2*most w-2*most c]`.
+
+  Tries every shift by whole pixels, `most` at the most down, up, left and right, by mean squared
+  error; the sharp picture keeps its middle, so that every shift is scored on the same pixels.
+  """
+  height, width = (side - 2 * most for side in sharp.shape[:2])
+  if height < 1 or width < 1:
+    raise ValueError(f'a picture of {sharp.shape[1]}x{sharp.shape[0]} cannot be shifted by {most}')
+  middle = sharp[most : most + height, most : most + width]
+  target = as_float(middle)
+
+  def moved(place):
+    return restored[place[0] : place[0] + height, place[1] : place[1] + width]
+
+  places = [(i, j) for i in range(2 * most + 1) for j in range(2 * most + 1)]
+  best = min(places, key=lambda place: float(np.mean((as_float(moved(place)) - target) ** 2)))
+  return moved(best), middle
 
 
 def load_learned(files: Mapping[str, str | os.PathLike[str]]) -> dict[str, Metric]:
