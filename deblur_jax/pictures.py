@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from deblur_jax import atomic, png_text, tiff_exif
+from deblur_jax import atomic
+from deblur_jax.formats import png, soundness, tiff
 
 Path = str | os.PathLike[str]
 
@@ -187,7 +188,7 @@ def write(path: Path, picture: Picture, like: Picture, *, strip: bool = False) -
     with atomic.replacing(path) as partial:
       _save(image, str(partial), like, '|'.join(keep))
       if like.kind == 'tiff' and not strip:
-        tiff_exif.carry(like.source, partial)
+        tiff.carry(like.source, partial)
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
 
@@ -245,7 +246,7 @@ def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
       _add_density(path, like.image)
   elif like.kind == 'png':
     image.pngsave(path, keep=keep)
-    png_text.mend(path)
+    png.mend(path)
   elif like.kind == 'webp':
     image.webpsave(path, Q=95, lossless=like.lossless, keep=keep)
   elif like.kind == 'tiff':
@@ -306,7 +307,7 @@ def _open(path: Path) -> pyvips.Image:
     raise PictureError('a camera raw file: develop it into a picture first')
   try:
     source = pyvips.Source.new_from_file(str(path))
-    image = pyvips.Image.new_from_source(source, '', fail_on='error')
+    image = pyvips.Image.new_from_source(source, '', fail_on='warning')
   except pyvips.Error as error:
     if 'not in a known format' in str(error):
       raise PictureError('not a JPEG, PNG, WebP, TIFF or AVIF picture') from None
@@ -368,3 +369,8 @@ def _reason(error: pyvips.Error) -> str:
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
   told = [line for line in lines if ': ' in line and not line.endswith('load error')]
   return next((line for line in reversed(told) if line.startswith('Vips')), (told or lines)[-1])
+
+
+def doubts(picture: Picture) -> tuple[str, ...]:
+  """Why a picture may be damaged though it was read without an error, see `soundness`."""
+  return soundness.doubts(picture.source, picture.kind)

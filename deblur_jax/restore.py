@@ -264,6 +264,7 @@ def _restore_file(
   whole = _Rows(picture)
   if picture.gain_map:
     notes.update(['the gain map, for HDR screens, is left out'])
+  notes.update(pictures.doubts(picture))
   psf = restorer.find_psf(whole)
   if psf:
     notes.update(_doubts(psf))

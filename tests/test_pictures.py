@@ -15,7 +15,8 @@ import pytest
 import pyvips
 import tifffile
 
-from deblur_jax import pictures, tiff_exif
+from deblur_jax import pictures
+from deblur_jax.formats import tiff
 
 COPYRIGHT, MAKER, ORIENTATION = 0x8298, 0x010F, 0x0112
 EXIF, GPS = 0x8769, 0x8825
@@ -259,7 +260,7 @@ def test_tiff_exif_from_any_byte_order_to_any(tmp_path, given, order, big):
   tifffile.imwrite(
     target, scene(), byteorder=order, bigtiff=big, description='of its own', metadata=None
   )
-  tiff_exif.carry(source, target)
+  tiff.carry(source, target)
   with tifffile.TiffFile(target) as file:  # Pillow cannot read them all.
     tags = file.pages[0].tags
     assert (tags[MAKER].value, tags[0x0110].value) == ('A camera of some name', 'M1')
@@ -282,7 +283,7 @@ def test_damaged_exif_does_not_matter(tmp_path):
       bad[at] = rng.integers(256)
     (tmp_path / 'bad.tif').write_bytes(bad)
     tifffile.imwrite(target, scene())
-    tiff_exif.carry(tmp_path / 'bad.tif', target)
+    tiff.carry(tmp_path / 'bad.tif', target)
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # What came along may be nonsense; the pixels may not.
       np.testing.assert_array_equal(tifffile.imread(target), scene())

@@ -1,4 +1,4 @@
-"""EXIF of TIFF files, which libvips leaves behind: from one file to another.
+"""TIFF directories, read and written: EXIF that libvips leaves behind, from one file to another.
 
 TIFF 6.0, BigTIFF and EXIF 2.32, section 4.6.2: a directory is a list of entries (tag, type, count,
 values), with the values elsewhere in the file where they are too long; EXIF and GPS are directories
@@ -44,6 +44,9 @@ class Layout(NamedTuple):
   def pack(self, form: str, *values: int) -> bytes:
     return struct.pack(self.order + form, *values)
 
+  def unpack(self, form: str, values: bytes) -> tuple[int, ...]:
+    return struct.unpack(self.order + form, values)
+
 
 class Entry(NamedTuple):
   """Values of a tag, as bytes in the order of the file they come from, or a directory."""
@@ -59,23 +62,23 @@ def carry(source: Path, target: Path) -> None:
   Takes descriptive tags of the main directory, and the EXIF and GPS directories.
   """
   with contextlib.suppress(struct.error), open(source, 'rb') as file:
-    from_layout, at = _begin(file)
-    found = _directory(file, from_layout, at)
+    from_layout, at = begin(file)
+    found = directory(file, from_layout, at)
     carried = {tag: entry for tag, entry in found.items() if tag in (*TEXTS, *DIRECTORIES)}
     if not carried:
       return
     with open(target, 'rb+') as written:
-      layout, at = _begin(written)
-      own = _directory(written, layout, at)
+      layout, at = begin(written)
+      own = directory(written, layout, at)
       added = {tag: _ordered(entry, from_layout, layout) for tag, entry in carried.items()}
       end = written.seek(0, os.SEEK_END)
       start = end + end % 2
-      written.write(b'\0' * (start - end) + _packed(added | own, layout, start))
+      written.write(b'\0' * (start - end) + packed(added | own, layout, start))
       written.seek(8 if layout.pointer == 'Q' else 4)
       written.write(layout.pack(layout.pointer, start))
 
 
-def _begin(file: BinaryIO) -> tuple[Layout, int]:
+def begin(file: BinaryIO) -> tuple[Layout, int]:
   """The layout of a file, and where its first directory is; struct.error where it is no TIFF."""
   start = file.read(16)
   order = {b'II': '<', b'MM': '>'}.get(start[:2])
@@ -87,7 +90,7 @@ def _begin(file: BinaryIO) -> tuple[Layout, int]:
   return Layout(order, 'H', 'HHI', 'I'), struct.unpack_from(order + 'I', start, 4)[0]
 
 
-def _directory(file: BinaryIO, layout: Layout, at: int, depth: int = 0) -> dict[int, Entry]:
+def directory(file: BinaryIO, layout: Layout, at: int, depth: int = 0) -> dict[int, Entry]:
   """The entries of the directory at `at`; those that make no sense are left out."""
   room, whole = struct.calcsize('=' + layout.pointer), os.fstat(file.fileno()).st_size
   form = struct.Struct(f'{layout.order}{layout.entry}{room}s')
@@ -104,7 +107,7 @@ def _directory(file: BinaryIO, layout: Layout, at: int, depth: int = 0) -> dict[
     if tag in DIRECTORIES:
       place = struct.unpack_from(layout.order + 'I', inline)[0] if kind == LONG else place
       if depth < 2:
-        found[tag] = Entry(kind, b'', _directory(file, layout, place, depth + 1))
+        found[tag] = Entry(kind, b'', directory(file, layout, place, depth + 1))
       continue
     if length > room:
       file.seek(place)
@@ -128,7 +131,7 @@ def _ordered(entry: Entry, given: Layout, wanted: Layout) -> Entry:
   return Entry(entry.kind, b''.join(turned))
 
 
-def _packed(entries: dict[int, Entry], layout: Layout, at: int) -> bytes:
+def packed(entries: dict[int, Entry], layout: Layout, at: int) -> bytes:
   """A directory that is to lie at `at`, followed by all that it points to."""
   room = struct.calcsize('=' + layout.pointer)
   size = struct.calcsize(layout.order + layout.entry) + room
@@ -140,7 +143,7 @@ def _packed(entries: dict[int, Entry], layout: Layout, at: int) -> bytes:
     place = behind + len(rest)
     values, number = entry.values, 1
     if entry.inside is not None:
-      rest += _packed(entry.inside, layout, place)
+      rest += packed(entry.inside, layout, place)
       values = layout.pack(layout.pointer, place)
     else:
       number = len(values) // ITEM[entry.kind] // (2 if entry.kind in FRACTIONS else 1)

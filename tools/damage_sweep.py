@@ -1,0 +1,167 @@
+"""Damages picture files at random and counts what comes of reading them.
+
+  python tools/damage_sweep.py [--damages 1000] [--seed 0] [--table docs/damage.md]
+
+A damage is one of: cut short, 200 bytes overwritten, 1 to 8 bits flipped, a header byte changed. A
+result is 'silent' if it differs from the sound picture by more than a tile (64x64 pixels here, as
+in the tiled TIFFs) and neither an error nor a note says so.
+"""
+
+import argparse
+import collections
+import io
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import PIL.Image
+import pyvips
+import skimage.data
+
+from deblur_jax import pictures
+
+TILE = 64 * 64
+"""Pixels that may differ without a note."""
+
+SEEN = 8
+"""Levels of 255 by which a pixel has to be off to count."""
+
+OUTCOMES = ('refused', 'right', 'noted', 'within a tile', 'silent', 'crash')
+
+
+def scene(size: int = 256) -> np.ndarray:
+  """A photograph, uint8 `[h w 3]`."""
+  return np.ascontiguousarray(skimage.data.astronaut()[:size, 100 : 100 + size])
+
+
+def kinds() -> dict[str, bytes]:
+  """Name -> sound file."""
+  color, image = scene(), PIL.Image.fromarray(scene())
+  eight = pyvips.Image.new_from_array(color).copy(interpretation='srgb')
+  deep = (eight.cast('ushort') * 257).cast('ushort').copy(interpretation='rgb16')
+  alpha = eight.bandjoin(eight.extract_band(1))
+
+  def pillow(image, form, **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+  def tiff(source=eight, **options):
+    return source.tiffsave_buffer(**options)
+
+  strips = {'tile_height': 16}
+  tiles = {'tile': True, 'tile_width': 64, 'tile_height': 64}
+  return {
+    'JPEG baseline': pillow(image, 'JPEG', quality=90),
+    'JPEG progressive': pillow(image, 'JPEG', quality=90, progressive=True),
+    'JPEG 4:4:4': pillow(image, 'JPEG', quality=90, subsampling=0),
+    'JPEG grey': pillow(image.convert('L'), 'JPEG', quality=90),
+    'JPEG restart markers': eight.jpegsave_buffer(Q=90, restart_interval=8),
+    'PNG 8 bit': pillow(image, 'PNG'),
+    'PNG 16 bit': deep.pngsave_buffer(),
+    'PNG palette': pillow(image.quantize(64), 'PNG'),
+    'PNG interlaced': eight.pngsave_buffer(interlace=True),
+    'WebP': eight.webpsave_buffer(Q=90),
+    'WebP with alpha': alpha.webpsave_buffer(Q=90),
+    'WebP lossless': eight.webpsave_buffer(lossless=True),
+    'AVIF': eight.heifsave_buffer(compression='av1', Q=80, effort=2),
+    'AVIF 10 bit': deep.heifsave_buffer(compression='av1', bitdepth=10, Q=80, effort=2),
+    'TIFF strips': tiff(**strips),
+    'TIFF tiles': tiff(**tiles),
+    'TIFF LZW strips': tiff(compression='lzw', **strips),
+    'TIFF LZW tiles': tiff(compression='lzw', **tiles),
+    'TIFF deflate strips': tiff(compression='deflate', predictor='horizontal', **strips),
+    'TIFF deflate tiles 16 bit': tiff(deep, compression='deflate', **tiles),
+    'TIFF PackBits strips': tiff(compression='packbits', **strips),
+    'TIFF PackBits tiles': tiff(compression='packbits', **tiles),
+    'TIFF JPEG strips': tiff(compression='jpeg', **strips),
+    'TIFF JPEG tiles': tiff(compression='jpeg', **tiles),
+  }
+
+
+def damaged(data: bytes, how: str, rng: np.random.Generator) -> bytes:
+  """`data` with one damage of the type `how`."""
+  bad = bytearray(data)
+  if how == 'cut':
+    return bytes(bad[: rng.integers(1, len(bad))])
+  if how == 'overwritten':
+    at = int(rng.integers(0, max(1, len(bad) - 200)))
+    bad[at : at + 200] = rng.bytes(min(200, len(bad) - at))
+  elif how == 'bits':
+    for at in rng.integers(0, len(bad), rng.integers(1, 9)):
+      bad[at] ^= 1 << rng.integers(8)
+  else:
+    bad[rng.integers(0, min(len(bad), 256))] = rng.integers(256)
+  return bytes(bad)
+
+
+HOW = ('cut', 'overwritten', 'bits', 'header')
+
+
+def outcome(path: pathlib.Path, right: np.ndarray) -> tuple[str, str]:
+  """What reading the file comes to (of `OUTCOMES`), and the message or note."""
+  try:
+    picture = pictures.read(path)
+    pixels = picture.rows(0, picture.shape[0])
+    notes = pictures.doubts(picture)
+  except (pictures.PictureError, OSError) as error:
+    return 'refused', str(error)
+  except Exception as error:
+    return 'crash', repr(error)
+  if pixels.shape != right.shape or pixels.dtype != right.dtype:
+    return ('noted', notes[0]) if notes else ('silent', f'{pixels.shape} {pixels.dtype}')
+  levels = SEEN * (257 if right.dtype == np.uint16 else 1)
+  off = int((np.abs(pixels.astype(int) - right) > levels).any(-1).sum())
+  if off and notes:
+    return 'noted', notes[0]
+  if off > TILE:
+    return 'silent', f'{off} pixels'
+  return ('within a tile', f'{off} pixels') if off else ('right', '')
+
+
+def main() -> int:
+  """Prints a table; 1 if anything crashed."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--damages', type=int, default=1000)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--table', type=pathlib.Path, help='a Markdown file to write')
+  parser.add_argument('--only', default='', help='kinds that hold this text')
+  parser.add_argument('--keep', type=pathlib.Path, help='a folder for files read silently wrong')
+  arguments = parser.parse_args()
+  files = {name: data for name, data in kinds().items() if arguments.only in name}
+  counts = {name: collections.Counter() for name in files}
+  rng = np.random.default_rng(arguments.seed)
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'picture'
+    right = {}
+    for name, data in files.items():
+      path.write_bytes(data)
+      picture = pictures.read(path)
+      right[name] = picture.rows(0, picture.shape[0])
+    for index in range(arguments.damages):
+      name = list(files)[index % len(files)]
+      how = HOW[index // len(files) % len(HOW)]
+      bad = damaged(files[name], how, rng)
+      path.write_bytes(bad)
+      found, message = outcome(path, right[name])
+      counts[name][found] += 1
+      if found in ('silent', 'crash'):
+        print(f'{name}, {how}, number {index}: {found}, {message}', file=sys.stderr)
+        if arguments.keep:
+          (arguments.keep / f'{index}_{how}').write_bytes(bad)
+  print(table(counts))
+  return int(any(count['crash'] for count in counts.values()))
+
+
+def table(counts: dict[str, collections.Counter]) -> str:
+  """Markdown, a row a kind of file and one for all."""
+  rows = [['file', *OUTCOMES], ['---'] + ['--:'] * len(OUTCOMES)]
+  whole = sum(counts.values(), collections.Counter())
+  for name, count in (*counts.items(), ('all', whole)):
+    rows.append([name, *(str(count[one]) for one in OUTCOMES)])
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
