@@ -14,7 +14,6 @@ import dataclasses
 import math
 import os
 import pathlib
-import re
 import struct
 import tempfile
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from deblur_jax import atomic
-from deblur_jax.formats import png, soundness, tiff
+from deblur_jax import atomic, color
+from deblur_jax.formats import avif, exif, jpeg, png, soundness, tiff, webp
+from deblur_jax.formats.metadata import Metadata
 
 Path = str | os.PathLike[str]
 
@@ -47,6 +47,17 @@ IN_MEMORY = 100_000_000
 
 KEPT = ('exif', 'icc-', 'xmp', 'iptc', 'photoshop', 'resolution', 'image-desc', 'png-comment')
 """Beginnings of the names of the header fields that go from the old picture to the new."""
+
+BY_LIBVIPS = {
+  'jpeg': ('iptc',),
+  'png': (),
+  'webp': (),
+  'tiff': ('xmp', 'iptc', 'other'),
+  'heif': ('xmp', 'iptc', 'other'),
+}
+"""What libvips writes of the metadata beside the profile, and `FORMATS` does not."""
+
+FORMATS = {'jpeg': jpeg, 'png': png, 'webp': webp, 'tiff': tiff, 'heif': avif}
 
 THUMBNAIL_SIDE = 160
 
@@ -75,8 +86,10 @@ class Picture:
   source: pathlib.Path
   lossless: bool = False
   """Whether a file of a kind that may lose something does not."""
-  gain_map: bool = False
-  """Whether it is the plain rendition in a file that holds one for HDR screens, too."""
+  stored: str = ''
+  """The kind of the file that it was read from."""
+  metadata: Metadata = dataclasses.field(default_factory=Metadata)
+  """What the file says that libvips does not tell."""
 
   @property
   def shape(self) -> tuple[int, int, int]:
@@ -87,6 +100,23 @@ class Picture:
   def dtype(self) -> np.dtype:
     """uint8 or uint16."""
     return np.dtype(DEPTHS[self.image.format])
+
+  @property
+  def notes(self) -> tuple[str, ...]:
+    """What of the file is not kept, a sentence each."""
+    return self.metadata.notes
+
+  @property
+  def transfer(self) -> color.Transfer:
+    """How its code values stand for light; ValueError if that is damaged or has no curve.
+
+    ICC profile, CICP codes and gamma count as in the standards: in PNG the codes before the
+    profile, in AVIF after it.
+    """
+    named = 'icc-profile-data'
+    profile = self.image.get(named) if self.image.get_typeof(named) else None
+    codes = self.metadata.cicp if profile is None or self.stored == 'png' else None
+    return color.transfer(icc=profile, cicp=codes and codes[1], gamma=self.metadata.gamma)
 
   def rows(self, start: int, stop: int) -> np.ndarray:
     """Pixels `[stop - start w c]`, alpha not multiplied into the color.
@@ -141,7 +171,8 @@ class Canvas:
 def size(path: Path) -> tuple[int, int]:
   """(height, width) of the upright picture at `path`, from its header alone."""
   image = _open(path)
-  turned = image.get_typeof('orientation') and image.get('orientation') in (5, 6, 7, 8)
+  kind = _kind(image)
+  turned = kind != 'heif' and FORMATS[kind].read(path).orientation >= 5
   return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -151,13 +182,24 @@ def read(path: Path) -> Picture:
   Raises PictureError where the file is empty, damaged, of an unknown kind or of several pages,
   OSError where it cannot be opened.
   """
+  path = pathlib.Path(path)
   image = _open(path)
   kind = _kind(image)
   if image.interpretation == 'cmyk':
     depth = 16 if image.format == 'ushort' else 8
     image = image.icc_transform('srgb', embedded=True, input_profile='cmyk', depth=depth)
-  lossless, gain_map = _lossless(path, kind), kind == 'jpeg' and _has_gain_map(path)
-  return Picture(image.autorot(), kind, pathlib.Path(path), lossless, gain_map)
+  form = FORMATS[kind]
+  lossless = form.lossless(path) if kind in ('webp', 'heif') else False
+  metadata = form.read(path)
+  return Picture(_turned(image, kind, metadata), kind, path, lossless, kind, metadata)
+
+
+def _turned(image: pyvips.Image, kind: str, metadata: Metadata) -> pyvips.Image:
+  """The upright picture; libvips knows but some of the places where an orientation stands."""
+  if kind != 'heif':
+    image = image.copy()
+    image.set_type(pyvips.GValue.gint_type, 'orientation', metadata.orientation)
+  return image.autorot()
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
@@ -174,23 +216,27 @@ def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
   return dataclasses.replace(mask, image=grey)
 
 
-def write(path: Path, picture: Picture, like: Picture, *, strip: bool = False) -> None:
-  """Writes the pixels of `picture` with the kind and metadata of `like`, or nothing.
+def write(path: Path, picture: Picture, like: Picture, *, strip: bool = False) -> tuple[str, ...]:
+  """Writes the pixels of `picture` with the kind and metadata of `like`, or nothing; what was lost.
 
-  `strip` leaves out all metadata but the ICC profile, which colors need. Raises PictureError where
-  libvips cannot, OSError where the folder cannot be written to.
+  `strip` leaves out all metadata but what colors need. Raises PictureError where libvips cannot,
+  OSError where the folder cannot be written to.
   """
-  image = _labelled(picture.image, like.image)
-  keep = ['icc'] if strip else ['icc', 'xmp', 'iptc', 'other']
-  if like.image.get_typeof('exif-data') and not strip:
-    keep.append('exif')
+  image, form = _labelled(picture.image, like.image), FORMATS[like.kind]
+  source = like.source if like.stored == like.kind else None
+  keep = ['icc'] if strip else ['icc', *BY_LIBVIPS[like.kind]]
+  if like.kind == 'heif' and not strip and like.image.get_typeof('exif-data'):
+    keep.append('exif')  # libvips makes one up otherwise
   try:
     with atomic.replacing(path) as partial:
       _save(image, str(partial), like, '|'.join(keep))
-      if like.kind == 'tiff' and not strip:
-        tiff.carry(like.source, partial)
+      metadata = _upright(like, image)
+      lost = form.carry(source, partial, metadata, strip=strip)
+      if like.kind == 'jpeg' and (strip or not metadata.exif):
+        _add_density(str(partial), like.image)
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
+  return tuple(lost)
 
 
 def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
@@ -242,11 +288,8 @@ def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
   if like.kind == 'jpeg':
     # Better codes take a second pass, for which all coefficients must stay in memory.
     image.jpegsave(path, Q=95, optimize_coding=raw <= IN_MEMORY, keep=keep)
-    if 'exif' not in keep:
-      _add_density(path, like.image)
   elif like.kind == 'png':
     image.pngsave(path, keep=keep)
-    png.mend(path)
   elif like.kind == 'webp':
     image.webpsave(path, Q=95, lossless=like.lossless, keep=keep)
   elif like.kind == 'tiff':
@@ -259,19 +302,19 @@ def _save(image: pyvips.Image, path: str, like: Picture, keep: str) -> None:
 
 
 def _add_density(path: str, like: pyvips.Image) -> None:
-  """Adds a JFIF header (ITU-T T.871) with the density of `like`, which libvips tells in EXIF alone.
+  """Adds a JFIF header (ITU-T T.871) with the density of `like`, if that is known.
 
-  Without EXIF it would be lost.
+  libvips writes it into EXIF alone.
   """
-  per_inch = 25.4 if like.get_typeof('resolution-unit') else 0
-  sides = [round(density * per_inch) or 1 for density in (like.xres, like.yres)]
-  header = b'\xff\xe0\0\x10JFIF\0\1\2' + struct.pack('>BHHBB', per_inch > 0, *sides, 0, 0)
   data = pathlib.Path(path).read_bytes()
-  pathlib.Path(path).write_bytes(data[:2] + header + data[2:])
+  if like.get_typeof('resolution-unit') and data[2:4] != b'\xff\xe0':
+    sides = [min(round(density * 25.4), 65535) or 1 for density in (like.xres, like.yres)]
+    header = b'\xff\xe0\0\x10JFIF\0\1\2' + struct.pack('>BHHBB', 1, *sides, 0, 0)
+    pathlib.Path(path).write_bytes(data[:2] + header + data[2:])
 
 
 def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
-  """`image` with the metadata of `like`."""
+  """`image` with the metadata of `like` that libvips keeps."""
   image = image.copy(xres=like.xres, yres=like.yres)
   for field in like.get_fields():
     if field.startswith(KEPT):
@@ -280,12 +323,24 @@ def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
   if like.get_typeof('exif-data'):
     image.set_type(pyvips.GValue.gint_type, 'orientation', 1)
   if like.get_typeof('xmp-data'):
-    upright = re.sub(rb'(tiff:Orientation(?:>|="|=\'))[2-8]', rb'\g<1>1', like.get('xmp-data'))
+    upright = exif.xmp_upright(like.get('xmp-data'))
     image.set_type(pyvips.GValue.blob_type, 'xmp-data', upright)
   if like.get_typeof('jpeg-thumbnail-data'):
-    thumbnail = image.thumbnail_image(THUMBNAIL_SIDE, size='down').jpegsave_buffer(keep='none')
-    image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', thumbnail)
+    image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', _thumbnail(image))
   return image
+
+
+def _thumbnail(image: pyvips.Image) -> bytes:
+  return image.thumbnail_image(THUMBNAIL_SIDE, size='down').jpegsave_buffer(keep='none')
+
+
+def _upright(like: Picture, image: pyvips.Image) -> Metadata:
+  """The metadata of `like` for the restored `image`, which is upright."""
+  block, xmp = like.metadata.exif, like.metadata.xmp
+  if block:
+    small = _thumbnail(image) if like.image.get_typeof('jpeg-thumbnail-data') else None
+    block = exif.upright(block, image.width, image.height, small)
+  return like.metadata._replace(exif=block, xmp=xmp and exif.xmp_upright(xmp))
 
 
 def _label(text: str, width: int, height: int) -> pyvips.Image:
@@ -333,35 +388,6 @@ def _kind(image: pyvips.Image) -> str:
   if kind not in SUFFIXES.values() or _field(image, 'heif-compression', 'av1') != 'av1':
     raise PictureError(f'a picture of a kind that cannot be written ({kind})')
   return kind
-
-
-def _has_gain_map(path: Path) -> bool:
-  """Whether a JPEG says that a gain map follows ("Ultra HDR", ISO 21496-1), in XMP or by itself."""
-  with open(path, 'rb') as file:
-    head = file.read(256 * 1024)
-  return b'http://ns.adobe.com/hdr-gain-map/' in head or b'urn:iso:std:iso:ts:21496' in head
-
-
-def _lossless(path: Path, kind: str) -> bool:
-  """Whether a WebP or AVIF file was written without loss.
-
-  WebP has a chunk of its own for that (RFC 9649, section 2.6). AVIF does not say; encoders leave
-  out the turn to luma and chroma then, and only then (matrix 0 in the `colr` box).
-  """
-  with open(path, 'rb') as file:
-    head = file.read(64 * 1024)
-    if kind == 'heif':
-      at = head.find(b'colrnclx')
-      return at >= 0 and head[at + 12 : at + 14] == b'\0\0'
-    at = 12
-    while kind == 'webp':
-      file.seek(at)
-      chunk = file.read(8)
-      if chunk[:4] in (b'VP8L', b'VP8 ', b''):
-        return chunk[:4] == b'VP8L'
-      length = int.from_bytes(chunk[4:], 'little')
-      at += 8 + length + length % 2
-  return False
 
 
 def _reason(error: pyvips.Error) -> str:

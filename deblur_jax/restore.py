@@ -262,9 +262,7 @@ def _restore_file(
   notes: Counter[str] = Counter()
   changes = []
   whole = _Rows(picture)
-  if picture.gain_map:
-    notes.update(['the gain map, for HDR screens, is left out'])
-  notes.update(pictures.doubts(picture))
+  notes.update((*picture.notes, *pictures.doubts(picture)))
   psf = restorer.find_psf(whole)
   if psf:
     notes.update(_doubts(psf))
@@ -293,7 +291,7 @@ def _restore_file(
       pictures.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
       pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
-    pictures.write(job.target, result, picture, strip=options.strip)
+    notes.update(pictures.write(job.target, result, picture, strip=options.strip))
   told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   return {'notes': (*told, *found.warnings), 'diagnosis': found, 'psf': psf}
 

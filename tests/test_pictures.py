@@ -17,6 +17,7 @@ import tifffile
 
 from deblur_jax import pictures
 from deblur_jax.formats import tiff
+from deblur_jax.formats.metadata import Metadata
 
 COPYRIGHT, MAKER, ORIENTATION = 0x8298, 0x010F, 0x0112
 EXIF, GPS = 0x8769, 0x8825
@@ -260,7 +261,7 @@ def test_tiff_exif_from_any_byte_order_to_any(tmp_path, given, order, big):
   tifffile.imwrite(
     target, scene(), byteorder=order, bigtiff=big, description='of its own', metadata=None
   )
-  tiff.carry(source, target)
+  tiff.carry(source, target, Metadata())
   with tifffile.TiffFile(target) as file:  # Pillow cannot read them all.
     tags = file.pages[0].tags
     assert (tags[MAKER].value, tags[0x0110].value) == ('A camera of some name', 'M1')
@@ -283,7 +284,7 @@ def test_damaged_exif_does_not_matter(tmp_path):
       bad[at] = rng.integers(256)
     (tmp_path / 'bad.tif').write_bytes(bad)
     tifffile.imwrite(target, scene())
-    tiff.carry(tmp_path / 'bad.tif', target)
+    tiff.carry(tmp_path / 'bad.tif', target, Metadata())
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # What came along may be nonsense; the pixels may not.
       np.testing.assert_array_equal(tifffile.imread(target), scene())
@@ -362,10 +363,10 @@ def test_an_ultra_hdr_file_is_a_jpeg(tmp_path):
   except pyvips.Error:
     pytest.skip('this libvips writes no Ultra HDR')
   picture = pictures.read(tmp_path / 'a.jpg')
-  assert picture.kind == 'jpeg' and picture.gain_map
+  assert picture.kind == 'jpeg' and 'gain map' in picture.notes[0]
   assert picture.shape == (64, 96, 3) and picture.dtype == np.uint8
   pictures.write(tmp_path / 'b.jpg', picture, picture)
-  assert not pictures.read(tmp_path / 'b.jpg').gain_map
+  assert not pictures.read(tmp_path / 'b.jpg').notes
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

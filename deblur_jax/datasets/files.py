@@ -12,6 +12,8 @@ import zlib
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from deblur_jax.formats import png
+
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp', '.ppm', '.pgm')
 
 # What Pillow raises for a damaged file, depending on format and on where the damage is.
@@ -68,6 +70,8 @@ def encoded_size(data: bytes, name: str) -> tuple[int, int]:
 def read(file: str | os.PathLike) -> np.ndarray:
   """Pixels of a file, uint8 `[h w 3]`: upright, grey as RGB, 16 bit scaled to 8, alpha dropped.
 
+  The orientation is that of EXIF, or of XMP if EXIF has none, as in `pictures`.
+
   Raises UnreadablePicture naming the file.
   """
   with _named(file), Image.open(file) as image:
@@ -95,9 +99,12 @@ def thumbnail(file: str | os.PathLike, *, side: int = 16) -> np.ndarray:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-  # Pillow would decode a whole PNG to look for a tag behind its pixels.
-  tagged = image.format != 'PNG' or 'exif' in image.info
-  turned = tagged and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+  if image.format == 'PNG':  # Pillow would decode all of it to find a tag behind the pixels.
+    turned = png.described(image.fp).orientation >= 5
+  elif image.format == 'TIFF' and ExifTags.Base.Orientation in image.tag_v2:
+    turned = False  # Pillow gives the upright size already.
+  else:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
   return (image.width, image.height) if turned else (image.height, image.width)
 
 

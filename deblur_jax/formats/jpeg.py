@@ -1,12 +1,27 @@
-"""JPEG files segment by segment (ITU-T T.81, annex B)."""
+"""JPEG files segment by segment (ITU-T T.81, annex B; JFIF is ITU-T T.871)."""
 
 from collections.abc import Iterator
+import os
+import pathlib
 import struct
 from typing import NamedTuple
 
 import numpy as np
 
-DQT, SOS, EOI, COM, APP0 = 0xDB, 0xDA, 0xD9, 0xFE, 0xE0
+from deblur_jax.formats import exif
+from deblur_jax.formats.metadata import Metadata
+
+Path = str | os.PathLike[str]
+
+JFIF, EXIF, XMP = b'JFIF\0', exif.PREFIX, b'http://ns.adobe.com/xap/1.0/\0'
+PROFILE, MULTIPLE, ADOBE = b'ICC_PROFILE\0', b'MPF\0', b'Adobe\0'
+GAIN_MAP = (b'http://ns.adobe.com/hdr-gain-map/', b'urn:iso:std:iso:ts:21496')
+
+MOST = 65533
+"""Bytes that a segment holds."""
+
+APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
+DQT, SOS, EOI, COM = 0xDB, 0xDA, 0xD9, 0xFE
 ODD_QUANTIZER = 4.0
 """Ratio of a quantizer to the median of its neighbors beyond which it is not plausible; at most
 2.6 in the tables of ITU-T T.81, annex K."""
@@ -38,6 +53,92 @@ def segments(data: bytes) -> Iterator[Segment]:
     if marker in (SOS, EOI):
       return
     at += 2 + length
+
+
+def read(path: Path) -> Metadata:
+  """What the segments say that is not pixels."""
+  block, xmp, notes = None, None, {}
+  for marker, body in _described(pathlib.Path(path).read_bytes()):
+    if marker == APP1 and body.startswith(EXIF):
+      block = block or body.removeprefix(EXIF)
+    elif marker == APP1 and body.startswith(XMP):
+      xmp = xmp or body.removeprefix(XMP)
+    if marker in (APP1, APP2) and any(name in body for name in GAIN_MAP):
+      notes['gain map'] = 'the gain map, for HDR screens, is not kept'
+    if marker == APP2 and body.startswith(MULTIPLE) and (views := _views(body[4:])) > 1:
+      notes['views'] = f'only the first of the {views} pictures in this file is restored'
+    if marker == APP11:
+      notes['provenance'] = 'not kept: JPEG segment APP11 (content credentials or the like)'
+  if 'gain map' in notes:  # it is the second picture
+    notes.pop('views', None)
+  return Metadata(block, xmp, exif.orientation(block, xmp), notes=tuple(notes.values()))
+
+
+def _views(index: bytes) -> int:
+  """How many pictures there are by a Multi-Picture Format index (CIPA DC-007, section 5.2)."""
+  order = {b'II': '<', b'MM': '>'}.get(index[:2])
+  if order and len(index) >= 8:
+    (start,) = struct.unpack_from(order + 'I', index, 4)
+    for at in range(start + 2, len(index) - 11, 12):
+      tag, _, _, value = struct.unpack_from(order + 'HHII', index, at)
+      if tag == 0xB001:
+        return value
+  return 1
+
+
+def _described(data: bytes) -> list[tuple[int, bytes]]:
+  """(marker, body) of the segments that are not needed to decode the picture."""
+  return [
+    (part.marker, part.body)
+    for part in segments(data)
+    if (part.marker & 0xF0 == 0xE0 and part.marker != APP14) or part.marker == COM
+  ]
+
+
+def carry(
+  source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
+) -> list[str]:
+  """Puts EXIF, XMP and the segments of `source`, if that is a JPEG, into `target`; what was lost.
+
+  `target` is as libvips writes it with a profile and IPTC. `metadata` is as read, with EXIF and XMP
+  as they are to be written. `strip` leaves only what colors and density need.
+  """
+  data, lost, added = pathlib.Path(target).read_bytes(), [], []
+  own = _described(data)
+  pixels = b''.join(
+    data[part.at : part.at + 4 + len(part.body)]
+    for part in segments(data)
+    if (part.marker, part.body) not in own and part.marker not in (SOS, EOI)
+  )
+  scan = next(part.at for part in segments(data) if part.marker == SOS)
+  given = _described(pathlib.Path(source).read_bytes()) if source is not None else own
+  added += [
+    (marker, _turned(body[:12], metadata.orientation) + b'\0\0')
+    for marker, body in given
+    if marker == APP0 and body.startswith(JFIF) and len(body) >= 14
+  ][:1]
+  if not strip:
+    for prefix, block, name in ((EXIF, metadata.exif, 'EXIF'), (XMP, metadata.xmp, 'XMP')):
+      if block and len(prefix) + len(block) > MOST:
+        lost.append(f'not kept: {name} of {len(block):,} bytes, more than a JPEG holds')
+      elif block:
+        added.append((APP1, prefix + block))
+  added += [one for one in own if one[1].startswith(PROFILE)]
+  added += [one for one in given if _is_kept(*one)] if not strip else []
+  head = b''.join(struct.pack('>BBH', 255, marker, len(body) + 2) + body for marker, body in added)
+  pathlib.Path(target).write_bytes(data[:2] + head + pixels + data[scan:])
+  return lost
+
+
+def _is_kept(marker: int, body: bytes) -> bool:
+  """Whether a segment goes over as it is; the others are made anew, or do not fit."""
+  anew = (JFIF, b'JFXX\0', EXIF, XMP, PROFILE, MULTIPLE, *GAIN_MAP)
+  return marker != APP11 and not body.startswith(anew)
+
+
+def _turned(header: bytes, orientation: int) -> bytes:
+  """The first 12 bytes of a JFIF header, with the densities exchanged if the picture is turned."""
+  return header[:8] + header[10:12] + header[8:10] if orientation >= 5 else header
 
 
 def end(data: bytes) -> int | None:

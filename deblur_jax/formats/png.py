@@ -1,34 +1,165 @@
-"""Text in PNG files as others read it: libvips writes all of it as Latin-1, even XMP.
+"""Chunks of PNG files: what libvips leaves behind, from one file to another.
 
-PNG specification, third edition, section 11.3.3: `tEXt` and `zTXt` are Latin-1, `iTXt` is UTF-8;
-XMP is an `iTXt` with the keyword XML:com.adobe.xmp.
+PNG specification, third edition. libvips reads no chunk behind the pixels, keeps 50 texts, cuts
+keywords at spaces, writes all texts as Latin-1, and knows nothing of gamma and CICP.
 """
 
+from collections.abc import Iterable, Iterator
 import contextlib
+import datetime
 import os
 import pathlib
 import shutil
 import struct
 import tempfile
+from typing import BinaryIO
 import zlib
 
-_SIGNATURE = 8  # bytes, before the first chunk
+from deblur_jax.formats import exif
+from deblur_jax.formats.metadata import Metadata
+
+Path = str | os.PathLike[str]
+
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+OWN = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND', b'iCCP', b'hIST')
+"""Of the pixels as they are written, or of a palette, which they no longer have."""
+
+ANIMATION = (b'acTL', b'fcTL', b'fdAT')
+
+COLORS = (b'cICP', b'sRGB', b'gAMA', b'cHRM', b'mDCV', b'mDCv', b'cLLI', b'cLLi')
+
+KNOWN = (b'bKGD', b'sBIT', b'sPLT', b'oFFs', b'pCAL', b'sTER')
+"""Kept though not marked as safe to copy: they fit a picture of the same size."""
+
+TEXTS = (b'tEXt', b'zTXt', b'iTXt')
+XMP = b'XML:com.adobe.xmp'
+RAW_EXIF = (b'Raw profile type exif', b'Raw profile type APP1')
+"""Keywords under which ImageMagick and ExifTool write EXIF, as hexadecimal digits."""
+
+MOST_TEXT = 64 * 1024 * 1024
+"""Bytes of a text beyond which it is taken for a decompression bomb, and left as it is."""
 
 
-def mend(path: str | os.PathLike[str]) -> None:
-  """Turns the UTF-8 that libvips wrote into `tEXt` and `zTXt` chunks of a PNG into `iTXt`."""
-  with tempfile.TemporaryFile(dir=pathlib.Path(path).parent) as mended, open(path, 'rb+') as file:
-    mended.write(file.read(_SIGNATURE))
-    changed = False
-    while (head := file.read(8))[4:] not in (b'IDAT', b''):
-      length, kind = struct.unpack('>I4s', head)
-      body, check = file.read(length), file.read(4)
-      if better := _international(kind, body):
-        kind, body, changed = b'iTXt', better, True
-        check = struct.pack('>I', zlib.crc32(kind + body))
-      mended.write(struct.pack('>I4s', len(body), kind) + body + check)
-    if not changed:
+def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+  """(name, body) of the chunks; of IDAT and fdAT without the body."""
+  file.seek(len(SIGNATURE))
+  while len(head := file.read(8)) == 8:
+    length, name = struct.unpack('>I4s', head)
+    if name in (b'IDAT', b'fdAT'):
+      file.seek(length, os.SEEK_CUR)
+      body = b''
+    else:
+      body = file.read(length)
+      if len(body) < length:
+        return
+    file.seek(4, os.SEEK_CUR)
+    yield name, body
+    if name == b'IEND':
       return
+
+
+def read(path: Path) -> Metadata:
+  """What the chunks say that is not pixels."""
+  with open(path, 'rb') as file:
+    return described(file)
+
+
+def described(file: BinaryIO) -> Metadata:
+  """As `read`, of an open file."""
+  block, xmp, found = None, None, {}
+  for name, body in chunks(file):
+    found.setdefault(name, body)
+    if name in TEXTS:
+      keyword = body.partition(b'\0')[0]
+      if keyword == XMP:
+        xmp = text(name, body)
+      elif keyword in RAW_EXIF:
+        block = block or _raw_exif(text(name, body))
+    elif name == b'eXIf':
+      block = body
+  notes = []
+  if b'acTL' in found and len(found[b'acTL']) >= 4:
+    (frames,) = struct.unpack_from('>I', found[b'acTL'])
+    if frames > 1:
+      notes.append(f'only the first of the {frames} frames of this animation is restored')
+  lost = [name for name in found if not _is_kept(name) and name not in (*OWN, *ANIMATION)]
+  if lost:
+    names = ', '.join(name.decode('latin-1') for name in lost)
+    notes.append(f'not kept: PNG chunks {names}, which do not fit a changed picture')
+  return Metadata(block, xmp, exif.orientation(block, xmp), *_colors(found), tuple(notes))
+
+
+def _colors(found: dict[bytes, bytes]) -> tuple[tuple[int, int, int] | None, float | None]:
+  """(CICP codes, gamma), with sRGB as the code that it is."""
+  codes = found.get(b'cICP', b'')
+  if len(codes) == 4:
+    return (codes[0], codes[1], codes[2]), None
+  if b'iCCP' not in found and b'sRGB' in found:
+    return (1, 13, 0), None
+  exponent = int.from_bytes(found.get(b'gAMA', b''), 'big')
+  return None, 100_000 / exponent if exponent else None
+
+
+def _is_kept(name: bytes) -> bool:
+  return name in (*TEXTS, *COLORS, *KNOWN, b'eXIf', b'pHYs', b'tIME') or bool(name[3] & 0x20)
+
+
+def carry(
+  source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
+) -> list[str]:
+  """Puts EXIF, XMP and the chunks of `source`, if that is a PNG, into `target`; what was lost.
+
+  `target` is as libvips writes it with no metadata but a profile. `metadata` is as read, with EXIF
+  and XMP as they are to be written. `strip` leaves only what colors and density need.
+  """
+  with open(target, 'rb') as file:
+    own = [one for one in chunks(file) if one[0] not in (b'IDAT', b'IEND')]
+  added = []
+  if metadata.exif and not strip:
+    added.append((b'eXIf', metadata.exif))
+  if metadata.xmp and not strip:
+    added.append((b'iTXt', XMP + b'\0\0\0\0\0' + metadata.xmp))
+  if source is not None:
+    own = [one for one in own if one[0] != b'pHYs']  # libvips makes one up
+    added += _kept(source, own[0][1], metadata, strip)
+  _rewrite(target, own[:1] + added + own[1:])
+  return []
+
+
+def _kept(
+  source: Path, header: bytes, metadata: Metadata, strip: bool
+) -> Iterator[tuple[bytes, bytes]]:
+  """The chunks of `source` that a PNG with the IHDR `header` is to have."""
+  with open(source, 'rb') as file:
+    given = list(chunks(file))
+  # By bits and color type; sBIT of a palette is that of the RGB which it becomes.
+  alike, from_palette = given[0][1][8:10] == header[8:10], (given[0][1][9], header[9]) == (3, 2)
+  for name, body in given:
+    keyword = body.partition(b'\0')[0] if name in TEXTS else b''
+    if name == b'pHYs' and metadata.orientation >= 5:
+      yield name, body[4:8] + body[:4] + body[8:]
+    elif name in COLORS or name == b'pHYs':
+      yield name, body
+    elif strip or name in (*OWN, *ANIMATION, b'eXIf') or not _is_kept(name):
+      continue
+    elif name == b'tIME':
+      yield name, struct.pack('>H5B', *datetime.datetime.now(datetime.UTC).timetuple()[:6])
+    elif name in (b'bKGD', b'sBIT') and not alike and not (name == b'sBIT' and from_palette):
+      continue
+    elif keyword not in (XMP, *RAW_EXIF):
+      yield name, body
+
+
+def _rewrite(path: Path, before: Iterable[tuple[bytes, bytes]]) -> None:
+  """Replaces all chunks of a PNG that come before its pixels."""
+  with tempfile.TemporaryFile(dir=pathlib.Path(path).parent) as mended, open(path, 'rb+') as file:
+    mended.write(file.read(len(SIGNATURE)))
+    for name, body in before:
+      check = zlib.crc32(name + body)
+      mended.write(struct.pack('>I4s', len(body), name) + body + struct.pack('>I', check))
+    while (head := file.read(8))[4:] != b'IDAT':
+      file.seek(int.from_bytes(head[:4], 'big') + 4, os.SEEK_CUR)
     mended.write(head)
     shutil.copyfileobj(file, mended)
     mended.seek(0)
@@ -37,16 +168,27 @@ def mend(path: str | os.PathLike[str]) -> None:
     file.truncate()
 
 
-def _international(kind: bytes, body: bytes) -> bytes | None:
-  """What an `iTXt` chunk holds in place of `body`; None where that may stay as it is."""
-  if kind not in (b'tEXt', b'zTXt'):
-    return None
-  keyword, _, text = body.partition(b'\0')
-  if kind == b'zTXt':
-    text = zlib.decompress(text[1:])
-  if text.isascii() and keyword != b'XML:com.adobe.xmp':
-    return None
-  with contextlib.suppress(UnicodeDecodeError):
-    text.decode()
-    return keyword + b'\0' + b'\0\0' + b'\0' + b'\0' + text  # not compressed, of no language
+def text(name: bytes, body: bytes) -> bytes:
+  """The text of a `tEXt`, `zTXt` or `iTXt` chunk, in its encoding; empty if it is damaged."""
+  _, _, rest = body.partition(b'\0')
+  if name == b'tEXt':
+    return rest
+  packed = name == b'zTXt'
+  if name == b'iTXt':
+    packed, rest = rest[:1] == b'\1', rest[2:].split(b'\0', 2)[-1]
+  else:
+    rest = rest[1:]
+  if packed:
+    try:
+      return zlib.decompressobj().decompress(rest, MOST_TEXT)
+    except zlib.error:
+      return b''
+  return rest
+
+
+def _raw_exif(profile: bytes) -> bytes | None:
+  """The EXIF in the text of a raw profile: a name, a length and hexadecimal digits in lines."""
+  digits = b''.join(profile.split()[2:])
+  with contextlib.suppress(ValueError):
+    return bytes.fromhex(digits.decode('latin-1')).removeprefix(exif.PREFIX) or None
   return None

@@ -14,7 +14,7 @@ import struct
 import numpy as np
 import pyvips
 
-from deblur_jax.formats import jpeg, tiff_parts
+from deblur_jax.formats import jpeg, tiff_parts, webp
 
 Path = str | os.PathLike[str]
 
@@ -110,22 +110,13 @@ def _as_tiff(data: bytes, sampled: int) -> bytes:
 
 def _shorter_webp(data: bytes) -> Iterator[bytes]:
   """WebP files with one part of the compressed data shortened each (RFC 9649; RFC 6386, 9.5)."""
-  for at, name, body in webp_chunks(data):
+  for at, name, body in webp.chunks(data):
     for less in _shorter_vp8(body) if name == b'VP8 ' else [body[: -SPARE - 1]]:
       if name in (b'VP8 ', b'VP8L', b'ALPH') and len(less) > 2 * SPARE:
         end = at + 8 + len(body) + len(body) % 2
         chunk = name + struct.pack('<I', len(less)) + less + b'\0' * (len(less) % 2)
         whole = data[8:at] + chunk + data[end:]
         yield b'RIFF' + struct.pack('<I', len(whole)) + whole
-
-
-def webp_chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-  """(where it begins, name, body) of the chunks of a WebP file."""
-  at = 12
-  while at + 8 <= len(data):
-    name, length = struct.unpack_from('<4sI', data, at)
-    yield at, name, data[at + 8 : at + 8 + length]
-    at += 8 + length + length % 2
 
 
 def _shorter_vp8(frame: bytes) -> Iterator[bytes]:

@@ -6,9 +6,13 @@ of their own that an entry points to.
 """
 
 import contextlib
+import io
 import os
 import struct
 from typing import BinaryIO, NamedTuple
+
+from deblur_jax.formats import exif
+from deblur_jax.formats.metadata import Metadata
 
 Path = str | os.PathLike[str]
 
@@ -17,6 +21,17 @@ TEXTS = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 4
 
 DIRECTORIES = (34665, 34853, 40965)
 """EXIF, GPS and, inside EXIF, interoperability."""
+
+XMP, ORIENTATION, EXTRA = 700, 274, 338
+DENSITY = (282, 283, 296)
+"""Across, down, and their unit."""
+
+GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
+"""GeoTIFF 1.1, and GDAL's metadata and value for no data."""
+
+PRIVATE = 32768
+KEPT = (*TEXTS, *DIRECTORIES, *GEO, 33723, 34377, 34675)
+"""Tags from `PRIVATE` up that are kept; the last are IPTC, Photoshop's and the ICC profile."""
 
 DROPPED = (40962, 40963)
 """The picture's sides, which TIFF has elsewhere and turning upright exchanges."""
@@ -56,26 +71,67 @@ class Entry(NamedTuple):
   inside: dict[int, 'Entry'] | None = None
 
 
-def carry(source: Path, target: Path) -> None:
-  """Adds the EXIF of one TIFF file to another, in place; none where it cannot be read.
+def read(path: Path) -> Metadata:
+  """XMP, orientation, and what cannot be kept; all else is left to `carry`."""
+  with contextlib.suppress(struct.error), open(path, 'rb') as file:
+    layout, at = begin(file)
+    found = directory(file, layout, at)
+    xmp = found[XMP].values if XMP in found else None
+    lies = exif.orientation(None, xmp)
+    if ORIENTATION in found:
+      lies = layout.unpack('H', found[ORIENTATION].values[:2])[0]
+    lost = {tag for tag in found if tag >= PRIVATE and tag not in KEPT}
+    lost |= {tag for tag in GEO if tag in found and lies != 1}  # they speak of the old corners
+    notes = [f'not kept: TIFF tags {", ".join(map(str, sorted(lost)))}'] if lost else []
+    return Metadata(None, xmp, lies if lies in range(1, 9) else 1, notes=tuple(notes))
+  return Metadata()
 
-  Takes descriptive tags of the main directory, and the EXIF and GPS directories.
+
+def carry(
+  source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
+) -> list[str]:
+  """Adds the EXIF of `source`, if that is a TIFF, or of `metadata` to `target`; what was lost.
+
+  Takes descriptive tags of the main directory, those of GeoTIFF, and the EXIF and GPS directories;
+  and from a TIFF what its further channels and its density are, which libvips makes up. `strip`
+  leaves only these.
   """
-  with contextlib.suppress(struct.error), open(source, 'rb') as file:
-    from_layout, at = begin(file)
-    found = directory(file, from_layout, at)
-    carried = {tag: entry for tag, entry in found.items() if tag in (*TEXTS, *DIRECTORIES)}
-    if not carried:
-      return
-    with open(target, 'rb+') as written:
-      layout, at = begin(written)
-      own = directory(written, layout, at)
-      added = {tag: _ordered(entry, from_layout, layout) for tag, entry in carried.items()}
-      end = written.seek(0, os.SEEK_END)
-      start = end + end % 2
-      written.write(b'\0' * (start - end) + packed(added | own, layout, start))
-      written.seek(8 if layout.pointer == 'Q' else 4)
-      written.write(layout.pack(layout.pointer, start))
+  with contextlib.suppress(struct.error), contextlib.ExitStack() as files:
+    if source is None and (strip or not metadata.exif):
+      return []
+    given = io.BytesIO(metadata.exif) if source is None else files.enter_context(open(source, 'rb'))
+    from_layout, at = begin(given)
+    found = directory(given, from_layout, at)
+    written = files.enter_context(open(target, 'rb+'))
+    layout, at = begin(written)
+    own = directory(written, layout, at)
+    wanted = () if strip else (*TEXTS, *DIRECTORIES, *(GEO if metadata.orientation == 1 else ()))
+    entries = {
+      tag: _ordered(entry, from_layout, layout) for tag, entry in found.items() if tag in wanted
+    } | own
+    if source is not None:
+      entries = _truthful(entries, found, from_layout, layout, metadata.orientation >= 5)
+    end = written.seek(0, os.SEEK_END)
+    start = end + end % 2
+    written.write(b'\0' * (start - end) + packed(entries, layout, start))
+    written.seek(8 if layout.pointer == 'Q' else 4)
+    written.write(layout.pack(layout.pointer, start))
+  return []
+
+
+def _truthful(
+  entries: dict[int, Entry], found: dict[int, Entry], given: Layout, layout: Layout, turned: bool
+) -> dict[int, Entry]:
+  """`entries` with density and meaning of further channels as in `found`, or without."""
+  entries = {tag: entry for tag, entry in entries.items() if tag not in DENSITY}
+  across, down, unit = DENSITY
+  for tag, other in ((across, down), (down, across), (unit, unit)):
+    if (other if turned else tag) in found:
+      entries[tag] = _ordered(found[other if turned else tag], given, layout)
+  meanings = found[EXTRA].values if EXTRA in found else b''
+  if EXTRA in entries and not any(meanings):  # unspecified, such as near-infrared
+    entries[EXTRA] = Entry(3, bytes(len(entries[EXTRA].values)))
+  return entries
 
 
 def begin(file: BinaryIO) -> tuple[Layout, int]:
@@ -92,7 +148,7 @@ def begin(file: BinaryIO) -> tuple[Layout, int]:
 
 def directory(file: BinaryIO, layout: Layout, at: int, depth: int = 0) -> dict[int, Entry]:
   """The entries of the directory at `at`; those that make no sense are left out."""
-  room, whole = struct.calcsize('=' + layout.pointer), os.fstat(file.fileno()).st_size
+  room, whole = struct.calcsize('=' + layout.pointer), file.seek(0, os.SEEK_END)
   form = struct.Struct(f'{layout.order}{layout.entry}{room}s')
   file.seek(at)
   head = struct.Struct(layout.order + layout.head)
