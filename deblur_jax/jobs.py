@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple, Protocol
 
-from deblur_jax import pictures
+from deblur_jax import kinds
 
 Path = str | os.PathLike[str]
 
@@ -96,9 +96,13 @@ def plan(inputs: Iterable[Path], output: Path, *, recursive: bool = False) -> li
     if given.is_dir():
       for source in _pictures_in(given, recursive):
         if output.resolve() == given.resolve() or output.resolve() not in source.resolve().parents:
-          pairs.setdefault(source.resolve(), (source, output / source.relative_to(given)))
+          pairs.setdefault(
+            source.resolve(), (source, output / kinds.result_name(source.relative_to(given)))
+          )
     else:
-      pairs.setdefault(given.resolve(), (given, output / given.name))
+      pairs.setdefault(
+        given.resolve(), (given, output / kinds.result_name(pathlib.Path(given.name)))
+      )
   if names_a_file(output) and len(pairs) == 1:
     ((place, (source, _)),) = pairs.items()
     pairs = {place: (source, output)}
@@ -120,7 +124,7 @@ def plan(inputs: Iterable[Path], output: Path, *, recursive: bool = False) -> li
 def names_a_file(output: Path) -> bool:
   """Whether `output` is meant as a picture and not as a folder."""
   path = pathlib.Path(output)
-  return path.suffix.lower() in pictures.SUFFIXES and not path.is_dir()
+  return path.suffix.lower() in kinds.SUFFIXES and not path.is_dir()
 
 
 def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
@@ -146,5 +150,7 @@ def _pictures_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
   return sorted(
     path
     for path in found
-    if path.suffix.lower() in pictures.SUFFIXES and path.name[0] != '.' and path.is_file()
+    if path.suffix.lower() in kinds.SUFFIXES | kinds.READ_ONLY
+    and path.name[0] != '.'
+    and path.is_file()
   )

@@ -69,7 +69,8 @@ class Restorer:
     one of these types or bool, says where to restore (white) and where not (black), and blends in
     between. Raises ValueError for any other image or mask.
     """
-    image = np.asarray(image)
+    given = np.asarray(image)
+    image = given.astype(given.dtype.newbyteorder('='), copy=False)
     images = _batched(image)
     if mask is not None:
       mask = np.asarray(mask)
@@ -83,7 +84,7 @@ class Restorer:
     result = np.empty_like(images)
     for where, rows in self.parts(images, mask=mask, psf=found and found.psf):
       result[where] = rows
-    return result.reshape(image.shape)
+    return result.reshape(image.shape).astype(given.dtype, copy=False)
 
   def find_psf(self, images: tiling.Images) -> blind.Estimate | None:
     """What seems to have blurred the one picture in `images` `[1 h w c]`; None where it is known.

@@ -25,6 +25,7 @@ RANKS = (
     'pictures',
     'formats',
     'color',
+    'kinds',
     'jobs',
   },
   {'nn', 'blur', 'data', 'checkpoints'},
