@@ -437,4 +437,4 @@ def _reason(error: pyvips.Error) -> str:
 
 def doubts(picture: Picture) -> tuple[str, ...]:
   """Why a picture may be damaged though it was read without an error, see `soundness`."""
-  return soundness.doubts(picture.source, picture.kind)
+  return soundness.doubts(picture.source, picture.stored)

@@ -206,3 +206,20 @@ def test_a_jfif_file_stays_one(shared, tmp_path):
   picture = pictures.read(path)
   pictures.write(tmp_path / 'a.jfif', picture, picture)
   assert values(tmp_path / 'a.jfif').shape == picture.shape
+
+
+def test_files_go_through_and_say_what_is_not_kept(tmp_path, shared):
+  """The whole way of a file, by a method that halves it."""
+  pytest.importorskip('pillow_heif').from_pillow(PIL.Image.fromarray(scene(64, 96))).save(
+    tmp_path / 'a.heic', quality=95
+  )
+  image = np.random.default_rng(0).uniform(0.2, 0.8, (40, 60, 3)).astype(np.float32)
+  tifffile.imwrite(tmp_path / os.fsdecode(b'caf\xe9.tif'), image, photometric='rgb')
+  views = [PIL.Image.fromarray(scene()) for _ in range(2)]
+  views[0].save(tmp_path / 'b.jpg', 'MPO', save_all=True, append_images=views[1:])
+  report = restore.restore_files(jobs.plan([tmp_path], tmp_path / 'out'), Half.restorer())
+  assert [outcome.status for outcome in report.outcomes] == ['restored'] * 3, report
+  by_name = {outcome.target.name: outcome for outcome in report.outcomes}
+  assert set(by_name) == {'a.jpg', 'b.jpg', os.fsdecode(b'caf\xe9.tif')}
+  assert 'only the first of the 2 pictures in this file is restored' in by_name['b.jpg'].notes
+  np.testing.assert_array_equal(values(by_name[os.fsdecode(b'caf\xe9.tif')].target), image / 2)
