@@ -1,10 +1,13 @@
 """Users' photographs: files to pixels and back, with all that is not pixels kept.
 
-Reads and writes JPEG, PNG, WebP, TIFF and AVIF through libvips, 8 and 16 bit, grey and color, with
-and without alpha. Pixels are upright: an orientation tag is applied and taken off. ICC profile,
-EXIF, XMP and IPTC stay; a thumbnail inside is drawn anew. A picture leaves as the kind that it came
-and lossless WebP and AVIF stay so, but a palette becomes RGB, AVIF in grey becomes RGB, and CMYK is
-turned into sRGB by its own profile, or a generic one where it has none.
+Reads and writes JPEG, PNG, WebP, TIFF and AVIF through libvips, 8 and 16 bit and, in TIFF, float,
+grey and color, with and without alpha; reads HEIC and camera raw files by other packages. Pixels
+are upright: the orientation, of EXIF or, if EXIF has none, of XMP, is applied and set to 1 (in AVIF
+and HEIC that of the container, which alone counts there). Color descriptions and metadata are kept,
+by `formats` if libvips does not, and what cannot be kept is in `Picture.notes`; an embedded
+thumbnail is drawn anew. A picture is written in the format that it came in, and lossless WebP and
+AVIF stay so, but a palette becomes RGB, AVIF in grey becomes RGB, and CMYK is converted to sRGB by
+its own profile, or a generic one if it has none.
 
 Large pictures are never in memory as a whole: libvips keeps them decoded in a temporary file, and
 rows are taken as they are asked for.
