@@ -399,12 +399,12 @@ def _open(path: pathlib.Path) -> pyvips.Image:
 def _checked(image: pyvips.Image) -> pyvips.Image:
   """A picture of floats, whose values must be those of a picture."""
   try:
-    # Extremes pass over NaN, the mean does not.
-    least, most, mean = image.min(), image.max(), image.avg()
+    # Extremes pass over NaN, which alone differs from itself.
+    least, most, same = image.min(), image.max(), image.relational(image, 'equal').min()
   except pyvips.Error as error:
     raise PictureError(_damage(error)) from None
-  if not math.isfinite(mean):
-    raise PictureError('floats that are not finite (NaN or infinity)')
+  if not same:
+    raise PictureError('floats that are not numbers (NaN)')
   if not -MOST_FLOAT < least <= most < MOST_FLOAT:
     raise PictureError(f'floats from {least:g} to {most:g}: scale them to the range from 0 to 1')
   if image.bands == 1 or image.bands == 2:
