@@ -84,7 +84,8 @@ class Restorer:
     one of these types or bool, says where to restore (white) and where not (black), and blends in
     between. Raises ValueError for any other image or mask.
     """
-    image = np.asarray(image)
+    given = np.asarray(image)
+    image = given.astype(given.dtype.newbyteorder('='), copy=False)
     images = _batched(image)
     if mask is not None:
       mask = np.asarray(mask)
@@ -98,7 +99,7 @@ class Restorer:
       found = self.find_psf(one)
       for rows, restored in self.parts(one, mask=mask, psf=found and found.psf):
         result[i, rows] = restored[0]
-    return result.reshape(image.shape)
+    return result.reshape(image.shape).astype(given.dtype, copy=False)
 
   def find_psf(
     self, images: tiling.Images, transfer: color.Transfer = color.SRGB

@@ -34,7 +34,8 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser(
     'restore',
     help='restore photographs',
-    description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF. '
+    description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF; HEIC and camera '
+    'raw files become JPEG and TIFF. '
     'What is in OUT already is skipped, so that the same command again finishes the job.',
   )
   parser.add_argument(
@@ -246,7 +247,7 @@ def _check(arguments: argparse.Namespace) -> None:
   if arguments.output == PIPE:
     if sys.stdout.isatty() and not arguments.dry_run:
       raise ValueError('-o -: the picture would go to the terminal; add > FILE or | COMMAND')
-  elif output.suffix.lower() in kinds.UNSUPPORTED and not output.is_dir():
+  elif output.suffix.lower() in {*kinds.UNSUPPORTED, *kinds.READ_ONLY} and not output.is_dir():
     can = ', '.join(kinds.SUFFIXES)
     raise ValueError(f'-o {output}: cannot write {output.suffix} files; supported are {can}')
   elif output.exists() and not output.is_dir() and not jobs.names_a_file(output):
@@ -300,7 +301,7 @@ def _standard_input(spare: pathlib.Path) -> pathlib.Path:
     shutil.copyfileobj(sys.stdin.buffer, file)
   with contextlib.suppress(ValueError):  # What is no picture is told with all other failures.
     kind = pictures.read(path).kind
-    suffix = next(suffix for suffix, one in pictures.SUFFIXES.items() if one == kind)
+    suffix = next(suffix for suffix, one in kinds.SUFFIXES.items() if one == kind)
     path = path.rename(path.with_suffix(suffix))
   return path
 
