@@ -25,7 +25,18 @@ import numpy as np
 import pyvips
 
 from deblur_jax import atomic, color
-from deblur_jax.formats import avif, exif, foreign, jpeg, png, signatures, soundness, tiff, webp
+from deblur_jax.formats import (
+  avif,
+  conversion,
+  exif,
+  foreign,
+  jpeg,
+  png,
+  signatures,
+  soundness,
+  tiff,
+  webp,
+)
 from deblur_jax.formats.metadata import Metadata
 from deblur_jax.kinds import SUFFIXES
 
@@ -229,7 +240,8 @@ def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
   if mask.shape[:2] != tuple(shape):
     (height, width), (tall, wide) = mask.shape[:2], shape
     raise ValueError(f'the mask {path} is {width}x{height} and the picture {wide}x{tall}')
-  image = mask.image.flatten() if mask.image.hasalpha() else mask.image
+  image, _ = conversion.suited(mask.image, 'png')  # libvips takes floats for values up to 255
+  image = image.flatten() if image.hasalpha() else image
   grey = image.colourspace('grey16' if image.format == 'ushort' else 'b-w')
   return dataclasses.replace(mask, image=grey)
 

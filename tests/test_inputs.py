@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import numpy as np
 import PIL.Image
@@ -76,6 +78,30 @@ def test_names_that_are_no_utf8(tmp_path):
   result = through(path, folder / 'out')
   with PIL.Image.open(result) as image:
     np.testing.assert_array_equal(image, scene())
+
+
+def test_names_that_are_no_utf8_are_printed(tmp_path):
+  PIL.Image.fromarray(scene()).save(tmp_path / os.fsdecode(b'caf\xe9.png'))
+  command = ['-m', 'deblur_jax.cli', 'restore', tmp_path, '-o', tmp_path / 'out', '--dry-run']
+  environment = {**os.environ, 'PYTHONIOENCODING': 'utf-8:strict'}
+  done = subprocess.run(
+    [sys.executable, *command, '--weights', 'polyblur'], env=environment, capture_output=True
+  )
+  assert done.returncode == 0 and b'caf\\udce9.png' in done.stdout, done
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_masks_of_floats(tmp_path, channels):
+  image = np.zeros((20, 30, channels), np.float32)
+  image[:, 15:] = 1
+  image[..., 1 if channels == 2 else 3 :] = 1
+  kind = {'photometric': 'rgb' if channels > 2 else 'minisblack'}
+  kind |= {'planarconfig': 'contig'} if channels > 1 else {}
+  kind |= {'extrasamples': ['unassalpha']} if channels in (2, 4) else {}
+  tifffile.imwrite(tmp_path / 'a.tif', image, **kind)
+  mask = pictures.read_mask(tmp_path / 'a.tif', (20, 30))
+  found = pictures.as_float(mask.rows(0, 20))
+  np.testing.assert_allclose(found, image[..., :1], atol=1e-3)
 
 
 @pytest.mark.parametrize('dtype', ['>u2', '<u2', 'u1', '>f4', '<f8'])
