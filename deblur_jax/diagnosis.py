@@ -199,16 +199,16 @@ def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
 
 
 def change(before: np.ndarray, after: np.ndarray) -> Change:
-  """What differs between two pictures, or rows of them, `[h w c]` of one integer type."""
+  """What differs between two pictures, or rows of them, `[h w c]` of one type."""
   colors = before.shape[-1] - (before.shape[-1] in (2, 4))
   before, after = before[..., :colors], after[..., :colors]
-  top = np.iinfo(before.dtype).max
+  top, sums = (np.iinfo(before.dtype).max, np.int64) if before.dtype.kind == 'u' else (1, float)
   ends = ((after == 0) & (before != 0)) | ((after == top) & (before != top))
   difference = np.maximum(before, after) - np.minimum(before, after)
   return Change(
     before[..., 0].size,
-    before.sum((0, 1), dtype=np.int64) / top,
-    after.sum((0, 1), dtype=np.int64) / top,
+    before.sum((0, 1), dtype=sums) / top,
+    after.sum((0, 1), dtype=sums) / top,
     float(difference.max()) / top,
     int(np.count_nonzero(ends)),
   )

@@ -59,7 +59,8 @@ def describe(options: Mapping[str, Any]) -> str:
     if name.endswith('sha256'):
       continue
     flag = f'--{name.replace("_", "-")}'
-    shown.append(flag if value is True else f'{flag} {value}')
+    repeated = value if isinstance(value, list) else [value]
+    shown += [flag if one is True else f'{flag} {one}' for one in repeated]
   return ' '.join(shown)
 
 

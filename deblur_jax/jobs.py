@@ -102,9 +102,10 @@ def plan(
   output = pathlib.Path(output)
   pairs: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
   for given, source in _sources(inputs, output, recursive):
-    if source.suffix.lower() in kinds.SUFFIXES or source == given:
+    if source.suffix.lower() in kinds.SUFFIXES | kinds.READ_ONLY or source == given:
       relative = source.relative_to(given) if source != given else pathlib.Path(given.name)
-      pairs.setdefault(source.resolve(), (source, output / rename(relative)))
+      target = output / rename(kinds.result_name(relative))
+      pairs.setdefault(source.resolve(), (source, target))
   if names_a_file(output) and len(pairs) == 1:
     ((place, (source, _)),) = pairs.items()
     pairs = {place: (source, output)}

@@ -1,10 +1,13 @@
 """Users' photographs: files to pixels and back, with all that is not pixels kept.
 
-Reads and writes JPEG, PNG, WebP, TIFF and AVIF through libvips, 8 and 16 bit, grey and color, with
-and without alpha. Pixels are upright: an orientation tag is applied and taken off. ICC profile,
-EXIF, XMP and IPTC stay; a thumbnail inside is drawn anew. A picture leaves as the kind that it came
-and lossless WebP and AVIF stay so, but a palette becomes RGB, AVIF in grey becomes RGB, and CMYK is
-turned into sRGB by its own profile, or a generic one where it has none.
+Reads and writes JPEG, PNG, WebP, TIFF and AVIF through libvips, 8 and 16 bit and, in TIFF, float,
+grey and color, with and without alpha; reads HEIC and camera raw files by other packages. Pixels
+are upright: the orientation, of EXIF or, if EXIF has none, of XMP, is applied and set to 1 (in AVIF
+and HEIC that of the container, which alone counts there). Color descriptions and metadata are kept,
+by `formats` if libvips does not, and what cannot be kept is in `Picture.notes`; an embedded
+thumbnail is drawn anew. A picture is written in the format that it came in, and lossless WebP and
+AVIF stay so, but a palette becomes RGB, AVIF in grey becomes RGB, and CMYK is converted to sRGB by
+its own profile, or a generic one if it has none.
 
 Large pictures are never in memory as a whole: libvips keeps them decoded in a temporary file, and
 rows are taken as they are asked for.
@@ -22,14 +25,31 @@ import numpy as np
 import pyvips
 
 from deblur_jax import atomic, color
-from deblur_jax.formats import avif, exif, jpeg, png, soundness, tiff, webp
+from deblur_jax.formats import (
+  avif,
+  conversion,
+  exif,
+  foreign,
+  jpeg,
+  png,
+  signatures,
+  soundness,
+  tiff,
+  webp,
+)
 from deblur_jax.formats.metadata import Metadata
-from deblur_jax.kinds import RAW, SUFFIXES
+from deblur_jax.kinds import SUFFIXES
 
 Path = str | os.PathLike[str]
 
 MOST_PIXELS = 300_000_000
 """Beyond this a file is taken for a decompression bomb."""
+
+MOST_FLOAT = 16
+"""Floats are beyond 1 only in highlights; larger ones are of another scale."""
+
+UNSUPPORTED = ('data precision', 'whole number of bytes', 'out of range', 'not configured')
+"""What libvips says of sound files that it cannot read."""
 
 IN_MEMORY = 100_000_000
 """Bytes; rows of larger pictures lie in a temporary file, those that libvips decodes as well."""
@@ -50,8 +70,7 @@ FORMATS = {'jpeg': jpeg, 'png': png, 'webp': webp, 'tiff': tiff, 'heif': avif}
 
 THUMBNAIL_SIDE = 160
 
-DEPTHS = {'uchar': np.uint8, 'ushort': np.uint16}
-
+DEPTHS = {'uchar': np.uint8, 'ushort': np.uint16, 'float': np.float32}
 
 # "Ultra HDR" is a JPEG with a gain map; libvips would else take it for a kind of its own.
 pyvips.operation_block_set('VipsForeignLoadUhdr', True)
@@ -84,7 +103,7 @@ class Picture:
 
   @property
   def dtype(self) -> np.dtype:
-    """uint8 or uint16."""
+    """uint8, uint16 or float32, whose values are in [0, 1] for the most part."""
     return np.dtype(DEPTHS[self.image.format])
 
   @property
@@ -112,7 +131,7 @@ class Picture:
     try:
       strip = self.image.crop(0, start, self.image.width, stop - start).numpy()
     except pyvips.Error as error:
-      raise PictureError(f'damaged or cut short ({_reason(error)})') from None
+      raise PictureError(_damage(error)) from None
     return strip.reshape(stop - start, *self.shape[1:])
 
 
@@ -156,6 +175,12 @@ class Canvas:
 
 def size(path: Path) -> tuple[int, int]:
   """(height, width) of the upright picture at `path`, from its header alone."""
+  path = pathlib.Path(path)
+  if foreign.is_foreign(path):
+    try:
+      return foreign.size(path)
+    except ValueError as error:
+      raise PictureError(str(error)) from None
   image = _open(path)
   kind = _kind(image)
   turned = kind != 'heif' and FORMATS[kind].read(path).orientation >= 5
@@ -169,8 +194,12 @@ def read(path: Path) -> Picture:
   OSError where it cannot be opened.
   """
   path = pathlib.Path(path)
+  if foreign.is_foreign(path):
+    return _developed(path)
   image = _open(path)
   kind = _kind(image)
+  if image.format == 'float':
+    image = _checked(image)
   if image.interpretation == 'cmyk':
     depth = 16 if image.format == 'ushort' else 8
     image = image.icc_transform('srgb', embedded=True, input_profile='cmyk', depth=depth)
@@ -178,6 +207,20 @@ def read(path: Path) -> Picture:
   lossless = form.lossless(path) if kind in ('webp', 'heif') else False
   metadata = form.read(path)
   return Picture(_turned(image, kind, metadata), kind, path, lossless, kind, metadata)
+
+
+def _developed(path: pathlib.Path) -> Picture:
+  """A picture that another library decodes."""
+  try:
+    pixels, kind, profile, metadata = foreign.read(path)
+  except ValueError as error:
+    raise PictureError(str(error)) from None
+  deep = pixels.dtype == np.uint16
+  colors = ('rgb16' if deep else 'srgb') if pixels.shape[-1] > 2 else ('grey16' if deep else 'b-w')
+  image = pyvips.Image.new_from_array(pixels).copy(interpretation=colors)
+  if profile:
+    image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', profile)
+  return Picture(image, kind, path, stored='foreign', metadata=metadata)
 
 
 def _turned(image: pyvips.Image, kind: str, metadata: Metadata) -> pyvips.Image:
@@ -197,7 +240,8 @@ def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
   if mask.shape[:2] != tuple(shape):
     (height, width), (tall, wide) = mask.shape[:2], shape
     raise ValueError(f'the mask {path} is {width}x{height} and the picture {wide}x{tall}')
-  image = mask.image.flatten() if mask.image.hasalpha() else mask.image
+  image, _ = conversion.suited(mask.image, 'png')  # libvips takes floats for values up to 255
+  image = image.flatten() if image.hasalpha() else image
   grey = image.colourspace('grey16' if image.format == 'ushort' else 'b-w')
   return dataclasses.replace(mask, image=grey)
 
@@ -218,11 +262,11 @@ def write(
     keep.append('exif')  # libvips makes one up otherwise
   try:
     with atomic.replacing(path) as partial:
-      _save(image, str(partial), like, '|'.join(keep), quality)
+      _save(image, os.fsencode(partial), like, '|'.join(keep), quality)
       metadata = _upright(like, image)
       lost = form.carry(source, partial, metadata, strip=strip)
       if like.kind == 'jpeg' and (strip or not metadata.exif):
-        _add_density(str(partial), like.image)
+        _add_density(partial, like.image)
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
   return tuple(lost)
@@ -236,7 +280,8 @@ def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
   height, width = before.shape[:2]
   halves = []
   for picture, label in ((before, 'before'), (after, 'after')):
-    image = picture.image.colourspace('srgb')
+    image = picture.image
+    image = (image * 255).cast('uchar') if image.format == 'float' else image.colourspace('srgb')
     image = image.flatten(background=255) if image.hasalpha() else image
     strip = _label(label, width, max(20, min(height, width) // 24))
     halves.append(strip.join(image, 'vertical'))
@@ -247,7 +292,7 @@ def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
     shown.set_type(pyvips.GValue.blob_type, 'icc-profile-data', profile)
   try:
     with atomic.replacing(path) as partial:
-      shown.pngsave(str(partial), keep='icc')
+      shown.pngsave(os.fsencode(partial), keep='icc')
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
 
@@ -261,7 +306,7 @@ def write_plane(path: Path, plane: np.ndarray) -> None:
   try:
     with atomic.replacing(path) as partial:
       image = pyvips.Image.new_from_array(values)
-      image.copy(interpretation='grey16').pngsave(str(partial))
+      image.copy(interpretation='grey16').pngsave(os.fsencode(partial))
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
 
@@ -272,7 +317,7 @@ def as_float(pixels: np.ndarray) -> np.ndarray:
   return pixels.astype(np.float32) / np.float32(scale)
 
 
-def _save(image: pyvips.Image, path: str, like: Picture, keep: str, quality: int | None) -> None:
+def _save(image: pyvips.Image, path: bytes, like: Picture, keep: str, quality: int | None) -> None:
   raw = math.prod(like.shape) * like.dtype.itemsize
   if like.kind == 'jpeg':
     # Better codes take a second pass, for which all coefficients must stay in memory.
@@ -282,16 +327,17 @@ def _save(image: pyvips.Image, path: str, like: Picture, keep: str, quality: int
   elif like.kind == 'webp':
     image.webpsave(path, Q=quality or 95, lossless=like.lossless and not quality, keep=keep)
   elif like.kind == 'tiff':
-    options = {'compression': 'deflate', 'predictor': 'horizontal', 'bigtiff': raw > 2**31}
+    predictor = 'float' if image.format == 'float' else 'horizontal'
+    options = {'compression': 'deflate', 'predictor': predictor, 'bigtiff': raw > 2**31}
     image.tiffsave(path, keep=keep, **options)
   else:
-    depth = min(_field(like.image, 'bits-per-sample', 8), 12) if image.format == 'ushort' else 8
+    depth = min(_field(like.image, 'bits-per-sample', 12), 12) if image.format == 'ushort' else 8
     lossless = like.lossless and not quality
     options = {'compression': 'av1', 'lossless': lossless, 'bitdepth': depth}
     image.heifsave(path, Q=quality or 90, keep=keep, **options)
 
 
-def _add_density(path: str, like: pyvips.Image) -> None:
+def _add_density(path: pathlib.Path, like: pyvips.Image) -> None:
   """Adds a JFIF header (ITU-T T.871) with the density of `like`, if that is known.
 
   libvips writes it into EXIF alone.
@@ -343,30 +389,43 @@ def _label(text: str, width: int, height: int) -> pyvips.Image:
   return pyvips.Image.new_from_array(np.asarray(strip)).copy(interpretation='srgb')
 
 
-def _open(path: Path) -> pyvips.Image:
+def _open(path: pathlib.Path) -> pyvips.Image:
   """The picture with only its header read, checked."""
-  path = pathlib.Path(path)
   if not path.stat().st_size:
     raise PictureError('an empty file' if path.is_file() else 'not a file')
-  if path.suffix.lower() in RAW:
-    raise PictureError('a camera raw file: develop it into a picture first')
   try:
-    source = pyvips.Source.new_from_file(str(path))
+    source = pyvips.Source.new_from_file(os.fsencode(path))
     image = pyvips.Image.new_from_source(source, '', fail_on='warning')
   except pyvips.Error as error:
     if 'not in a known format' in str(error):
-      raise PictureError('not a JPEG, PNG, WebP, TIFF or AVIF picture') from None
-    raise PictureError(f'damaged or cut short ({_reason(error)})') from None
+      raise PictureError(signatures.unreadable(path)) from None
+    raise PictureError(_damage(error)) from None
   _kind(image)
-  known = image.format in DEPTHS and image.interpretation not in ('lab', 'labs', 'xyz', 'scrgb')
-  if not known or image.bands > (5 if image.interpretation == 'cmyk' else 4):
-    found = f'{image.bands} of {image.format}, {image.interpretation}'
-    raise PictureError(f'channels of a kind not supported ({found})')
+  unknown = image.interpretation in ('lab', 'labs', 'xyz') or image.format not in DEPTHS
+  if unknown or image.bands > (5 if image.interpretation == 'cmyk' else 4):
+    found = f'{image.bands} x {image.format}, {image.interpretation}'
+    raise PictureError(f'unsupported pixel type ({found})')
   if image.width * image.height > MOST_PIXELS:
-    raise PictureError(f'{image.width}x{image.height} pixels; at most {MOST_PIXELS:,} are taken')
+    raise PictureError(f'{image.width}x{image.height} pixels; the limit is {MOST_PIXELS:,}')
   if _field(image, 'n-pages', 1) > 1:
-    raise PictureError(f'{image.get("n-pages")} pages or frames; single pictures only')
+    raise PictureError(f'{image.get("n-pages")} pages or frames; only single pictures are read')
   return image
+
+
+def _checked(image: pyvips.Image) -> pyvips.Image:
+  """A picture of floats, whose values must be those of a picture."""
+  try:
+    # Extremes pass over NaN, which alone differs from itself.
+    least, most, same = image.min(), image.max(), image.relational(image, 'equal').min()
+  except pyvips.Error as error:
+    raise PictureError(_damage(error)) from None
+  if not same:
+    raise PictureError('floats that are not numbers (NaN)')
+  if not -MOST_FLOAT < least <= most < MOST_FLOAT:
+    raise PictureError(f'floats from {least:g} to {most:g}: scale them to the range from 0 to 1')
+  if image.bands == 1 or image.bands == 2:
+    return image.copy(interpretation='b-w')
+  return image.copy(interpretation='srgb')
 
 
 def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
@@ -376,8 +435,16 @@ def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
 def _kind(image: pyvips.Image) -> str:
   kind = image.get('vips-loader').partition('load')[0]
   if kind not in SUFFIXES.values() or _field(image, 'heif-compression', 'av1') != 'av1':
-    raise PictureError(f'a picture of a kind that cannot be written ({kind})')
+    raise PictureError(f'unsupported picture format ({kind}): convert it to PNG or TIFF first')
   return kind
+
+
+def _damage(error: pyvips.Error) -> str:
+  """Why a file cannot be read: it is of a type that libvips does not know, or damaged."""
+  reason = _reason(error)
+  if any(sign in reason for sign in UNSUPPORTED):
+    return f'unsupported type of file ({reason.partition(": ")[2] or reason})'
+  return f'damaged or cut short ({reason})'
 
 
 def _reason(error: pyvips.Error) -> str:
@@ -389,4 +456,4 @@ def _reason(error: pyvips.Error) -> str:
 
 def doubts(picture: Picture) -> tuple[str, ...]:
   """Why a picture may be damaged though it was read without an error, see `soundness`."""
-  return soundness.doubts(picture.source, picture.kind)
+  return soundness.doubts(picture.source, picture.stored)

@@ -84,7 +84,8 @@ class Restorer:
     one of these types or bool, says where to restore (white) and where not (black), and blends in
     between. Raises ValueError for any other image or mask.
     """
-    image = np.asarray(image)
+    given = np.asarray(image)
+    image = given.astype(given.dtype.newbyteorder('='), copy=False)
     images = _batched(image)
     if mask is not None:
       mask = np.asarray(mask)
@@ -98,7 +99,7 @@ class Restorer:
       found = self.find_psf(one)
       for rows, restored in self.parts(one, mask=mask, psf=found and found.psf):
         result[i, rows] = restored[0]
-    return result.reshape(image.shape)
+    return result.reshape(image.shape).astype(given.dtype, copy=False)
 
   def find_psf(
     self, images: tiling.Images, transfer: color.Transfer = color.SRGB
@@ -165,14 +166,15 @@ def load(
   self_ensemble: bool = False,
   strength: float = 1.0,
   psf: np.ndarray | int | None = None,
+  settings: Mapping[str, Any] | None = None,
 ) -> Restorer:
   """A function that restores numpy images by the method called `name`.
 
   `name` is that of weights in the package (`zoo.shipped`), a run's folder, a `.safetensors` file or
   a classical method (`solvers.SOLVERS`), which takes the `psf` `[kh kw]` that blurred the pictures,
   or the odd side of one that `solvers.blind` is to estimate for each picture; `tile`,
-  `self_ensemble` and `strength` as in `Restorer`. Raises FileNotFoundError where there is no such
-  method, ValueError where it cannot be used so.
+  `self_ensemble` and `strength` as in `Restorer`, `settings` as in `zoo.load`. Raises
+  FileNotFoundError if there is no such method, ValueError if it cannot be used like this.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
@@ -183,15 +185,16 @@ def load(
     raise ValueError(f'{name} does the same to turned pictures: there is no self-ensemble of it')
   if solver and isinstance(psf, int):
     find = functools.partial(blind.estimate, size=psf)
-    method = zoo.load(name)
+    method = zoo.load(name, settings=settings)
     method = method._replace(needs=method.needs._replace(halo=2 * psf))
   else:
     find = WITHOUT_PSF[name] if solver and psf is None else None
-    method = zoo.load(name, psf=psf)
+    method = zoo.load(name, psf=psf, settings=settings)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
   # Kept: a picture may have many tiles that overflow.
-  precise = None if solver else functools.cache(functools.partial(zoo.load, name, dtype='float32'))
+  again = functools.partial(zoo.load, name, dtype='float32', settings=settings)
+  precise = None if solver else functools.cache(again)
   fallback = None
   if find and zoo.DEFAULT in methods.shipped():
     fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))

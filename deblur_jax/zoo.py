@@ -47,7 +47,7 @@ def load(
   blurred the pictures, for a solver. `settings` replace arguments of the network: {'stages': 1} is
   MAXIM up to its first stage, {'tlc': 384} local statistics. Raises FileNotFoundError if there is
   nothing of that name, and ValueError if the weights are damaged, are of an unknown network, do not
-  fit it, or come with a PSF, or if a solver comes with settings.
+  fit it or the settings, or come with a PSF, or if a solver comes with settings.
   """
   settings = dict(settings or {})
   if is_solver(name):
@@ -62,13 +62,13 @@ def load(
     network, arguments = manifest['network'], {**manifest['arguments'], **settings}
   except KeyError as error:
     raise weights.WeightsError(f'{path}: the manifest has no {error} entry') from None
-  if dtype := dtype or arguments.get('dtype'):
-    arguments['dtype'] = jnp.dtype(dtype)
-  model = models.make(network, **arguments)
-  expected = shapes(model)
-  if 'stages' in settings:
-    params = fit.shared(params, expected)
-  fit.check(params, expected, what=f'{path} ({network})')
+  if dtype:
+    arguments['dtype'] = dtype
+  if settings:
+    model, params = _set(network, arguments, settings, params, path)
+  else:
+    model = _model(network, arguments)
+    fit.check(params, shapes(model), what=f'{path} ({network})')
   params = jax.device_put(params)
 
   @jax.jit
@@ -82,6 +82,31 @@ def load(
     return apply(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
+
+
+def _model(network: str, arguments: Mapping[str, Any]) -> Any:
+  """The network with these arguments, as a manifest has them."""
+  dtype = arguments.get('dtype')
+  return models.make(network, **{**arguments, **({'dtype': jnp.dtype(dtype)} if dtype else {})})
+
+
+def _set(network: str, arguments: Mapping, settings: Mapping, params: Any, path: Any) -> tuple:
+  """(network, parameters) with `settings` among the arguments; ValueError of one line."""
+  text = ', '.join(f'{name}={value}' for name, value in settings.items())
+  try:
+    model = _model(network, arguments)
+    expected = shapes(model)
+    if 'stages' in settings:
+      params = fit.shared(params, expected)
+    fit.check(params, expected, what=f'{path} ({network})')
+  except fit.DoesNotFit as error:
+    counts = str(error).partition('\n')[0].partition(';')[0]
+    raise ValueError(f'the weights do not fit {network} with {text}: {counts}') from None
+  except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+    # Networks do not check their arguments: wrong ones fail wherever they are used.
+    reason = next(iter(str(error).splitlines()), '')
+    raise ValueError(f'{network} cannot be made with {text}: {reason}') from None
+  return model, params
 
 
 def _solver(name: str, psf: Any) -> Method:

@@ -15,10 +15,11 @@ import PIL.Image
 import pytest
 
 import deblur_jax
-from deblur_jax import cli, methods, models, weights, zoo
+from deblur_jax import cli, methods, models, restore, weights, zoo
 from deblur_jax.blur import light
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import doctor, psfs
+from deblur_jax.models import maxim
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -465,3 +466,70 @@ def test_nobody_has_to_read_on():
     listing.stdout.close()
     assert listing.stderr.read() == b''
   assert listing.returncode == 1
+
+
+# --set.
+
+
+@pytest.fixture(scope='session')
+def two_stages(tmp_path_factory):
+  """A weights file of a small MAXIM of two stages."""
+  model, rng = models.make('maxim', 'smoke'), np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), zoo.shapes(model)
+  )
+  path = tmp_path_factory.mktemp('weights') / 'maxim.safetensors'
+  arguments = {**maxim.VARIANTS['smoke']}
+  weights.write(path, params, {'network': 'maxim', 'arguments': arguments})
+  return str(path)
+
+
+def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages):
+  image = picture(32, 32)
+  PIL.Image.fromarray(image).save(tmp_path / 'a.png')
+  out, report = tmp_path / 'out', tmp_path / 'report.json'
+  command = ['restore', str(tmp_path / 'a.png'), '-o', str(out), '--weights', two_stages]
+  assert cli.main([*command, '--set', 'stages=1', '--report', str(report)]) == 0
+  assert json.loads(report.read_text())['set'] == ['stages=1']
+  # What does tiles again in float32 is the same network.
+  first = restore.load(two_stages, settings={'stages': 1}).precise()
+  expected = np.asarray(first.restore(image[None].astype(np.float32) / 255))[0]
+  expected = np.rint(np.clip(expected, 0, 1) * 255)
+  with PIL.Image.open(out / 'a.png') as result:
+    assert np.abs(np.asarray(result, int) - expected).max() <= 1
+  assert np.abs(expected - image).max() > 8
+  capsys.readouterr()
+  assert cli.main([*command, '--set', 'stages=1']) == 0
+  assert f'already restored with --weights {two_stages} --set stages=1)' in capsys.readouterr().out
+  assert cli.main([*command, '--dry-run']) == 0
+  assert '1 to restore' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('stages', '--set stages: it is written ARGUMENT=VALUE'),
+    ('stages=one', 'maxim cannot be made with stages=one: '),
+    ('stages=0', 'maxim cannot be made with stages=0: '),
+    ('stages=3', 'the weights do not fit maxim with stages=3: '),
+    ('features=8', 'the weights do not fit maxim with features=8: '),
+    ('dtype=int99', 'maxim cannot be made with dtype=int99: '),
+    ('block=(0, 0)', 'maxim cannot be made with block=(0, 0): '),
+    ('width=8', 'maxim has no argument width; it has: features, stages'),
+    ('name=x', 'maxim has no argument name; it has: features, stages'),
+  ],
+)
+def test_wrong_settings_are_one_line(tmp_path, capsys, two_stages, text, message):
+  PIL.Image.fromarray(picture(32, 32)).save(tmp_path / 'a.png')
+  command = ['restore', str(tmp_path / 'a.png'), '-o', str(tmp_path / 'out')]
+  assert cli.main([*command, '--weights', two_stages, '--set', text]) == 2
+  said = capsys.readouterr().err
+  assert message in said and said.count('\n') == 1
+  assert not (tmp_path / 'out').exists()
+
+
+def test_classical_methods_take_no_settings(tmp_path, capsys):
+  PIL.Image.fromarray(picture(32, 32)).save(tmp_path / 'a.png')
+  command = ['restore', str(tmp_path / 'a.png'), '--weights', 'polyblur', '--set', 'stages=1']
+  assert cli.main(command) == 2
+  assert '--set is for networks, and polyblur is a classical method' in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_values_and_back(given, value, light):
   assert curve.from_linear(np.float64(light)) == pytest.approx(value, rel=2e-5)
 
 
-@pytest.mark.parametrize('name', range(18))
+@pytest.mark.parametrize('name', range(16))
 def test_round_trip_of_every_curve_in_numpy_and_jax(name):
   curves = [*color.CICP.values(), color.power(1.8)]
   curves += [
@@ -79,8 +79,7 @@ def test_round_trip_of_every_curve_in_numpy_and_jax(name):
       [para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)] * 3,
     )
   ]
-  if name >= len(curves):
-    pytest.skip('no more curves')
+  assert len(curves) == 16
   curve = curves[name]
   values = np.linspace(0, 1, 3 * 4096, dtype=np.float32).reshape(-1, 3)
   light = curve.to_linear(values)

@@ -50,14 +50,28 @@ def test_jfif_is_found_and_unsupported_formats_are_named(tmp_path, capsys, monke
   monkeypatch.chdir(tmp_path)
   save(tmp_path / 'in/a.png')
   PIL.Image.open(tmp_path / 'in/a.png').save(tmp_path / 'in/b.jfif', 'jpeg')
-  for name in ('c.HEIC', 'd.cr2', 'e.gif', 'f.bmp', 'g.jp2', 'notes.txt', '.hidden.gif'):
+  for name in ('c.PSD', 'd.jxl', 'e.gif', 'f.bmp', 'g.jp2', 'notes.txt', '.hidden.gif'):
     (tmp_path / 'in' / name).write_bytes(b'x')
   assert names(jobs.plan(['in'], 'out'), 'in') == ['a.png', 'b.jfif']
-  assert jobs.left_out(['in'], 'out') == ['c.HEIC', 'd.cr2', 'e.gif', 'f.bmp', 'g.jp2']
+  assert jobs.left_out(['in'], 'out') == ['c.PSD', 'd.jxl', 'e.gif', 'f.bmp', 'g.jp2']
   assert jobs.left_out(['in/e.gif'], 'out') == []  # named: fails with a reason instead
   assert cli.main(['restore', 'in', '--weights', 'polyblur', '--dry-run']) == 0
   said = capsys.readouterr().out
-  assert 'left out, of unsupported formats: c.HEIC, d.cr2, e.gif and 2 more' in said
+  assert 'left out, of unsupported formats: c.PSD, d.jxl, e.gif and 2 more' in said
+
+
+def test_results_of_formats_that_are_only_read_are_named_by_what_is_written(tmp_path, capsys):
+  for name in ('a.HEIC', 'b.nef', 'c.webp'):
+    (tmp_path / name).write_bytes(b'x')
+  plan = jobs.plan(
+    [tmp_path], tmp_path / 'out', rename=lambda path: path.with_stem(path.stem + '_')
+  )
+  assert [job.target.name for job in plan] == ['a_.jpg', 'b_.tif', 'c_.webp']
+  plan = jobs.plan([tmp_path / 'a.HEIC'], 'out', rename=lambda path: path.with_suffix('.png'))
+  assert plan[0].target.name == 'a.png'
+  arguments = [str(tmp_path / 'c.webp'), '-o', str(tmp_path / 'c.heic')]
+  assert cli.main(['restore', *arguments, '--weights', 'polyblur']) == 2
+  assert 'cannot write .heic files; supported are .jpg' in capsys.readouterr().err
 
 
 def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypatch):

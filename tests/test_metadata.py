@@ -10,12 +10,12 @@ import PIL.Image
 import PIL.ImageCms
 import PIL.PngImagePlugin
 import pytest
-from test_pictures import reopened, scene, through, values
+from test_pictures import reopened, scene, through, values, vips
 import tifffile
 
 from deblur_jax import color, pictures
 from deblur_jax.datasets import files
-from deblur_jax.formats import exif, jpeg, png
+from deblur_jax.formats import avif, exif, jpeg, png
 
 XMP = (
   b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -321,10 +321,33 @@ def test_geo_tags_of_a_turned_picture_and_unknown_tags_are_named(tmp_path):
 # AVIF.
 
 
-def test_what_avif_loses_is_named(shared):
-  picture = pictures.read(shared('cases/05_avif_hdr_nclx/in.avif'))
+def test_color_codes_and_light_levels_of_avif_survive(tmp_path, shared):
+  path = shared('cases/05_avif_hdr_nclx/in.avif')
+  picture = pictures.read(path)
   assert picture.metadata.cicp == (9, 16, 9) and picture.transfer is color.CICP[16]
-  assert picture.notes == ('not kept: content light level (HDR)',)
+  assert not picture.notes
+  assert pictures.write(tmp_path / 'a.avif', picture, picture) == ()
+  result = pictures.read(tmp_path / 'a.avif')
+  assert result.metadata.cicp[:2] == (9, 16) and result.dtype == np.uint16
+  data = (tmp_path / 'a.avif').read_bytes()
+  levels = [data[at:end] for name, at, end in avif.properties(data) if name == b'clli']
+  assert levels == [struct.pack('>HH', 470, 263)]
+  pixels = [one.rows(0, 200).astype(int) for one in (picture, result)]
+  assert np.abs(pixels[0] - pixels[1]).mean() < 0.01 * 65535
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+@pytest.mark.parametrize('codes', [(1, 13), (12, 13), (9, 16), (9, 18)])
+def test_color_codes_can_be_written_into_any_avif(tmp_path, codes, channels):
+  vips(scene(64, 96, channels)).heifsave(str(tmp_path / 'a.avif'), compression='av1', Q=95)
+  picture = pictures.read(tmp_path / 'a.avif')
+  like = dataclasses.replace(picture, metadata=picture.metadata._replace(cicp=(*codes, 6)))
+  assert pictures.write(tmp_path / 'b.avif', picture, like) == ()
+  assert pictures.read(tmp_path / 'b.avif').metadata.cicp == (*codes, 6)
+  for path in (tmp_path / 'b.avif', tmp_path / 'a.avif'):
+    with PIL.Image.open(path) as image:  # another decoder
+      difference = np.asarray(image, int) - scene(64, 96, channels)
+    assert np.abs(difference[..., :3]).mean() < 6
 
 
 # From one kind to another.

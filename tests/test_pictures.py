@@ -320,15 +320,13 @@ def spoiled(folder):
   frames[0].save(folder / 'pages.tif', save_all=True, append_images=frames[1:])
   frames[0].save(folder / 'moving.gif', save_all=True, append_images=frames[1:])
   vips(scene().astype(np.uint8)).cast('float').tiffsave(str(folder / 'float.tif'))
-  frames[0].save(folder / 'thumbnail.nef', 'TIFF')
   return {
     'empty.png': 'an empty file',
     'text.jpg': 'not a JPEG, PNG, WebP, TIFF or AVIF picture',
     'bomb.png': '30000x30000 pixels',
     'pages.tif': '3 pages',
-    'moving.gif': '',
-    'float.tif': 'not supported',
-    'thumbnail.nef': 'a camera raw file',
+    'moving.gif': 'unsupported picture format (',
+    'float.tif': 'floats from 27 to 226: scale them',
   } | {f'cut.{suffix}': 'cut short' for suffix in ('jpg', 'png', 'webp', 'tif', 'avif')}
 
 

@@ -12,7 +12,7 @@ import pytest
 import pyvips
 import scipy.ndimage
 
-from deblur_jax import jobs, methods, models, pictures, restore, weights, zoo
+from deblur_jax import jobs, kinds, methods, models, pictures, restore, weights, zoo
 from deblur_jax.blur import light
 from deblur_jax.data import builtin
 from deblur_jax.types import Needs
@@ -393,7 +393,7 @@ def test_a_result_is_written_in_the_format_of_its_name(tmp_path, suffix, dtype, 
   (outcome,) = restored(source, target, brighter(0)).outcomes
   assert outcome.status == 'restored', outcome
   written = pyvips.Image.new_from_file(str(target))
-  assert written.get('vips-loader').startswith(pictures.SUFFIXES[suffix])
+  assert written.get('vips-loader').startswith(kinds.SUFFIXES[suffix])
   deep = dtype == np.uint16 and suffix in ('.tif', '.png', '.avif')
   assert written.format == ('ushort' if deep else 'uchar')
   flat = channels in (2, 4) and suffix == '.jpg'
@@ -408,7 +408,31 @@ def test_a_result_is_written_in_the_format_of_its_name(tmp_path, suffix, dtype, 
   found = np.atleast_3d(written.numpy()) / (65535 if deep else 255)
   assert np.abs(found[..., :colors].mean(-1) - expected[..., :colors].mean(-1)).mean() < 0.015
   if suffix in ('.jpg', '.webp') and dtype == np.uint16:
-    assert any('8 bits a channel, the picture 16' in note for note in outcome.notes)
+    assert any('has only 8 bits per channel' in note for note in outcome.notes)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp', '.avif', '.png', '.tiff'])
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_floats_become_integers_in_formats_without(tmp_path, suffix, channels):
+  image = picture(40, 60, channels, np.uint8).astype(np.float32) / 255
+  image[:8] *= 2  # highlights beyond white
+  colors = channels - (channels in (2, 4))
+  image[..., colors:] = 1
+  named = 'b-w' if channels < 3 else 'srgb'
+  vips = pyvips.Image.new_from_array(image).copy(interpretation=named)
+  vips.tiffsave(str(tmp_path / 'a.tif'))
+  (outcome,) = restored(tmp_path / 'a.tif', tmp_path / f'out{suffix}', brighter(0)).outcomes
+  assert outcome.status == 'restored', outcome
+  written = pyvips.Image.new_from_file(str(tmp_path / f'out{suffix}'))
+  if suffix == '.tiff':
+    assert written.format == 'float' and not any('floats' in note for note in outcome.notes)
+    found = np.atleast_3d(written.numpy())
+    np.testing.assert_allclose(found[..., :colors], image[..., :colors], atol=1e-6)  # luma
+    return
+  assert any('has no floats: values below' in note for note in outcome.notes)
+  found = np.atleast_3d(written.numpy()) / (65535 if written.format == 'ushort' else 255)
+  expected = np.clip(image, 0, 1)[..., :colors].mean(-1)
+  assert np.abs(found[..., :colors].mean(-1) - expected).mean() < 0.015
 
 
 def test_quality_and_crop(tmp_path):

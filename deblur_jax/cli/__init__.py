@@ -5,6 +5,7 @@ A command is a file here with `add(commands)`. Exit codes: 0 all done, 1 a file 
 """
 
 from collections.abc import Sequence
+import io
 import os
 import sys
 
@@ -22,6 +23,9 @@ COMMANDS = (restore, blur, benchmark, convert, models, doctor)
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The exit code of the command line `argv`."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == 'strict':
+      stream.reconfigure(errors='backslashreplace')  # names of files need not be text
   parser = Parser(
     prog='deblur-jax', description='Restores blurred photographs, and blurs sharp ones.'
   )

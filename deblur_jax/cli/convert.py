@@ -1,13 +1,14 @@
 """`deblur-jax convert`: published weights as a file of this program."""
 
 import argparse
-import ast
 import functools
 import glob
 import hashlib
 import pathlib
 import re
 from typing import Any
+
+from deblur_jax.cli import values
 
 SUFFIX = '.safetensors'
 
@@ -72,7 +73,7 @@ def _convert(arguments: argparse.Namespace) -> int:
   if len(arguments.inputs) == 1 and weights.is_ours(arguments.inputs[0]):
     return _store_again(arguments, output)
   paths = [_checkpoint(pathlib.Path(path)) for path in arguments.inputs]
-  settings, variant = _settings(arguments.set), ''
+  settings, variant = values.settings(arguments.set), ''
   try:
     state = _read(paths, arguments.key)
     name = arguments.network or convert.detect(state)
@@ -133,8 +134,8 @@ def _checkpoint(path: pathlib.Path) -> pathlib.Path:
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
   """The files that the weights are in: of TensorFlow's, the values beside the index."""
-  values = path.parent.glob(f'{glob.escape(path.stem)}.data-*') if path.suffix == '.index' else ()
-  return [path, *sorted(values)]
+  beside = path.parent.glob(f'{glob.escape(path.stem)}.data-*') if path.suffix == '.index' else ()
+  return [path, *sorted(beside)]
 
 
 def _read(paths: list[pathlib.Path], key: str) -> dict[str, Any]:
@@ -164,19 +165,6 @@ def _opener(suffix: str, key: str):
     raise ValueError(f'--key chooses out of torch files, not out of {suffix}')
   torch = functools.partial(convert.open_torch, key=key) if key else convert.open_torch
   return openers.get(suffix, torch)
-
-
-def _settings(given: list[str]) -> dict[str, Any]:
-  settings = {}
-  for text in given:
-    name, equals, value = text.partition('=')
-    try:
-      settings[name] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      settings[name] = value
-    if not equals or not name:
-      raise ValueError(f'--set {text}: it is written ARGUMENT=VALUE')
-  return settings
 
 
 def _arguments(model: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ DEFAULTS = {
   'force': False,
   'crop': None,
   'quality': None,
+  'set': [],
 }
 """The options besides --weights that change a result."""
 
@@ -34,7 +35,8 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser(
     'restore',
     help='restore photographs',
-    description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF. '
+    description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF; HEIC and camera '
+    'raw files become JPEG and TIFF. '
     'What is in OUT already is skipped, so that the same command again finishes the job.',
   )
   parser.add_argument(
@@ -79,6 +81,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     help="shipped weights by name (general or mobile), a run's folder or a .safetensors file, all "
     'listed by deblur-jax models; or polyblur, for mild blur; or with --psf another classical '
     'method: wiener, richardson_lucy, total_variation, hyper_laplacian ...',
+  )
+  parser.add_argument(
+    '--set',
+    action='append',
+    default=[],
+    metavar='ARGUMENT=VALUE',
+    help='replace an argument of the network, such as stages=1 for MAXIM with its first stage only '
+    'or tlc=384 for local statistics; may be repeated',
   )
   parser.add_argument(
     '--psf',
@@ -192,6 +202,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     self_ensemble=arguments.self_ensemble,
     strength=arguments.strength,
     psf=psf,
+    settings=values.settings(arguments.set),
   )
   options = restore.Options(
     overwrite=arguments.overwrite,
@@ -246,7 +257,7 @@ def _check(arguments: argparse.Namespace) -> None:
   if arguments.output == PIPE:
     if sys.stdout.isatty() and not arguments.dry_run:
       raise ValueError('-o -: the picture would go to the terminal; add > FILE or | COMMAND')
-  elif output.suffix.lower() in kinds.UNSUPPORTED and not output.is_dir():
+  elif output.suffix.lower() in {*kinds.UNSUPPORTED, *kinds.READ_ONLY} and not output.is_dir():
     can = ', '.join(kinds.SUFFIXES)
     raise ValueError(f'-o {output}: cannot write {output.suffix} files; supported are {can}')
   elif output.exists() and not output.is_dir() and not jobs.names_a_file(output):
@@ -258,6 +269,8 @@ def _check(arguments: argparse.Namespace) -> None:
   suffix = output.suffix.lower()
   if arguments.format and jobs.names_a_file(output) and suffix != f'.{arguments.format}':
     raise ValueError(f'-o {output} and --format {arguments.format} do not agree')
+  if values.settings(arguments.set) and methods.is_solver(arguments.weights or methods.DEFAULT):
+    raise ValueError(f'--set is for networks, and {arguments.weights} is a classical method')
   if '/' in arguments.suffix or '\0' in arguments.suffix:
     raise ValueError(f'--suffix {arguments.suffix!r} cannot be in the name of a file')
   if arguments.report:
@@ -300,7 +313,7 @@ def _standard_input(spare: pathlib.Path) -> pathlib.Path:
     shutil.copyfileobj(sys.stdin.buffer, file)
   with contextlib.suppress(ValueError):  # What is no picture is told with all other failures.
     kind = pictures.read(path).kind
-    suffix = next(suffix for suffix, one in pictures.SUFFIXES.items() if one == kind)
+    suffix = next(suffix for suffix, one in kinds.SUFFIXES.items() if one == kind)
     path = path.rename(path.with_suffix(suffix))
   return path
 
@@ -337,6 +350,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
     'version': deblur_jax.__version__,
     'weights': arguments.weights or methods.DEFAULT,
     **({'psf': arguments.psf} if arguments.psf else {}),
+    **({'set': arguments.set} if arguments.set else {}),
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
     'files': [progress.as_json(outcome) for outcome in outcomes],

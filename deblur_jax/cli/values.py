@@ -1,6 +1,9 @@
-"""What the commands' options take; wrong values are told in one line."""
+"""What the commands' options take; wrong values are reported in one line."""
 
 import argparse
+import ast
+from collections.abc import Iterable
+from typing import Any
 
 DEVICES = ('cpu', 'gpu', 'tpu')
 
@@ -48,6 +51,23 @@ def percent(text: str) -> int:
   if not text.isdecimal() or not 1 <= int(text) <= 100:
     raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 to 100')
   return int(text)
+
+
+def settings(given: Iterable[str]) -> dict[str, Any]:
+  """Arguments of a network by name, from texts such as 'stages=1': Python literals or words.
+
+  Raises ValueError for a text of another form.
+  """
+  found = {}
+  for text in given:
+    name, equals, value = text.partition('=')
+    if not equals or not name:
+      raise ValueError(f'--set {text}: it is written ARGUMENT=VALUE')
+    try:
+      found[name] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      found[name] = value
+  return found
 
 
 def use_device(name: str | None) -> None:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from deblur_jax.formats import png
 
-EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp', '.ppm', '.pgm')
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.jfif', '.webp', '.tif', '.tiff', '.bmp', '.ppm', '.pgm')
 
 # What Pillow raises for a damaged file, depending on format and on where the damage is.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)

@@ -37,9 +37,88 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
     start = stop
 
 
-def _nclx(data: bytes) -> int | None:
-  """Where the color codes of a file are, in the first `colr` box that has them."""
-  for name, at, end in boxes(data):
+def properties(data: bytes) -> list[tuple[bytes, int, int]]:
+  """As `boxes`, those that describe the primary picture; none if the file makes no sense."""
+  found = {name: (at, end) for name, at, end in reversed(list(boxes(data)))}
+  if not {b'ipco', b'ipma', b'pitm'} <= set(found):
+    return []
+  all_of_them = list(boxes(data, *found[b'ipco']))
+  return [
+    all_of_them[index - 1]
+    for item, _, _, indices in _associations(data, *found[b'ipma'])
+    if item == _primary(data, found[b'pitm'][0])
+    for index in indices
+    if 0 < index <= len(all_of_them)
+  ]
+
+
+def _primary(data: bytes, at: int) -> int:
+  """The number of the primary picture, from the body of `pitm`."""
+  return int.from_bytes(data[at + 4 : at + (8 if data[at] else 6)], 'big')
+
+
+def _associations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, list[int]]]:
+  """(item, where its count is, where its entry ends, property numbers) from the body of `ipma`."""
+  wide = 2 if data[at + 3] & 1 else 1
+  (count,), place = struct.unpack_from('>I', data, at + 4), at + 8
+  for _ in range(count):
+    size = 4 if data[at] else 2
+    if place + size >= end:
+      return
+    item, counted = int.from_bytes(data[place : place + size], 'big'), place + size
+    place = counted + 1 + wide * data[counted]
+    entries = (data[i : i + wide] for i in range(counted + 1, place, wide))
+    mask = 0x7FFF if wide == 2 else 0x7F
+    yield item, counted, place, [int.from_bytes(entry, 'big') & mask for entry in entries]
+
+
+def _described(data: bytes, added: list[bytes]) -> bytes | None:
+  """An AVIF file from libheif with further property boxes for its primary picture.
+
+  None if it is laid out in another way than libheif does.
+  """
+  found = {name: (at, end) for name, at, end in reversed(list(boxes(data)))}
+  if not {b'meta', b'iprp', b'ipco', b'ipma', b'iloc', b'pitm', b'mdat'} <= set(found):
+    return None
+  first = 1 + sum(1 for _ in boxes(data, *found[b'ipco']))
+  entries = _associations(data, *found[b'ipma'])
+  item = _primary(data, found[b'pitm'][0])
+  entry = next((one for one in entries if one[0] == item), None)
+  places = _offsets(data, *found[b'iloc'])
+  short = data[found[b'ipma'][0] + 3] & 1 == 0 and first + len(added) < 128
+  if entry is None or places is None or not short or found[b'mdat'][0] < found[b'meta'][1]:
+    return None
+  boxes_added, numbers = b''.join(added), bytes(range(first, first + len(added)))
+  grown, total = bytearray(data), len(boxes_added) + len(numbers)
+  sizes = {b'ipco': len(boxes_added), b'ipma': len(numbers), b'iprp': total, b'meta': total}
+  for name, more in sizes.items():
+    at = found[name][0] - 8
+    struct.pack_into('>I', grown, at, struct.unpack_from('>I', data, at)[0] + more)
+  for at in places:
+    struct.pack_into('>I', grown, at, struct.unpack_from('>I', data, at)[0] + total)
+  grown[entry[1]] += len(added)
+  for at, more in sorted(((entry[2], numbers), (found[b'ipco'][1], boxes_added)), reverse=True):
+    grown[at:at] = more
+  return bytes(grown)
+
+
+def _offsets(data: bytes, at: int, end: int) -> list[int] | None:
+  """Where the offsets into the file stand in the body of `iloc`; None if not as libheif does."""
+  version, sizes = data[at], data[at + 4 : at + 6]
+  if version > 1 or sizes != b'\x44\x40':  # 4 bytes for offset, length and base
+    return None
+  (count,), place, found = struct.unpack_from('>H', data, at + 6), at + 8, []
+  for _ in range(count):
+    in_file = version == 0 or data[place + 3] & 15 == 0
+    base = place + (6 if version else 4)
+    found += [base] if in_file else []
+    place = base + 6 + 8 * struct.unpack_from('>H', data, base + 4)[0]
+  return found if place <= end else None
+
+
+def _codes(data: bytes) -> int | None:
+  """Where the color codes of the primary picture are."""
+  for name, at, end in properties(data):
     if name == b'colr' and data[at : at + 4] == b'nclx' and end - at >= 11:
       return at + 4
   return None
@@ -51,22 +130,20 @@ def lossless(path: Path) -> bool:
   AVIF does not say; encoders leave out the turn to luma and chroma then, and only then (matrix 0).
   """
   data = pathlib.Path(path).read_bytes()
-  at = _nclx(data)
+  at = _codes(data)
   return at is not None and data[at + 4 : at + 6] == b'\0\0'
 
 
 def read(path: Path) -> Metadata:
-  """The color codes, and what cannot be kept.
+  """The color codes, and whether a gain map is lost.
 
   EXIF and XMP are left to libvips. The orientation is 1: libheif turns the picture, and by the
   standard neither EXIF nor XMP says how it lies.
   """
   data = pathlib.Path(path).read_bytes()
-  at = _nclx(data)
+  at = _codes(data)
   codes = None if at is None else struct.unpack_from('>HHH', data, at)
-  found = dict.fromkeys(name for name, _, _ in boxes(data))
-  lost = [text for name, text in LIGHT.items() if name in found]
-  notes = [f'not kept: {", ".join(lost)} (HDR)'] if lost else []
+  notes = []
   items = next((data[at:end] for name, at, end in boxes(data) if name == b'meta'), b'')
   if b'tmap' in items:
     notes.append('the gain map, for HDR screens, is not kept')
@@ -76,16 +153,25 @@ def read(path: Path) -> Metadata:
 def carry(
   source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
 ) -> list[str]:
-  """Writes the color codes into `target`, an AVIF file from libvips; what was lost.
+  """Writes color codes, and light levels of an AVIF `source`, into `target`; what was lost.
 
-  The matrix stays: it is how the pixels of `target` were coded.
+  The matrix is that which `target`, from libvips, is coded by.
   """
-  if metadata.cicp is None:
-    return []
-  data = bytearray(pathlib.Path(target).read_bytes())
-  at = _nclx(bytes(data))
-  if at is None:
-    return ['not kept: the color codes (nclx)'] if metadata.cicp[:2] != (1, 13) else []
-  struct.pack_into('>HH', data, at, *metadata.cicp[:2])
+  given = b'' if source is None else pathlib.Path(source).read_bytes()
+  added = [given[at - 8 : end] for name, at, end in properties(given) if name in LIGHT]
+  data = pathlib.Path(target).read_bytes()
+  at = _codes(data)
+  if metadata.cicp and at is not None:
+    data = data[:at] + struct.pack('>HH', *metadata.cicp[:2]) + data[at + 4 :]
+  elif metadata.cicp:
+    # Without codes, readers take the matrix of BT.601, as libheif writes it.
+    body = b'nclx' + struct.pack('>HHHB', *metadata.cicp[:2], 6, 0x80)
+    added.insert(0, struct.pack('>I4s', 8 + len(body), b'colr') + body)
+  if added:
+    described = _described(data, added)
+    if described is None:
+      names = ', '.join(LIGHT.get(box[4:8], 'color codes (nclx)') for box in added)
+      return [f'not kept: {names}']
+    data = described
   pathlib.Path(target).write_bytes(data)
   return []

@@ -419,6 +419,7 @@ class MAXIM(nn.Module):
 
 
 def gelu(x):
+  """GELU by its tanh approximation, as the authors compute it."""
   return nn.gelu(x, approximate=True)
 
 

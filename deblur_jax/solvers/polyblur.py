@@ -61,6 +61,8 @@ def estimate(image: jax.Array) -> Estimate:
   image = image if image.ndim == 3 else image[..., None]
   wide = jnp.moveaxis(image, 0, 1) if image.shape[0] > image.shape[1] else image
   middle = wide.shape[1] // 2
+  if not middle:  # a single pixel has no halves to compare
+    return Estimate(_psf(image), jnp.zeros(()))
   first, second = (_psf(half) for half in (wide[:, :middle], wide[:, middle:]))
   known = slopes.gaussian(image).sigma < MOST
   return Estimate(_psf(image), jnp.where(known, likeness(first, second), 0.0))
