@@ -721,3 +721,16 @@ def test_readers_follow_the_cores_of_the_job(affinity, slurm, expected, monkeypa
   if slurm:
     monkeypatch.setenv('SLURM_CPUS_PER_TASK', slurm)
   assert pipeline.cores() == expected
+
+
+def test_match_means_takes_away_what_averaging_added():
+  rng = np.random.default_rng(0)
+  sharp = rng.integers(20, 200, (32, 48, 3), dtype=np.uint8)
+  blurred = np.rint(sharp * np.float32([1.02, 0.97, 1.05])).astype(np.uint8)
+  op = ops.parse('match_means')
+  matched = op({'sharp': sharp, 'blurred': blurred, 'paired': np.bool_(True)}, rng)['blurred']
+  np.testing.assert_allclose(matched.mean((0, 1)), sharp.mean((0, 1)), rtol=2e-3)
+  assert matched.dtype == np.uint8
+  filler = {'sharp': sharp, 'blurred': blurred, 'paired': np.bool_(False)}
+  assert op(filler, rng)['blurred'] is blurred
+  assert op({'sharp': sharp}, rng).keys() == {'sharp'}

@@ -21,7 +21,7 @@ def variants(name: str) -> list[str]:
   return list(_found(name)[1])
 
 
-def make(name: str, /, variant: str = 'default', **overrides: Any) -> nn.Module:
+def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   """The network `name` in one of its `VARIANTS`, with some of its arguments replaced.
 
   'package.module:name' is one from outside: a `Model(variant, **overrides)` beside its `VARIANTS`,
