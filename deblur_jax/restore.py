@@ -325,6 +325,7 @@ def _restore_file(
   if psf and not options.force and (reason := blind_check.objection(middle(whole), psf, transfer)):
     restorer, instead = _fallback(restorer)
     notes.update([f'no PSF found ({reason}): {instead}; --force uses it all the same'])
+    notes.update([hint] if (hint := blind_check.cut_off(psf)) else [])
     psf = None
   elif psf and (hint := blind_check.cut_off(psf)):
     notes.update([hint])

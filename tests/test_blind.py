@@ -13,7 +13,7 @@ import scipy.ndimage
 import scipy.signal
 from skimage import data
 
-from deblur_jax import cli, restore
+from deblur_jax import blind_check, cli, restore
 from deblur_jax.blur import kernels, light, trajectories
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import psfs
@@ -61,7 +61,7 @@ def test_a_shake_is_found_and_undone(shaken):
   assert blind.likeness(found.psf, psf) > 0.8
   restored = total_variation(blurred, found.psf)
   assert best_psnr(restored, sharp) > best_psnr(blurred, sharp) + 3
-  assert restore.DOUBTFUL < found.confidence <= 1
+  assert blind_check.LEAST_CONFIDENCE < found.confidence <= 1
   assert found.psf.shape == (SIZE, SIZE) and found.psf.min() >= 0
   np.testing.assert_allclose(found.psf.sum(), 1, rtol=1e-5)
   place = np.arange(SIZE) - SIZE // 2
@@ -158,7 +158,7 @@ def test_restore_finds_the_psf(photograph, shaken, capsys):
   assert cli.main([*method, *given]) == 0
   assert 'PSF found, confidence 0.' in capsys.readouterr().out
   (told,) = json.loads(pathlib.Path('report.json').read_text())['files']
-  assert restore.DOUBTFUL < told['psf_confidence'] <= 1
+  assert blind_check.LEAST_CONFIDENCE < told['psf_confidence'] <= 1
   found = psfs.read('restored/a.png.psf.png')
   assert blind.likeness(found, shaken[2]) > 0.8
   restored = pixels('restored/a.png')
@@ -168,8 +168,8 @@ def test_restore_finds_the_psf(photograph, shaken, capsys):
 
 
 def test_a_psf_that_is_larger_than_it_may_be_is_told(photograph, capsys):
-  assert cli.main(['restore', 'a.png', '--weights', 'wiener', '--psf', 'auto:5']) == 0
-  assert 'the blur is likely larger, try --psf auto:9' in capsys.readouterr().out
+  assert cli.main(['restore', 'a.png', '--weights', 'wiener', '--psf', 'auto:5', '--force']) == 0
+  assert 'the blur is likely larger: try --psf auto:9' in capsys.readouterr().out
 
 
 def test_images_in_memory_get_a_psf_each(shaken):
@@ -201,7 +201,7 @@ def test_a_wrong_psf_is_told(photograph, capsys):
 
 
 def test_polyblur_needs_no_psf_on_the_command_line(photograph):
-  assert cli.main(['restore', 'a.png', '--weights', 'polyblur', '--write-psf']) == 0
+  assert cli.main(['restore', 'a.png', '--weights', 'polyblur', '--write-psf', '--force']) == 0
   assert pixels('restored/a.png').std() > pixels('a.png').std()
   assert psfs.read('restored/a.png.psf.png').shape == (25, 25)
 

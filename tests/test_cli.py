@@ -516,7 +516,7 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
     ('dtype=int99', 'maxim cannot be made with dtype=int99: '),
     ('block=(0, 0)', 'maxim cannot be made with block=(0, 0): '),
     ('width=8', 'maxim has no argument width; it has: features, stages'),
-    ('name=x', 'maxim has no argument name; it has: features, stages'),
+    ('name=x', 'maxim cannot be made with name=x: '),
   ],
 )
 def test_wrong_settings_are_one_line(tmp_path, capsys, two_stages, text, message):

@@ -351,7 +351,7 @@ def test_blurred_and_sharp_get_the_same_draw(text):
 
 def test_every_op_is_swept():
   swept = {text.partition('(')[0] for text in GEOMETRIC}
-  assert {*swept, *COLORS, 'resize', 'noise_blurred'} == set(ops.OPS)
+  assert {*swept, *COLORS, 'resize', 'noise_blurred', 'match_means'} == set(ops.OPS)
 
 
 @pytest.mark.parametrize('name', COLORS)

@@ -21,7 +21,7 @@ EVERYTHING = {
 EVERYTHING = {name: jax.jit(function) for name, function in EVERYTHING.items()}
 AT_EQUALITY = {
   'loss l1': 0, 'loss mse': 0, 'loss charbonnier': 1e-3, 'loss edge': 1e-3, 'loss psnr': -80,
-  'loss psnr_to_40': -40,
+  'loss psnr_to_40': -40, 'loss fft': 0,
   'psnr': np.inf, 'psnr_uint8': np.inf, 'ssim': 1, 'ssim_matlab_3d': 1, 'accuracy': 1,
 }  # fmt: skip
 

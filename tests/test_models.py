@@ -711,7 +711,7 @@ def test_make_takes_lists_as_configs_hold_them():
 @pytest.mark.parametrize(
   'arguments,overrides,said',
   [
-    (('nafnot',), {}, 'hinet, mprnet, nafnet'),
+    (('nafnot',), {}, 'hinet, maxim, mprnet, nafnet'),
     (('nafnet', 'huge'), {}, 'default, w64, small'),
     (('nafnet', 'smoke'), {'wide': 3}, 'wide; it has: width'),
   ],
