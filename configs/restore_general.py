@@ -16,7 +16,7 @@ It is made for an accelerator: 200,000 steps of 32 crops of 256x256.
 
 `maxim` fine-tunes the first stage of MAXIM's published weights on the same blur, real GoPro pairs,
 and more real blurred pictures with what all three stages make of them, so that motion is not
-forgotten. It wants an accelerator too: after 60 steps on two cores it had not gained on defocus yet
+forgotten. It wants an accelerator too: after 50 steps on two cores it had not gained on defocus yet
 and had lost 1.6 dB on straight motion.
 
   deblur-jax restore GOPRO/train/*/blur/*.png -o TEACHER/train/sharp --weights maxim
