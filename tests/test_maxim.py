@@ -223,10 +223,10 @@ def authors_state(model):
         dense(f'{block}/channel_mixing/Dense_0', c, c)
         dense(f'{block}/channel_mixing/Dense_1', c, c)
         attention(block, c)
-    for _ in range(2):  # encoder features, then skips, which come coarsest first
+    for part in range(2):  # encoder features, then skips, which come coarsest first
       for i in reversed(range(depth)):
         for j in range(depth):
-          source = j if _ == 0 else depth - 1 - j
+          source = j if part == 0 else depth - 1 - j
           add(f'UpSampleRatio_{number}/Conv_0', 1, 1, f << source, f << i)
           number += 1
   return state
