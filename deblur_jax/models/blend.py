@@ -7,8 +7,8 @@ little. So the picture that comes out is
   share * motion + (1 - share) * other,   share = M / (M + bias * O),
 
 M and O the mean squared changes that the two make to the picture. One number a picture decides,
-and no part of it is trained. It keeps about nine tenths of what the better network gains on defocus,
-straight motion and real pairs, and six tenths on noise (docs/weights.md).
+and no part of it is trained. It keeps about nine tenths of what the better network gains on
+defocus, straight motion and real pairs, and six tenths on noise (docs/weights.md).
 """
 
 import math
