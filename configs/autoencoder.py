@@ -10,7 +10,7 @@ tells Keras's accuracy on all three parts every tenth epoch. It lowers the learn
 loss in training stands still; the guides go by that of held-out pictures.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

@@ -14,7 +14,7 @@ Networks learn from it with `--config.bgan=runs/bgan-unpaired/weights.safetensor
 `--config.blur=sharp`; `configs/dbgan.py` does both in one go.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

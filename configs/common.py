@@ -7,8 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from deblur_jax import models
-from deblur_jax.evaluators import protocols
-from deblur_jax.evaluators.restoration import MIXED_BLUR
+from deblur_jax.blur.synthesis import MIXED
+from deblur_jax.evaluation import protocols
 
 
 def base() -> ConfigDict:
@@ -31,7 +31,7 @@ def base() -> ConfigDict:
     'ops': 'crop(64) | dihedral',
     'phases': (),  # in place of ops and batch_size: (steps, ops, batch_size), one after the other
   }
-  config.blur = MIXED_BLUR
+  config.blur = MIXED
   config.bgan = ''  # weights of a BGAN that blurs sharp pictures, before config.blur does
   config.before = ConfigDict()  # a run that goes first, of the BGAN that this one then takes
   config.mixup = 0.0  # blends pairs by a share from Beta(mixup, mixup); 0 for not
@@ -110,7 +110,7 @@ def evaluation(
   *,
   split: str = 'test',
   directory: Any = '',
-  blur: str = MIXED_BLUR,
+  blur: str = MIXED,
   limit: int = 0,
   draws: int = 1,
   protocol: str = '',
@@ -118,7 +118,7 @@ def evaluation(
   """One set of `config.evaluate`: the pictures of a split, `limit` of them (0 for all).
 
   Sharp ones are blurred by `draws` different draws from `blur`, the same in every run. The protocol
-  (`evaluators.protocols`) is by default the one that the papers on this set follow.
+  (`evaluation.protocols`) is by default the one that the papers on this set follow.
   """
   return {
     'source': source,

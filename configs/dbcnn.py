@@ -7,7 +7,7 @@ Made for mild blur. There is no published recipe or score; `gopro` trains it as 
 trains the network that it starts from.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

@@ -13,7 +13,7 @@ not in the default place); `--config.perceptual.weight` wants VGG-19's file. The
 pictures 26.52.
 """
 
-from configs import bgan, common
+from deblur_jax.configs import bgan, common
 
 
 def builtin():

@@ -12,7 +12,7 @@ their weights. 300 epochs at batch 1 want an accelerator.
 In `builtin` the Charbonnier loss stands in for VGG-19, so that it runs without the file.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

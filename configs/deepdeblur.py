@@ -8,7 +8,7 @@ reports 30.40 dB / 0.902 (quoted; SSIM of scikit-image). 131,000 steps of 16 cro
 accelerator.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

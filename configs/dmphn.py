@@ -7,7 +7,7 @@ The authors' best, 31.20 dB / 0.940 on the GoPro test set (quoted), is of a stac
 this is one. 1,404,000 steps of six 256x256 crops want an accelerator.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

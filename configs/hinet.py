@@ -9,7 +9,7 @@ in the paper) and wants accelerators: the authors trained on eight GPUs, 400,000
 Their score is from 256x256 tiles; whole pictures give about 32.9 dB (quoted from the authors).
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

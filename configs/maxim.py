@@ -8,7 +8,7 @@ published: loss, crops, flips, MixUp and learning rates are the paper's; the exp
 batch size and the number of steps are ours.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

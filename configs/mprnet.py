@@ -7,7 +7,7 @@
 accelerators: 396,000 steps of sixteen 256x256 crops through a 760 GMAC network.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

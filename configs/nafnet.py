@@ -9,7 +9,7 @@ change nothing on crops): 32.87 dB / 0.961 for width 32, 33.71 / 0.967 for width
 trained on eight GPUs, 200,000 steps of 32 crops and 400,000 of 64.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

@@ -25,7 +25,7 @@ and had lost 1.6 dB on straight motion.
     --config.data.mixture.teacher.directory=TEACHER
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 # Blur as hands, lenses, moving things and hot air make it, and pictures that are sharp already,
 # which are to come back as they came; then what a camera adds.

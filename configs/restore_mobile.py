@@ -7,7 +7,7 @@
 The same data, blur and steps.
 """
 
-from configs import common, restore_general
+from deblur_jax.configs import common, restore_general
 
 
 def builtin():

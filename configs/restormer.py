@@ -7,7 +7,7 @@
 which patches grow from 128 to 384 pixels while the batch shrinks from 64 to 8, on eight GPUs.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 # Steps, side of the patches, batch over all GPUs: as in the authors' code.
 PROGRESS = (

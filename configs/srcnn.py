@@ -6,7 +6,7 @@
 The paper is about super-resolution and gives no figure for deblurring.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

@@ -8,7 +8,7 @@ gray crops; for the color network, their code's default, they give no figure. 52
 sixteen 256x256 crops want an accelerator.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

@@ -8,7 +8,7 @@ denoising (github.com/cszn/KAIR) on blurred pictures: 1,600,000 steps of eight 1
 a network of 200 GMAC a crop, which wants accelerators.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

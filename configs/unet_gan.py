@@ -13,7 +13,7 @@ least-squares game are our choice. It trains on all of GoPro's training pairs; t
 In `builtin` L1 alone is the content loss, so that it runs without VGG-19.
 """
 
-from configs import common
+from deblur_jax.configs import common
 
 
 def builtin():

@@ -24,9 +24,10 @@ import jax
 import numpy as np
 
 import deblur_jax
-from deblur_jax import atomic, sharding, weights, writers, zoo
+from deblur_jax import atomic, methods, sharding, weights, writers, zoo
 from deblur_jax.blur import kernels
-from deblur_jax.evaluators import code, costs, figures, protocols, restoration, tables
+from deblur_jax.blur.synthesis import MIXED
+from deblur_jax.evaluation import code, costs, figures, protocols, restoration, tables
 from deblur_jax.solvers import SOLVERS
 from deblur_jax.types import Needs
 
@@ -44,7 +45,7 @@ BUILTIN_DRAWS = 4
 
 _BOOKKEEPING = ('tag', 'protocol', 'pictures')
 
-_SCORING = ('deblur_jax.evaluators.restoration', 'deblur_jax.metrics', 'deblur_jax.zoo')
+_SCORING = ('deblur_jax.evaluation.restoration', 'deblur_jax.metrics', 'deblur_jax.zoo')
 """Modules that scores depend on, with all that they import; `zoo` leads to what methods share."""
 
 
@@ -101,7 +102,7 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
       failed += 1
       continue
     job = {'name': name, 'method': method, 'output': str(plan.output)}
-    costs_tag = _tag(digest, source, code.digest('deblur_jax.evaluators.costs'), device)
+    costs_tag = _tag(digest, source, code.digest('deblur_jax.evaluation.costs'), device)
     jobs = [{**job, 'device': device, 'tag': costs_tag}] if method else []
     for set_name, pictures in opened.items():
       settings = plan.sets[set_name]
@@ -176,11 +177,11 @@ def _main(text: str) -> int:
 
 def _cost(job: dict[str, Any]) -> dict[str, Any]:
   method, parameters, known = job['method'], 0, {}
-  if zoo.is_solver(method):
+  if methods.is_solver(method):
     known = {'psf': np.asarray(kernels.motion(*TIMED_PSF))}
   else:
     # Not to be kept beside the method's own: they would count as its memory.
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(zoo.find(method))[0]))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(methods.find(method))[0]))
   found = costs.measure(lambda: zoo.load(method, **known))
   return {'parameters': parameters, **found._asdict(), 'device': job['device']}
 
@@ -244,10 +245,10 @@ def _source(method: str) -> str:
   """A digest of the source code of a method itself."""
   if not method:
     return ''
-  if zoo.is_solver(method):
+  if methods.is_solver(method):
     function = SOLVERS[method]
     return code.digest(getattr(function, 'func', function).__module__)
-  network = weights.read(zoo.find(method))[1].get('network', '')
+  network = weights.read(methods.find(method))[1].get('network', '')
   module, colon, _ = network.partition(':')
   return code.digest(module if colon else f'deblur_jax.models.{network}')
 
@@ -259,9 +260,9 @@ def _outside(text: str) -> list[str]:
 
 def _digest(method: str) -> str:
   """What stands for the weights of a method in a tag: its name if it has none."""
-  if not method or zoo.is_solver(method):
+  if not method or methods.is_solver(method):
     return method
-  return weights.read(zoo.find(method))[1]['sha256']
+  return weights.read(methods.find(method))[1]['sha256']
 
 
 def _file(job: dict[str, Any]) -> pathlib.Path:
@@ -301,7 +302,7 @@ def _by_name(named: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:
 
 def _method_name(method: str) -> str:
   path = pathlib.Path(method).resolve()
-  if path.name == zoo.RUN_WEIGHTS:
+  if path.name == methods.RUN_WEIGHTS:
     path = path.parent
   return path.name.removesuffix('.safetensors')
 
@@ -323,7 +324,7 @@ def _set(text: str, settings: dict[str, str]) -> tuple[str, dict[str, Any]]:
     'directory': str(path) if directory else '',
     'draws': draws,
     'protocol': protocol,
-    'blur': restoration.MIXED_BLUR,
+    'blur': MIXED,
     **settings,
   }
 

@@ -20,7 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from deblur_jax import atomic, fit
+from deblur_jax import atomic, weights
 
 SEAL = 'sha256.json'
 """File in a checkpoint's folder: what all others held when it was complete, by their names."""
@@ -97,7 +97,7 @@ class Checkpoints:
       target: a state, or one of ShapeDtypeStruct with shardings.
       step: which; must exist.
 
-    Raises fit.DoesNotFit, listing every name, where the checkpoint is of another network, and
+    Raises weights.DoesNotFit, listing every name, where the checkpoint is of another network, and
     Damaged where a file of it has changed since it was written.
     """
     step = self.latest() if step is None else step
@@ -105,7 +105,9 @@ class Checkpoints:
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     found = self._manager.item_metadata(step)
     found = getattr(found, 'tree', found)
-    fit.check(_params(found), _params(abstract), what=f'checkpoint {self.folder / str(step)}')
+    weights.check_fit(
+      _params(found), _params(abstract), what=f'checkpoint {self.folder / str(step)}'
+    )
     return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
   def close(self) -> None:

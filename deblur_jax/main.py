@@ -1,8 +1,9 @@
 """Train or evaluate: `python -m deblur_jax.main --config=configs/mprnet.py`.
 
 The text after the colon picks a recipe (`configs/mprnet.py:gopro`), and any value can be changed
-(`--config.optim.learning_rate=1e-4`). The same command again resumes a run that was stopped; a
-command with other settings needs another `--workdir`, or `--allow_changes`.
+(`--config.optim.learning_rate=1e-4`). A plain name, `--config=mprnet:gopro`, is that of a config
+that comes with the package, from any folder. The same command again resumes a run that was stopped;
+a command with other settings needs another `--workdir`, or `--allow_changes`.
 
 A run on several machines is the same command on each, with one folder that all of them see:
 `--distributed` under Slurm, on TPU pods and on Kubernetes, elsewhere
@@ -10,20 +11,27 @@ A run on several machines is the same command on each, with one folder that all 
 """
 
 import faulthandler
+import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
+from rich.console import Console
 
-from deblur_jax import evaluate, runs, sharding, train
+from deblur_jax import methods, runs, sharding, train, weights, zoo
+from deblur_jax.evaluation import figures, restoration
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'What to do: configs/NAME.py or configs/NAME.py:RECIPE.', lock_config=True
+  'config',
+  None,
+  'What to do: NAME or NAME:RECIPE, where NAME is a config of ours or a .py file.',
+  lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default: runs/NAME-RECIPE.')
 _EVALUATE = flags.DEFINE_string(
@@ -61,7 +69,7 @@ def main(argv: list[str]) -> None:
   try:
     _join()
     if _EVALUATE.value:
-      evaluate.evaluate(_CONFIG.value, _workdir(), _EVALUATE.value)
+      evaluate(_CONFIG.value, _workdir(), _EVALUATE.value)
     else:
       train.train(_CONFIG.value, _workdir(), allow_changes=_ALLOW_CHANGES.value)
   except train.Stopped as stop:
@@ -75,6 +83,34 @@ def main(argv: list[str]) -> None:
     if not jax.distributed.is_initialized():
       raise
     _leave(f'{_LOST} ({_line(error)[:200]})')
+
+
+def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
+  """Scores the method `name` (see `zoo.load`) on every set of `config.evaluate`.
+
+  Writes table, results.json, results.csv and gallery.png into `workdir`/evaluated/NAME, so that a
+  run in `workdir` keeps the scores of its own weights.
+  """
+  method = zoo.load(name)
+  sets = restoration.open_sets(config.evaluate)
+  if not sets:
+    raise ValueError('this config has no sets to evaluate on: see config.evaluate')
+  manifest = {} if methods.is_solver(name) else weights.read(methods.find(name))[1]
+  called = _name_in(workdir, manifest) or method.name
+  reports = restoration.evaluate(method.restore, sets, called, method.needs)
+  folder = workdir / 'evaluated' / called
+  folder.mkdir(parents=True, exist_ok=True)
+  restoration.write(folder, reports, weights=manifest.get('chosen', ''))
+  figures.save(folder / 'gallery.png', figures.gallery(reports))
+  restoration.show(Console().print, folder)
+  print(f'table and pictures are in {folder}')
+
+
+def _name_in(workdir: pathlib.Path, manifest: dict[str, Any]) -> str:
+  """What the run in `workdir` calls these weights, if they are its own; else an empty name."""
+  own = workdir / methods.RUN_WEIGHTS
+  same = own.is_file() and manifest and weights.read(own)[1]['sha256'] == manifest['sha256']
+  return runs.method_name(workdir) if same else ''
 
 
 def _join() -> None:
@@ -116,9 +152,25 @@ def _leave(message: str) -> NoReturn:
 def parse_flags(argv: list[str]) -> list[str]:
   """The arguments left over; one line and exit code 1 for flags or settings that do not exist."""
   try:
-    return flags.FLAGS(argv)
+    text = '\0'.join(argv).replace('--config\0', '--config=')
+    return flags.FLAGS([_with_file(argument) for argument in text.split('\0')])
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
     sys.exit(f'error: {_line(error)}')
+
+
+def _with_file(argument: str) -> str:
+  """`argument`, with the file of a config that comes with the package in place of its name."""
+  match = re.fullmatch(r'(--?config=)(\w+)(:.*)?', argument)
+  if not match:
+    return argument
+  flag, name, recipe = match.groups(default='')
+  (folder,) = importlib.util.find_spec('deblur_jax.configs').submodule_search_locations
+  files = {path.stem: path for path in sorted(pathlib.Path(folder).glob('*.py'))}
+  hidden = ('__init__', 'common')
+  known = {name: path for name, path in files.items() if name not in hidden}
+  if name not in known:
+    raise ValueError(f'no config {name!r} (known: {", ".join(known)}), nor a .py file')
+  return f'{flag}{known[name]}{recipe}'
 
 
 def _line(error: Exception) -> str:

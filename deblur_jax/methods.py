@@ -11,7 +11,7 @@ import pathlib
 DEFAULT = 'general'
 """The weights in the package that are used if none are named."""
 
-SHIPPED = pathlib.Path(__file__).parent / 'weights'
+SHIPPED = pathlib.Path(__file__).parent / 'pretrained'
 
 RUN_WEIGHTS = 'weights.safetensors'
 """The file of a run's best weights, in the run's folder."""

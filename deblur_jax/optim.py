@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deblur_jax import pipes
+from deblur_jax import spec
 
 
 def schedule(
@@ -109,7 +109,7 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
     optimizer = optax.adamw(falling, **betas, weight_decay=weight_decay)
   else:
     known = {'adam': optax.adam, 'adamw': optax.adamw}
-    found = pipes.functions('optim.name', name, known)
+    found = spec.functions('optim.name', name, known)
     if len(found) != 1 or weight_decay:
       raise ValueError(
         f'optimizer {name!r}: one from outside, with its options: optax:sgd(momentum=0.9); '

@@ -61,6 +61,10 @@ class WeightsError(ValueError):
   """A file that does not hold sound weights; the message says which and why, in one line."""
 
 
+class DoesNotFit(ValueError):
+  """Weights whose names or shapes are not those of the network."""
+
+
 def write(
   path: Path, params: Mapping[str, Any], manifest: Mapping[str, Any], *, dtype: str | None = None
 ) -> None:
@@ -116,6 +120,38 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not name.endswith(STEP):
       params[name] = value.astype(np.float32) if value.dtype in half else value
   return _nested(params), manifest
+
+
+def check_fit(found: Mapping[str, Any], expected: Mapping[str, Any], *, what: str) -> None:
+  """Raises DoesNotFit unless two nested dicts have the same names and shapes, listing all others.
+
+  Leaves are arrays or `jax.ShapeDtypeStruct`s; dtypes are not compared. `what` names the weights in
+  the error, such as 'weights.safetensors for mprnet'.
+  """
+  found_shapes, expected_shapes = _shapes(found), _shapes(expected)
+  missing = sorted(expected_shapes.keys() - found_shapes.keys())
+  extra = sorted(found_shapes.keys() - expected_shapes.keys())
+  shared = sorted(expected_shapes.keys() & found_shapes.keys())
+  wrong = [name for name in shared if found_shapes[name] != expected_shapes[name]]
+  if not missing and not extra and not wrong:
+    return
+  lines = [
+    f'{what}: {len(missing)} missing, {len(extra)} extra, {len(wrong)} of another shape '
+    f'(of {len(expected_shapes)}); use the variant and arguments that the weights were made with'
+  ]
+  lines += [f'  missing  {name} {_text(expected_shapes[name])}' for name in missing]
+  lines += [f'  extra    {name} {_text(found_shapes[name])}' for name in extra]
+  lines += [
+    f'  shape    {name} is {_text(found_shapes[name])}, expected {_text(expected_shapes[name])}'
+    for name in wrong
+  ]
+  raise DoesNotFit('\n'.join(lines))
+
+
+def shared(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+  """The leaves of the nested dict `found` whose names are in `expected` too."""
+  names, flat = _flat(expected), _flat(found)
+  return _nested({name: flat[name] for name in flat if name in names})
 
 
 def is_ours(path: Path) -> bool:
@@ -209,3 +245,11 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
       at = at.setdefault(folder, {})
     at[leaf] = value
   return nested
+
+
+def _shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(np.shape(leaf)) for name, leaf in _flat(tree).items()}
+
+
+def _text(shape: tuple[int, ...]) -> str:
+  return f'[{" ".join(map(str, shape))}]'

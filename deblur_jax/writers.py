@@ -1,4 +1,4 @@
-"""Where a run tells what it does: a progress bar or lines, metrics.jsonl, TensorBoard."""
+"""What a run reports: a progress bar or lines, metrics.jsonl, TensorBoard; and its speed."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
@@ -8,6 +8,7 @@ import pathlib
 import time
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -20,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from deblur_jax import atomic, pipes
+from deblur_jax import atomic, spec
 
 T = TypeVar('T')
 
@@ -124,13 +125,59 @@ class Writer:
       hook.close()
 
 
+class Window:
+  """The steps since the last log line: their metrics, and where the time went."""
+
+  waited: float
+  """Seconds spent waiting for data, to be added to."""
+
+  def __init__(self):
+    self._compiled = False
+    self.restart()
+
+  def restart(self) -> None:
+    """Forgets all steps so far; the time until now counts for none."""
+    self._metrics: list[dict[str, jax.Array]] = []
+    self._start_clock()
+
+  def add(self, metrics: dict[str, jax.Array], pictures: int) -> None:
+    """Adds the metrics of a step, still on their way from the device."""
+    # One step in flight: enough to keep the device busy, and the times stay honest.
+    if self._metrics:
+      self._metrics[-1]['loss'].block_until_ready()
+    self._metrics.append(metrics)
+    self._pictures += pictures
+    if not self._compiled:
+      # The first step compiles; its time says nothing about speed.
+      metrics['loss'].block_until_ready()
+      self._compiled = True
+      self._start_clock()
+
+  def close(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The metrics of each step, and their means with speed and data wait; restarts.
+
+    'pictures_per_second', and 'data_wait', a share of the time, are absent after the first step.
+    """
+    each = jax.device_get(self._metrics)
+    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    if self._pictures:
+      seconds = time.monotonic() - self._begin
+      means['pictures_per_second'] = self._pictures / seconds
+      means['data_wait'] = self.waited / seconds
+    self.restart()
+    return each, means
+
+  def _start_clock(self) -> None:
+    self.waited, self._pictures, self._begin = 0.0, 0, time.monotonic()
+
+
 def open_hooks(text: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> list[Any]:
   """The writers in `package.module:Writer | ...`, each made by `Writer(workdir, config)`.
 
   They have `scalars(step, values)`, `pictures(step, name, image)` with uint8 `[h w 3]`, and
   `close()`. Raises ValueError for one that cannot be found.
   """
-  return [make(workdir, config) for make in pipes.functions('writer', text, {}).values()]
+  return [make(workdir, config) for make in spec.functions('writer', text, {}).values()]
 
 
 def track(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:

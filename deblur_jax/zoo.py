@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import checks, color, fit, models, weights
+from deblur_jax import checks, color, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
@@ -68,7 +68,7 @@ def load(
     model, params = _set(network, arguments, settings, params, path)
   else:
     model = _model(network, arguments)
-    fit.check(params, shapes(model), what=f'{path} ({network})')
+    weights.check_fit(params, shapes(model), what=f'{path} ({network})')
   params = jax.device_put(params)
 
   @jax.jit
@@ -97,9 +97,9 @@ def _set(network: str, arguments: Mapping, settings: Mapping, params: Any, path:
     model = _model(network, arguments)
     expected = shapes(model)
     if 'stages' in settings:
-      params = fit.shared(params, expected)
-    fit.check(params, expected, what=f'{path} ({network})')
-  except fit.DoesNotFit as error:
+      params = weights.shared(params, expected)
+    weights.check_fit(params, expected, what=f'{path} ({network})')
+  except weights.DoesNotFit as error:
     counts = str(error).partition('\n')[0].partition(';')[0]
     raise ValueError(f'the weights do not fit {network} with {text}: {counts}') from None
   except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:

@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from configs import bgan, deblurgan, nafnet
 from deblur_jax import models, weights
+from deblur_jax.configs import bgan, deblurgan, nafnet
 from deblur_jax.convert import vgg19
 from deblur_jax.data import builtin
-from deblur_jax.fit import DoesNotFit
 from deblur_jax.losses.adversarial import GAMES, gradient_penalty
 from deblur_jax.losses.perceptual import load, perceptual
 from deblur_jax.nn import vgg
 from deblur_jax.nn.patchgan import PatchGAN
 from deblur_jax.trainers import adversarial, supervised
+from deblur_jax.weights import DoesNotFit
 
 # Compiles in a fraction of the time.
 quickly = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})

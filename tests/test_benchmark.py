@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from configs import common
 from deblur_jax import benchmark, cli, models, weights
+from deblur_jax.configs import common
 from deblur_jax.data import builtin
-from deblur_jax.evaluators import code, protocols, restoration, tables
+from deblur_jax.evaluation import code, protocols, restoration, tables
 
 # One 1x1 convolution after another: quick to compile and to run at any size.
 SMALL = {'kernel_sizes': [1, 1, 1], 'channels': 3}

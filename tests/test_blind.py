@@ -13,11 +13,12 @@ import scipy.ndimage
 import scipy.signal
 from skimage import data
 
-from deblur_jax import blind_check, cli, restore
-from deblur_jax.blur import kernels, light, trajectories
+from deblur_jax import cli, color
+from deblur_jax.blur import kernels, trajectories
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import psfs
-from deblur_jax.solvers import blind
+from deblur_jax.photos import blind_check, restore
+from deblur_jax.solvers import estimate_psf
 from deblur_jax.solvers.polyblur import estimate, polyblur
 from deblur_jax.solvers.total_variation import total_variation
 
@@ -57,8 +58,8 @@ def shaken():
 
 def test_a_shake_is_found_and_undone(shaken):
   blurred, sharp, psf = shaken
-  found = blind.estimate(blurred, SIZE)
-  assert blind.likeness(found.psf, psf) > 0.8
+  found = estimate_psf.estimate(blurred, SIZE)
+  assert estimate_psf.likeness(found.psf, psf) > 0.8
   restored = total_variation(blurred, found.psf)
   assert best_psnr(restored, sharp) > best_psnr(blurred, sharp) + 3
   assert blind_check.LEAST_CONFIDENCE < found.confidence <= 1
@@ -71,24 +72,26 @@ def test_a_shake_is_found_and_undone(shaken):
 
 @pytest.mark.parametrize('sigma', [0, 0.1])
 def test_nothing_is_found_where_there_is_nothing(sigma):
-  found = blind.estimate(noisy(np.full((SIDE, SIDE), 0.5), sigma), SIZE)
+  found = estimate_psf.estimate(noisy(np.full((SIDE, SIDE), 0.5), sigma), SIZE)
   assert np.isfinite(found.psf).all() and found.psf.sum() == pytest.approx(1, abs=1e-5)
   assert 0 <= found.confidence < 0.2
 
 
 def test_a_sharp_picture_tells_less_than_a_shaken_one(shaken):
   blurred, sharp, _ = shaken
-  found = [blind.estimate(picture, SIZE) for picture in (noisy(sharp, 0.003), blurred)]
+  found = [estimate_psf.estimate(picture, SIZE) for picture in (noisy(sharp, 0.003), blurred)]
   delta = kernels.delta(SIZE)
-  assert blind.likeness(found[0].psf, delta) > blind.likeness(found[1].psf, delta) + 0.2
+  assert (
+    estimate_psf.likeness(found[0].psf, delta) > estimate_psf.likeness(found[1].psf, delta) + 0.2
+  )
   assert found[0].confidence < found[1].confidence - 0.2
 
 
 def test_likeness():
   two = jnp.zeros((5, 7)).at[2, 3:5].set(0.5)
-  assert blind.likeness(two, jnp.roll(two, (1, -2), (0, 1))) == pytest.approx(1, abs=1e-5)
-  assert blind.likeness(two, kernels.delta(3)) == pytest.approx(0.5**0.5, abs=1e-5)
-  assert blind.likeness(two, two.T) == pytest.approx(0.5, abs=1e-5)
+  assert estimate_psf.likeness(two, jnp.roll(two, (1, -2), (0, 1))) == pytest.approx(1, abs=1e-5)
+  assert estimate_psf.likeness(two, kernels.delta(3)) == pytest.approx(0.5**0.5, abs=1e-5)
+  assert estimate_psf.likeness(two, two.T) == pytest.approx(0.5, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_likeness():
 )
 def test_what_cannot_be_estimated(side, size, said):
   with pytest.raises(ValueError, match=said):
-    blind.estimate(crop(side), size)
+    estimate_psf.estimate(crop(side), size)
 
 
 @pytest.mark.parametrize('sigma', [1.0, 1.5, 2.0, 3.0])
@@ -141,8 +144,8 @@ def photograph(shaken, tmp_path, monkeypatch):
   """A file in the current folder, shaken in linear light; the picture as it should be."""
   monkeypatch.chdir(tmp_path)
   psf = shaken[2]
-  sharp = light.to_linear(crop(SIDE + SIZE - 1))
-  blurred = light.to_srgb(scipy.signal.convolve(sharp, psf, 'valid'))
+  sharp = color.SRGB.to_linear(crop(SIDE + SIZE - 1))
+  blurred = color.SRGB.from_linear(scipy.signal.convolve(sharp, psf, 'valid'))
   PIL.Image.fromarray(np.rint(255 * np.clip(blurred, 0, 1)).astype(np.uint8)).save('a.png')
   inner = slice(SIZE // 2, -(SIZE // 2))
   return crop(SIDE + SIZE - 1)[inner, inner]
@@ -160,7 +163,7 @@ def test_restore_finds_the_psf(photograph, shaken, capsys):
   (told,) = json.loads(pathlib.Path('report.json').read_text())['files']
   assert blind_check.LEAST_CONFIDENCE < told['psf_confidence'] <= 1
   found = psfs.read('restored/a.png.psf.png')
-  assert blind.likeness(found, shaken[2]) > 0.8
+  assert estimate_psf.likeness(found, shaken[2]) > 0.8
   restored = pixels('restored/a.png')
   assert best_psnr(restored, photograph) > best_psnr(pixels('a.png'), photograph) + 3
   assert cli.main([*method, 'restored/a.png.psf.png', '-o', 'again']) == 0
@@ -173,7 +176,7 @@ def test_a_psf_that_is_larger_than_it_may_be_is_told(photograph, capsys):
 
 
 def test_images_in_memory_get_a_psf_each(shaken):
-  blurred = np.asarray(light.to_srgb(shaken[0])).clip(0, 1)
+  blurred = np.asarray(color.SRGB.from_linear(shaken[0])).clip(0, 1)
   images = np.stack([blurred, blurred.T])[..., None]
   restorer = restore.load('wiener', psf=SIZE)
   np.testing.assert_allclose(restorer(images)[1], restorer(images[1]), atol=1e-6)

@@ -9,11 +9,12 @@ import pytest
 import pyvips
 from test_color import curv, para, profile
 
-from deblur_jax import blind_check, color, jobs, pictures, restore, zoo
+from deblur_jax import color, zoo
 from deblur_jax.blur import kernels
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.data import builtin
-from deblur_jax.solvers import blind
+from deblur_jax.photos import blind_check, jobs, pictures, restore
+from deblur_jax.solvers import estimate_psf
 from deblur_jax.types import Needs
 
 
@@ -45,7 +46,7 @@ def blurred(sharp):
 def test_the_right_psf_passes_and_wrong_ones_do_not(sharp, blurred):
   """What wrong ones do to the picture is far below the input."""
   colors = blurred / np.float32(255)
-  right = blind.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
+  right = estimate_psf.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
   assert blind_check.objection(colors, right, color.SRGB) == ''
   doubtful = right._replace(confidence=0.2)
   assert blind_check.objection(colors, doubtful, color.SRGB) == 'confidence 0.20'
@@ -54,7 +55,7 @@ def test_the_right_psf_passes_and_wrong_ones_do_not(sharp, blurred):
     kernels.disk(6.0, 15),
     kernels.motion(21.0, 30.0, 27),
   ):
-    found = blind.Estimate(np.asarray(wrong), 0.8)
+    found = estimate_psf.Estimate(np.asarray(wrong), 0.8)
     assert 'ring' in blind_check.objection(colors, found, color.SRGB)
     result = restore.load('total_variation', psf=np.asarray(wrong))(colors)
     assert psnr(result, sharp) < psnr(colors, sharp) - 1
@@ -62,7 +63,7 @@ def test_the_right_psf_passes_and_wrong_ones_do_not(sharp, blurred):
 
 def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
   PIL.Image.fromarray(blurred).save(tmp_path / 'a.png')
-  wrong = blind.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
+  wrong = estimate_psf.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
   solver = zoo.load('total_variation', psf=np.asarray(wrong.psf))
   darker = restore.Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
   guarded = restore.Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)

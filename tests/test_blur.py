@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from deblur_jax.blur import kernels, light, noise, operators, synthesis, trajectories
+from deblur_jax import color
+from deblur_jax.blur import kernels, noise, operators, synthesis, trajectories
 from deblur_jax.blur.operators import Convolution
 
 SCIPY_MODES = {'reflect': 'mirror', 'wrap': 'wrap', 'edge': 'nearest', 'zero': 'constant'}
@@ -217,12 +218,14 @@ def test_fast_lengths():
 
 def test_light_is_srgb():
   # IEC 61966-2-1: mid grey 0.5 is 21.404 % of the light, and 18 % grey is 0.46136.
-  np.testing.assert_allclose(light.to_linear(jnp.array([0.0, 0.04, 0.5, 1.0])),
+  np.testing.assert_allclose(color.SRGB.to_linear(jnp.array([0.0, 0.04, 0.5, 1.0])),
                              [0, 0.04 / 12.92, 0.2140411, 1], atol=1e-6)  # fmt: skip
-  assert light.to_srgb(jnp.array(0.18)) == pytest.approx(0.4613561, abs=1e-6)
+  assert color.SRGB.from_linear(jnp.array(0.18)) == pytest.approx(0.4613561, abs=1e-6)
   values = jnp.linspace(-0.1, 1.5, 101)
-  np.testing.assert_allclose(light.to_srgb(light.to_linear(values)), values, atol=1e-6)
-  assert np.isfinite(jax.vmap(jax.grad(light.to_linear))(values)).all()
+  np.testing.assert_allclose(
+    color.SRGB.from_linear(color.SRGB.to_linear(values)), values, atol=1e-6
+  )
+  assert np.isfinite(jax.vmap(jax.grad(color.SRGB.to_linear))(values)).all()
 
 
 def test_noise_has_its_standard_deviation(key):
@@ -255,7 +258,7 @@ def run(text, key, image):
 def test_alternatives_are_equally_likely(key):
   impulse = jnp.zeros((600, 9, 9, 1)).at[:, 4, 4].set(1.0)
   middle = run('gaussian(2) or motion(5, 0) or sharp', key, impulse)
-  middle = light.to_linear(middle)[:, 4, 4, 0]
+  middle = color.SRGB.to_linear(middle)[:, 4, 4, 0]
   peaks = [kernels.gaussian(2.0, 17)[8, 8], 0.2, 1.0]
   shares = [float(np.isclose(middle, peak, atol=0.01).mean()) for peak in peaks]
   np.testing.assert_allclose(shares, 1 / 3, atol=0.07)
@@ -273,7 +276,7 @@ def test_blur_acts_in_linear_light_and_steps_in_order(key):
   black_white = jnp.tile(jnp.array([0.0, 1.0]), 12)[None, None, :, None] * jnp.ones((1, 24, 24, 3))
   # Half the photons are 0.735 when encoded, where an average of the code values would be 0.5.
   halved = run('motion(2, 0)', key, black_white)
-  np.testing.assert_allclose(halved, light.to_srgb(jnp.array(0.5)), atol=1e-4)
+  np.testing.assert_allclose(halved, color.SRGB.from_linear(jnp.array(0.5)), atol=1e-4)
   grey = jnp.full((1, 64, 64, 3), 0.5)
   assert run('gaussian(3) | noise(0.05)', key, grey).std() == pytest.approx(0.05, rel=0.05)
   assert run('noise(0.05) | gaussian(3)', key, grey).std() < 0.01

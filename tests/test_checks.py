@@ -10,7 +10,7 @@ import pytest
 
 from deblur_jax import zoo
 from deblur_jax.blur import synthesis
-from deblur_jax.solvers import SOLVERS, blind
+from deblur_jax.solvers import SOLVERS, estimate_psf
 
 PSF = np.ones((3, 3), np.float32) / 9
 IMAGE = np.random.default_rng(0).random((24, 20), np.float32)
@@ -38,7 +38,7 @@ def test_under_jit_the_type_is_refused():
 def test_psf_estimation_and_blur_mixes_refuse_too():
   large = np.uint8(255 * np.random.default_rng(0).random((80, 80)))
   with pytest.raises(ValueError, match='not uint8'):
-    blind.estimate(large)
+    estimate_psf.estimate(large)
   degrade = synthesis.parse('noise(0.01)')
   sharp = np.uint8(255 * np.random.default_rng(0).random((1, 8, 8, 3)))
   with pytest.raises(ValueError, match='sharp images must be floats'):

@@ -15,11 +15,11 @@ import PIL.Image
 import pytest
 
 import deblur_jax
-from deblur_jax import cli, methods, models, restore, weights, zoo
-from deblur_jax.blur import light
+from deblur_jax import cli, color, methods, models, weights, zoo
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import doctor, psfs
 from deblur_jax.models import maxim
+from deblur_jax.photos import restore
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -111,7 +111,9 @@ def test_restore_tells_each_file_and_exits_with_1(here, brighter, capsys):
 
 def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
   sharp, psf = picture(90, 120), psfs.read('disk:3')
-  blurred = np.asarray(light.to_srgb(Convolution(psf).apply(light.to_linear(sharp / 255.0))))
+  blurred = np.asarray(
+    color.SRGB.from_linear(Convolution(psf).apply(color.SRGB.to_linear(sharp / 255.0)))
+  )
   (here / 'soft.png').write_bytes(png(np.rint(255 * blurred).astype(np.uint8)))
   np.save(here / 'psf.npy', 3 * psf)  # is made to add up to 1
   PIL.Image.fromarray(np.rint(psf / psf.max() * 255).astype(np.uint8)).save(here / 'psf.png')

@@ -12,11 +12,11 @@ import pytest
 import scipy.ndimage
 import skimage.data
 
-from deblur_jax import cli
-from deblur_jax.blur import light, noise
+from deblur_jax import cli, color
+from deblur_jax.blur import noise
 from deblur_jax.data import sources
 from deblur_jax.datasets import gopro
-from deblur_jax.paired import make, plan
+from deblur_jax.pair_making import make, plan
 
 MIX = 'motion(3..9) or sharp | noise(0..0.02)'
 
@@ -90,9 +90,9 @@ def test_the_manifest_makes_the_picture(made):
     kinds.add(blur['step'])
     if blur['step'] == 'motion':
       (psf,) = np.load(made / record['arrays']).values()
-      linear = np.asarray(light.to_linear(image), np.float64)
+      linear = np.asarray(color.SRGB.to_linear(image), np.float64)
       linear = scipy.ndimage.convolve(linear, psf[..., None].astype(float), mode='mirror')
-      image = light.to_srgb(jnp.asarray(linear, jnp.float32))
+      image = color.SRGB.from_linear(jnp.asarray(linear, jnp.float32))
     key = jax.random.wrap_key_data(np.array(grain['key'], np.uint32))
     image = noise.gaussian(key, image, sigma=grain['sigma'])[:height, :width]
     expected = np.clip(image, 0, 1) * 255

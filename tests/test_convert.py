@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deblur_jax import cli, convert, fit, models, weights, zoo
-from deblur_jax.convert import containers, deblurgan
+from deblur_jax import cli, convert, models, weights, zoo
+from deblur_jax.convert import deblurgan, open
 from deblur_jax.nn.patchgan import PatchGAN
 
 GOLDENS = ('srcnn', 'mprnet', 'hinet', 'nafnet', 'deblurgan', 'deepdeblur', 'dbgan')
@@ -174,7 +174,7 @@ def test_averaged_weights_go_before_raw_ones(raw, averaged):
     # As prefixes of one state dict, as Lightning has them.
     flat = {f'{part}.{name}': value for part, one in content.items() for name, value in one.items()}
     flat |= {'discriminator.conv1.weight': np.full(2, 7), 'loss.vgg.0.weight': np.full(2, 9)}
-    state = containers.stripped(convert.unwrap({'state_dict': flat}), [list(zeros)])
+    state = open.stripped(convert.unwrap({'state_dict': flat}), [list(zeros)])
     assert state.keys() == ones.keys()
     np.testing.assert_array_equal(state['conv1.weight'], ones['conv1.weight'])
 
@@ -277,7 +277,7 @@ def test_one_error_lists_all_that_does_not_fit(shared):
   del state['encoders.3.1.conv4.bias']
   state['extra.weight'] = np.zeros((4, 4, 1, 1))
   state['ending.weight'] = np.zeros((3, 8, 5, 5))
-  with pytest.raises(fit.DoesNotFit) as error:
+  with pytest.raises(weights.DoesNotFit) as error:
     convert.from_torch('nafnet', state)
   text = str(error.value)
   assert '1 missing, 1 extra, 1 of another shape' in text
@@ -288,14 +288,14 @@ def test_one_error_lists_all_that_does_not_fit(shared):
 
 def test_weights_of_another_network(shared):
   state, _, _ = golden(shared, 'nafnet')
-  with pytest.raises(fit.DoesNotFit, match=r'not the weights of hinet: no conv_01\.weight'):
+  with pytest.raises(weights.DoesNotFit, match=r'not the weights of hinet: no conv_01\.weight'):
     convert.from_torch('hinet', state)
 
 
 def test_mprnet_slopes_must_be_one(shared):
   state, _, _ = golden(shared, 'mprnet')
   state['shallow_feat3.1.body.1.weight'] = np.asarray([0.5])
-  with pytest.raises(fit.DoesNotFit, match=r'differs from another'):
+  with pytest.raises(weights.DoesNotFit, match=r'differs from another'):
     convert.from_torch('mprnet', state)
 
 
@@ -464,7 +464,7 @@ def test_what_is_torn_is_named(name, torn, told, shared):
     state[key] = np.zeros(shape or (), np.float32)
     if shape is None:
       del state[key]
-  with pytest.raises(fit.DoesNotFit) as error:
+  with pytest.raises(weights.DoesNotFit) as error:
     convert.from_torch(name, state)
   assert told in str(error.value)
 
@@ -473,7 +473,7 @@ def test_a_level_without_blocks_is_told(shared):
   state, _, _ = golden(shared, 'nafnet')
   state = {key: value for key, value in state.items() if not key.startswith('decoders.1.')}
   with pytest.raises(
-    fit.DoesNotFit, match=r'missing  decoders\.1\.0\.sca\.1\.weight \[32 32 1 1\]'
+    weights.DoesNotFit, match=r'missing  decoders\.1\.0\.sca\.1\.weight \[32 32 1 1\]'
   ):
     convert.from_torch('nafnet', state)
 
@@ -546,14 +546,14 @@ def test_transposed_convolution_is_torchs():
 
 def test_fit_accepts_what_fits():
   shapes = {'a': {'b': jax.ShapeDtypeStruct((2, 3), jnp.float32)}, 'c': np.zeros(())}
-  fit.check({'a': {'b': np.zeros((2, 3))}, 'c': jnp.zeros(())}, shapes, what='weights')
+  weights.check_fit({'a': {'b': np.zeros((2, 3))}, 'c': jnp.zeros(())}, shapes, what='weights')
 
 
 def test_fit_lists_what_does_not():
   expected = {'a': {'kernel': np.zeros((2, 3)), 'bias': np.zeros(3)}, 'c': {'kernel': np.zeros(4)}}
   found = {'a': {'kernel': np.zeros((3, 2))}, 'd': np.zeros(())}
-  with pytest.raises(fit.DoesNotFit) as error:
-    fit.check(found, expected, what='weights.safetensors for mprnet')
+  with pytest.raises(weights.DoesNotFit) as error:
+    weights.check_fit(found, expected, what='weights.safetensors for mprnet')
   head, *rest = str(error.value).splitlines()
   assert head.startswith('weights.safetensors for mprnet: 2 missing, 1 extra, 1 of another shape')
   assert [line.split() for line in rest] == [

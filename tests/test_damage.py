@@ -9,8 +9,8 @@ import pyvips
 import skimage.data
 import tifffile
 
-from deblur_jax import pictures
 from deblur_jax.formats import soundness, tiff_parts
+from deblur_jax.photos import pictures
 from tools import damage_sweep
 
 COMPRESSIONS = ['none', 'lzw', 'deflate', 'jpeg', 'packbits', 'zstd', 'webp']

@@ -10,12 +10,13 @@ import scipy.special
 import skimage.data
 import skimage.io
 
-from deblur_jax import diagnosis
-from deblur_jax.blur import estimate, kernels
+from deblur_jax.blur import kernels
+from deblur_jax.photos import diagnosis
+from deblur_jax.solvers import estimate_gaussian
 
-estimated = jax.jit(estimate.gaussian)
-blurred_again = jax.jit(estimate.blurred)
-steepest = jax.jit(lambda plane, smooth: estimate.slopes(plane, smooth=smooth))
+estimated = jax.jit(estimate_gaussian.gaussian)
+blurred_again = jax.jit(estimate_gaussian.blurred)
+steepest = jax.jit(lambda plane, smooth: estimate_gaussian.slopes(plane, smooth=smooth))
 
 
 def blurred(image, psf):
@@ -63,7 +64,7 @@ def test_a_step_blurred_by_hand_has_the_slope_of_the_formula():
   x = np.arange(200) - 99.5
   plane = np.tile(scipy.special.erf(x / 4 / np.sqrt(2)) / 2 + 0.5, (120, 1)).astype(np.float32)
   slopes = np.asarray(steepest(plane, 0.0))
-  angles = np.deg2rad(np.arange(estimate.ANGLES) * 5)
+  angles = np.deg2rad(np.arange(estimate_gaussian.ANGLES) * 5)
   np.testing.assert_allclose(slopes, np.abs(np.cos(angles)) / np.sqrt(2 * np.pi) / 4, atol=2e-3)
   smoothed = np.asarray(steepest(plane, 3.0))
   expected = np.abs(np.cos(angles)) / np.sqrt(2 * np.pi) / 5  # 3, 4, 5
@@ -85,7 +86,7 @@ def test_stretching_is_by_numpys_quantiles():
     plane = image.mean(-1)
     low, high = np.quantile(plane, [1e-4, 1 - 1e-4], axis=(-2, -1), keepdims=True)
     expected = np.clip((plane - low) / np.maximum(high - low, 1e-3), 0, 1)
-    np.testing.assert_allclose(estimate.stretched(image), expected, atol=1e-4)
+    np.testing.assert_allclose(estimate_gaussian.stretched(image), expected, atol=1e-4)
 
 
 def test_batches_are_estimated_one_by_one(astronaut):
@@ -99,7 +100,7 @@ def test_batches_are_estimated_one_by_one(astronaut):
 @pytest.mark.parametrize('ratio,angle', [(1.0, 0.0), (0.4, 0.0), (0.4, 30.0), (0.4, 90.0)])
 def test_blurring_again_is_convolution_with_the_kernel(astronaut, ratio, angle):
   image = astronaut[:100, :120] / np.float32(255)
-  again = blurred_again(image, estimate.Gaussian(2.0, ratio, angle))
+  again = blurred_again(image, estimate_gaussian.Gaussian(2.0, ratio, angle))
   psf = np.asarray(kernels.gaussian(2.0, 25, ratio=ratio, angle=angle))
   expected = scipy.ndimage.convolve(image, psf[..., None], mode='reflect')
   np.testing.assert_allclose(again, expected, atol=2e-3)

@@ -16,10 +16,10 @@ from jax.sharding import Mesh, PartitionSpec
 import numpy as np
 import pytest
 
-from configs import deblurgan, srcnn
 from deblur_jax import models, sharding, train, writers
 from deblur_jax.blur import synthesis
 from deblur_jax.checkpoints import Checkpoints
+from deblur_jax.configs import deblurgan, srcnn
 from deblur_jax.trainers import TRAINERS
 
 FLAGS = ('--config=configs/srcnn.py:smoke', '--config.log_every=1')

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 import safetensors.numpy
 
-from configs import common
-from deblur_jax import models, zoo
-from deblur_jax.blur import light, operators
+from deblur_jax import color, models, zoo
+from deblur_jax.blur import operators
+from deblur_jax.configs import common
 from deblur_jax.data import builtin, sources
-from deblur_jax.evaluators import costs, figures, protocols, restoration, tables
+from deblur_jax.evaluation import costs, figures, protocols, restoration, tables
 from deblur_jax.metrics import METRICS
 from deblur_jax.types import Needs
 
@@ -358,8 +358,8 @@ def test_multiply_adds_by_hand():
 def test_a_psf_that_made_the_blur_is_told(tmp_path):
   pictures = restoration.open_set('builtin', blur='motion(9..15)', limit=1)
   example = pictures[0]
-  image = light.to_linear(example['sharp'] / 255.0)
-  blurred = light.to_srgb(operators.Convolution(jnp.asarray(example['psf'])).apply(image))
+  image = color.SRGB.to_linear(example['sharp'] / 255.0)
+  blurred = color.SRGB.from_linear(operators.Convolution(jnp.asarray(example['psf'])).apply(image))
   np.testing.assert_allclose(blurred, example['blurred'] / 255, atol=0.51 / 255)
   method = zoo.load('wiener')
   scores = [

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from configs import common, srcnn
-from deblur_jax import losses, metrics, models, optim, pipes, train, weights, writers, zoo
+from deblur_jax import losses, metrics, models, optim, spec, train, weights, writers, zoo
 from deblur_jax.blur import synthesis
-from deblur_jax.evaluators import restoration
+from deblur_jax.configs import common, srcnn
+from deblur_jax.evaluation import restoration
 from deblur_jax.trainers import supervised
 
 PLAIN = {
@@ -231,7 +231,7 @@ def test_a_run_with_parts_from_outside(outside, tmp_path):
       lambda: writers.open_hooks('wandb', None, {}),
       "no writer 'wandb' .known: package.module:name",
     ),
-    (lambda: pipes.find('trainer', 'supervise', {'supervised': 1}), 'did you mean supervised'),
+    (lambda: spec.find('trainer', 'supervise', {'supervised': 1}), 'did you mean supervised'),
   ],
 )
 def test_what_cannot_be_found_is_named_in_a_line(find, told):

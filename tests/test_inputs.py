@@ -11,7 +11,9 @@ import pytest
 from test_pictures import scene, through, values
 import tifffile
 
-from deblur_jax import jobs, kinds, pictures, restore, zoo
+from deblur_jax import zoo
+from deblur_jax.formats import kinds
+from deblur_jax.photos import jobs, pictures, restore
 from deblur_jax.solvers.polyblur import estimate
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deblur_jax import cli, history, interrupt, jobs, restore, zoo
+from deblur_jax import cli, zoo
+from deblur_jax.photos import history, interrupt, jobs, restore
 from deblur_jax.types import Needs
 
 

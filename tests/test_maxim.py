@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from deblur_jax import convert, fit, methods, models, weights, zoo
+from deblur_jax import convert, methods, models, weights, zoo
 from deblur_jax.datasets import files
-from deblur_jax.evaluators import costs
+from deblur_jax.evaluation import costs
 from deblur_jax.models import maxim
 from deblur_jax.nn import resample
 
@@ -61,7 +61,7 @@ def test_published_weights_give_the_authors_output(shared):
   np.testing.assert_allclose(out['restored'], expected, atol=2e-3)
   assert len(out['scales']) == 7
   first = model.clone(stages=1)
-  params = fit.shared(params, zoo.shapes(first))
+  params = weights.shared(params, zoo.shapes(first))
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) < 6_139_561
   alone = run(first, params, blurred)['restored']
   np.testing.assert_allclose(alone, out['stages'][0], atol=2e-5)
@@ -280,9 +280,9 @@ def test_shipped_int8_restores_as_well_as_the_published_weights(shared):
   )
   model, params = convert.from_torch('maxim', state)
   shipped, _ = weights.read(methods.SHIPPED / 'maxim.safetensors')
-  fit.check(shipped, params, what='shipped')
+  weights.check_fit(shipped, params, what='shipped')
   model = model.clone(stages=1)
-  full, small = (fit.shared(one, zoo.shapes(model)) for one in (params, shipped))
+  full, small = (weights.shared(one, zoo.shapes(model)) for one in (params, shipped))
   # The sharp frame lies a pixel to the side (see the data's README).
   sharp = sharp[8:-8, 9:-7]
   psnrs = [

@@ -13,9 +13,10 @@ import pytest
 from test_pictures import reopened, scene, through, values, vips
 import tifffile
 
-from deblur_jax import color, pictures
+from deblur_jax import color
 from deblur_jax.datasets import files
 from deblur_jax.formats import avif, exif, jpeg, png
+from deblur_jax.photos import pictures
 
 XMP = (
   b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'

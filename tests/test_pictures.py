@@ -15,9 +15,9 @@ import pytest
 import pyvips
 import tifffile
 
-from deblur_jax import pictures
 from deblur_jax.formats import tiff
 from deblur_jax.formats.metadata import Metadata
+from deblur_jax.photos import pictures
 
 COPYRIGHT, MAKER, ORIENTATION = 0x8298, 0x010F, 0x0112
 EXIF, GPS = 0x8769, 0x8825
@@ -418,7 +418,7 @@ def test_rows_of_a_large_picture_are_not_all_in_memory(tmp_path):
 import resource, pathlib
 import numpy as np
 import pyvips
-from deblur_jax import pictures
+from deblur_jax.photos import pictures
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 path = pathlib.Path({str(tmp_path)!r}) / 'large.tif'
 noise = pyvips.Image.gaussnoise(1000, 1000, mean=128, sigma=40).cast('uchar')

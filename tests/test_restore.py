@@ -12,9 +12,10 @@ import pytest
 import pyvips
 import scipy.ndimage
 
-from deblur_jax import jobs, kinds, methods, models, pictures, restore, weights, zoo
-from deblur_jax.blur import light
+from deblur_jax import color, methods, models, weights, zoo
 from deblur_jax.data import builtin
+from deblur_jax.formats import kinds
+from deblur_jax.photos import jobs, pictures, restore
 from deblur_jax.types import Needs
 
 
@@ -722,8 +723,8 @@ def test_weights_that_ship_say_where_they_come_from():
       continue
     assert manifest['scores']['sharp']['psnr'] > 40
     sharp = builtin.photograph('coffee.png')[100:228, 200:328].astype(np.float32) / 255
-    blurred = scipy.ndimage.gaussian_filter(light.to_linear(sharp), (1.5, 1.5, 0))
-    soft = np.asarray(light.to_srgb(blurred))
+    blurred = scipy.ndimage.gaussian_filter(color.SRGB.to_linear(sharp), (1.5, 1.5, 0))
+    soft = np.asarray(color.SRGB.from_linear(blurred))
     error = [
       np.square(one - sharp).mean() for one in (soft, *map(restore.load(name), (soft, sharp)))
     ]

@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 import skimage.data
 
-from deblur_jax.blur import jpeg, light, noise, sensor, synthesis
+from deblur_jax import color
+from deblur_jax.blur import jpeg, noise, sensor, synthesis
 
 
 @pytest.mark.parametrize('rate', [0.05, 1.0, 7.9, 8.1, 30.0])
@@ -106,7 +107,7 @@ def test_a_saturated_dot_leaves_a_brighter_streak(key):
   dot = jnp.zeros((2, 9, 9, 3)).at[:, 4, 4].set(1.0)
 
   def streak(text):
-    return light.to_linear(jax.jit(synthesis.parse(text))(key, dot))[0, 4, 2:7, 0]
+    return color.SRGB.to_linear(jax.jit(synthesis.parse(text))(key, dot))[0, 4, 2:7, 0]
 
   half = [0, 0.5, 0.5, 0.5, 0]  # 1.5 times as bright, over three pixels
   np.testing.assert_allclose(streak('motion(3, 0) | saturate(1.5)'), half, atol=1e-5)
@@ -120,7 +121,7 @@ def test_a_saturated_dot_leaves_a_brighter_streak(key):
 def test_saturation_brightens_only_images_that_draw_it(key):
   dot = jnp.zeros((64, 9, 9, 3)).at[:, 4, 4].set(1.0)
   text = 'motion(3, 0) | saturate(1.5) or sharp'
-  middle = light.to_linear(jax.jit(synthesis.parse(text))(key, dot))[:, 4, 4, 0]
+  middle = color.SRGB.to_linear(jax.jit(synthesis.parse(text))(key, dot))[:, 4, 4, 0]
   brightened = np.isclose(middle, 0.5, atol=1e-4)
   assert 15 < brightened.sum() < 49
   np.testing.assert_allclose(middle[~brightened], 1 / 3, atol=1e-4)

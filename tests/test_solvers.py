@@ -10,7 +10,7 @@ from skimage import data, restoration
 
 from deblur_jax.blur import kernels
 from deblur_jax.blur.operators import Convolution
-from deblur_jax.solvers import SOLVERS, borders, gradients, noise
+from deblur_jax.solvers import SOLVERS, borders, estimate_noise, gradients
 from deblur_jax.solvers.richardson_lucy import richardson_lucy
 from deblur_jax.solvers.total_variation import total_variation
 from deblur_jax.solvers.wiener import wiener
@@ -119,7 +119,7 @@ def test_noise():
   blurred = blurred_by(kernels.gaussian(2.0, 17), camera(), 'reflect')
   for sigma in (0.005, 0.01, 0.05):
     noisy = blurred + sigma * rng.standard_normal(blurred.shape)
-    assert noise.estimate(jnp.asarray(noisy)) == pytest.approx(sigma, rel=0.1)
+    assert estimate_noise.estimate(jnp.asarray(noisy)) == pytest.approx(sigma, rel=0.1)
 
 
 def test_accelerated_steps_get_further(key):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from deblur_jax.blur import light, noise, projective, synthesis
+from deblur_jax import color
+from deblur_jax.blur import noise, projective, synthesis
 
 RECIPE = 'motion(3..9) or camera(3..6) or quantize(2..5) or sharp | noise(0.01..0.05)'
 
@@ -17,7 +18,7 @@ def sharp():
   return np.clip(scipy.ndimage.zoom(coarse, (1, 4, 4, 1)), 0, 1).astype(np.float32)
 
 
-to_linear, to_srgb = jax.jit(light.to_linear), jax.jit(light.to_srgb)
+to_linear, to_srgb = jax.jit(color.SRGB.to_linear), jax.jit(color.SRGB.from_linear)
 add_noise = jax.jit(noise.gaussian)
 
 

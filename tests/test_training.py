@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import importlib
 import json
 import os
 import pathlib
@@ -21,14 +22,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from configs import dbgan, nafnet, srcnn
 from deblur_jax import checkpoints as checkpoints_file
-from deblur_jax import cli, evaluate, models, runs, sharding, train, weights, writers
+from deblur_jax import cli, main, models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
+from deblur_jax.configs import dbgan, nafnet, srcnn
 from deblur_jax.data import sources
-from deblur_jax.evaluators import figures, protocols, restoration
-from deblur_jax.fit import DoesNotFit
+from deblur_jax.evaluation import evaluator, figures, protocols, restoration
 from deblur_jax.trainers import TRAINERS, supervised
+from deblur_jax.weights import DoesNotFit
 
 CONFIGS = sorted(
   path.stem
@@ -121,7 +122,7 @@ def test_metrics_that_are_not_finite_are_null(tmp_path):
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_recipe_builds_and_locks(name):
-  module = __import__(f'configs.{name}', fromlist=['get_config'])
+  module = importlib.import_module(f'deblur_jax.configs.{name}')
   with pytest.raises(ValueError, match=r'known: builtin, ') as told:
     module.get_config('no_such_recipe')
   for recipe in (None, *re.search(r'known: (.*)\)', str(told.value)).group(1).split(', ')):
@@ -229,8 +230,8 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
 
 
 def test_the_best_is_chosen_on_validation_never_on_a_test_set():
-  assert train.ranking({'test': None, 'train': None, 'validation': None}) == 'validation/psnr'
-  assert train.ranking({'kodak': None, 'test': None}) == ''
+  assert evaluator.ranking({'test': None, 'train': None, 'validation': None}) == 'validation/psnr'
+  assert evaluator.ranking({'kodak': None, 'test': None}) == ''
 
 
 def pairs_folder(folder: pathlib.Path, count: int) -> str:
@@ -331,7 +332,7 @@ def test_other_weights_leave_the_scores_of_a_run_alone(finished, tmp_path, capsy
   params['ending']['bias'] = params['ending']['bias'] + 0.1
   weights.write(tmp_path / 'other.safetensors', params, manifest)
   for name in ('other', 'copy'):
-    evaluate.evaluate(short(), finished, str(tmp_path / f'{name}.safetensors'))
+    main.evaluate(short(), finished, str(tmp_path / f'{name}.safetensors'))
   assert [(finished / name).read_bytes() for name in names] == before
   # The copy is known to be the run's own weights, and goes by the run's name.
   assert sorted(path.name for path in (finished / 'evaluated').iterdir()) == sorted(

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from deblur_jax import convert
-from deblur_jax.evaluators import costs
+from deblur_jax.evaluation import costs
 from tests.test_parity import PEERS, peer
 
 TURNS, FEWEST, SECONDS = 7, 3, 30.0  # a network that has had its seconds takes the fewest

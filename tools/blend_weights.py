@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from deblur_jax import fit, methods, models, weights, zoo
+from deblur_jax import methods, models, weights, zoo
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
   model = models.make(
     'blend', motion={**origin['arguments'], 'stages': 1}, other=small['arguments']
   )
-  params = fit.shared({'maxim': motion, 'nafnet': other}, zoo.shapes(model))
-  fit.check(params, zoo.shapes(model), what='both')
+  params = weights.shared({'maxim': motion, 'nafnet': other}, zoo.shapes(model))
+  weights.check_fit(params, zoo.shapes(model), what='both')
   keys = ('license', 'attribution', 'origin', 'source', 'command', 'settings', 'data', 'hours')
   manifest = {
     'network': 'blend',

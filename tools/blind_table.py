@@ -22,7 +22,7 @@ import scipy.signal
 from skimage import color, data
 
 from deblur_jax.blur import trajectories
-from deblur_jax.solvers import blind
+from deblur_jax.solvers import estimate_psf
 from deblur_jax.solvers.total_variation import total_variation
 
 LENGTH, SIZE, SIGMA, SIDE = 24.0, 31, 0.005, 400
@@ -54,9 +54,9 @@ def best_psnr(restored: np.ndarray, sharp: np.ndarray) -> float:
 def row(case: Case, size: int) -> list[float]:
   """Likeness, confidence, PSNR blurred, blind and with the true PSF, error ratio, seconds."""
   begin = time.perf_counter()
-  found = jax.block_until_ready(blind.estimate(case.blurred, size))
+  found = jax.block_until_ready(estimate_psf.estimate(case.blurred, size))
   seconds = time.perf_counter() - begin
-  like = float(blind.likeness(found.psf, case.psf))
+  like = float(estimate_psf.likeness(found.psf, case.psf))
   pictures = case.blurred, *(total_variation(case.blurred, psf) for psf in (found.psf, case.psf))
   before, after, best = (best_psnr(one, case.sharp) for one in pictures)
   ratio = 10 ** ((best - after) / 10)
@@ -66,7 +66,9 @@ def row(case: Case, size: int) -> list[float]:
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--data', type=pathlib.Path, help="folder of Levin's .mat files")
-  parser.add_argument('--size', type=int, default=blind.SIZE, help='side of the PSF looked for')
+  parser.add_argument(
+    '--size', type=int, default=estimate_psf.SIZE, help='side of the PSF looked for'
+  )
   flags = parser.parse_args()
   print('| case | likeness | confidence | blurred | blind | true PSF | error ratio | seconds |')
   print('|---|' + '--:|' * 7)

@@ -19,7 +19,7 @@ import PIL.Image
 import pyvips
 import skimage.data
 
-from deblur_jax import pictures
+from deblur_jax.photos import pictures
 
 TILE = 64 * 64
 """Pixels that may differ without a note."""

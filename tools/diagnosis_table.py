@@ -16,8 +16,9 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import scipy.signal
 
-from deblur_jax import diagnosis
-from deblur_jax.blur import kernels, light
+from deblur_jax import color
+from deblur_jax.blur import kernels
+from deblur_jax.photos import diagnosis
 
 SIDE = 480
 """Pixels of each picture that are used, from its top left."""
@@ -79,11 +80,11 @@ def cases(folders: list[pathlib.Path]) -> Iterator[tuple[str, str, float, np.nda
 
 def _blurred(sharp, kernel, noise, rng) -> np.ndarray:
   if kernel is not None:
-    linear = np.asarray(light.to_linear(sharp))
+    linear = np.asarray(color.SRGB.to_linear(sharp))
     reach = len(kernel) // 2
     linear = np.pad(linear, ((reach, reach), (reach, reach), (0, 0)), 'reflect')
     linear = scipy.signal.fftconvolve(linear, kernel[..., None], 'valid', axes=(0, 1))
-    sharp = np.asarray(light.to_srgb(linear))
+    sharp = np.asarray(color.SRGB.from_linear(linear))
   noisy = sharp + rng.normal(0, noise, sharp.shape) if noise else sharp
   return np.rint(255 * np.clip(noisy, 0, 1)).astype(np.uint8)
 

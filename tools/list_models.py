@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from deblur_jax import convert, models, solvers, tiling, zoo
-from deblur_jax.evaluators import costs, published
+from deblur_jax.evaluation import costs, quoted
 
 LIST = pathlib.Path(zoo.__file__).parent / 'cli' / 'models.txt'
 WIDTH = 80
@@ -70,11 +70,11 @@ def gmacs(name: str, variant: str) -> float:
 def _published() -> Iterator[str]:
   for name in convert.names():
     yield f'  {name:<13}{convert.license_of(name)}'
-    for quoted in published.GOPRO.values():
-      network, variant = quoted.ours or ('', '')
+    for line in quoted.GOPRO.values():
+      network, variant = line.ours or ('', '')
       if network == name:
-        ssim = f'{quoted.ssim:.4f}' if quoted.ssim else ''
-        yield f'  {"":<13}{variant:<12}{quoted.psnr:>6.2f} dB  {ssim:<8}{quoted.source}'
+        ssim = f'{line.ssim:.4f}' if line.ssim else ''
+        yield f'  {"":<13}{variant:<12}{line.psnr:>6.2f} dB  {ssim:<8}{line.source}'
 
 
 if __name__ == '__main__':

@@ -7,18 +7,14 @@ TensorBoard or Perfetto.
 """
 
 import contextlib
-import pathlib
 import resource
 import statistics
-import sys
 import time
 
 from absl import app, flags, logging
 import jax
 import jax.numpy as jnp
 from ml_collections import config_flags
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where configs/ lies
 
 from deblur_jax import models, sharding, train
 from deblur_jax.trainers import TRAINERS

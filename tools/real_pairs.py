@@ -20,7 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from deblur_jax import color, tiling, zoo
 from deblur_jax.data import sources
 from deblur_jax.datasets import files
-from deblur_jax.evaluators import costs, protocols
+from deblur_jax.evaluation import costs, protocols
 
 AVERAGES = 10
 

@@ -1,6 +1,6 @@
 """Makes a run's best weights a file of the package: `python tools/ship_weights.py RUN NAME`.
 
-They are stored as float16 in `deblur_jax/weights/NAME.safetensors`, with a manifest of what they
+They are stored as float16 in `deblur_jax/pretrained/NAME.safetensors`, with a manifest of what they
 are for, how they came about and what they reach: the run's configuration and steps, the pictures
 that it was shown and their licenses (`--data FILE`, JSON), command, hours and hardware, and scores
 (`--scores FILE`, from weights_table.py).
@@ -13,7 +13,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from deblur_jax import methods, weights, zoo
+from deblur_jax import methods, weights
 
 SETTINGS = ('blur', 'data', 'loss', 'optim', 'batch_size', 'steps', 'ema', 'seed')
 
@@ -28,7 +28,7 @@ def main() -> None:
   parser.add_argument('--data', type=pathlib.Path, required=True, metavar='FILE')
   parser.add_argument('--scores', type=pathlib.Path, required=True, metavar='FILE')
   arguments = parser.parse_args()
-  params, manifest = weights.read(arguments.run / zoo.RUN_WEIGHTS)
+  params, manifest = weights.read(arguments.run / methods.RUN_WEIGHTS)
   config = json.loads((arguments.run / 'config.json').read_text())
   config['data']['mixture'] = {
     name: {'source': part['source'], 'share': part['share']}

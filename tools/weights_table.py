@@ -13,17 +13,14 @@ import json
 import math
 import pathlib
 import statistics
-import sys
 import time
 
 import jax
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where configs/ lies
-
-from configs.restore_general import BLUR
 from deblur_jax import tiling, zoo
-from deblur_jax.evaluators import costs, restoration
+from deblur_jax.configs.restore_general import BLUR
+from deblur_jax.evaluation import costs, restoration
 
 CAMERA = ' | poisson(0..0.005) | jpeg(90..98)'
 KINDS = {
@@ -74,7 +71,7 @@ def main() -> None:
     found = {'blurred': [pictures.score(one['blurred'], one) for one in examples]}
     told = all('psf' in one for one in examples)
     for method in methods:
-      if told or not zoo.is_solver(method):
+      if told or not methods.is_solver(method):
         found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
     each = [dict(zip(found, scores, strict=True)) for scores in zip(*found.values(), strict=True)]
     scored = f'{name} ({pathlib.Path(arguments.pictures).name})' if name in KINDS else name

@@ -22,7 +22,7 @@ from deblur_jax.blur import (
   trajectories,
   turbulence,
 )
-from deblur_jax.pipes import Range
+from deblur_jax.spec import Range
 
 Value = float | tuple[float, float]
 

@@ -23,9 +23,12 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 import numpy as np
 
-from deblur_jax import checks, pipes
-from deblur_jax.blur import kernels, light, operators, sensor
+from deblur_jax import checks, color, spec
+from deblur_jax.blur import kernels, operators, sensor
 from deblur_jax.blur.steps import STEPS, KernelStep, PixelStep, Saturate, Step
+
+MIXED = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
+"""The mix of blurs that configs train on and benchmarks score unless told otherwise."""
 
 Choices = tuple[Step, ...]
 
@@ -128,7 +131,7 @@ _draw = jax.jit(Degrade.draw, static_argnums=0)
 
 def parse(text: str) -> Degrade:
   """The recipe in `text`; raises ValueError naming the step that is wrong. '' changes nothing."""
-  degrade = Degrade(pipes.build(text, STEPS))
+  degrade = Degrade(spec.build(text, STEPS))
   if any(isinstance(step, Saturate) for choices in degrade.chain[:1] for step in choices):
     raise ValueError(
       "step 'saturate' comes first, where no blur has spread light yet: move it back"
@@ -174,4 +177,4 @@ def _psf(choices: Choices, chosen: jax.Array, values: list) -> jax.Array | None:
 def _light(image: jax.Array, linear: bool, wanted: bool) -> jax.Array:
   if linear == wanted:
     return image
-  return light.to_linear(image) if wanted else light.to_srgb(image)
+  return color.SRGB.to_linear(image) if wanted else color.SRGB.from_linear(image)

@@ -10,9 +10,9 @@ import os
 import sys
 
 import deblur_jax
-from deblur_jax import interrupt
 from deblur_jax.cli import benchmark, blur, convert, doctor, models, restore
 from deblur_jax.cli.parser import Parser
+from deblur_jax.photos import interrupt
 
 FAILED = 1
 WRONG_USE = 2
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
     return FAILED
   except (OSError, ValueError) as error:
-    from deblur_jax.fit import DoesNotFit
+    from deblur_jax.weights import DoesNotFit
 
     # A line will do, but for weights that do not fit, which name all that does not.
     told = error if isinstance(error, DoesNotFit) else str(error).partition('\n')[0]

@@ -64,7 +64,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _blur(arguments: argparse.Namespace) -> int:
   from deblur_jax import sharding, writers
-  from deblur_jax.paired import make, plan
+  from deblur_jax.pair_making import make, plan
 
   options = vars(arguments)
   wrong = ('mix', 'seed', 'copies') if arguments.frames else ('step', 'response')

@@ -94,7 +94,8 @@ def self_test() -> float:
   import numpy as np
   import pyvips
 
-  from deblur_jax import jobs, models, restore, weights
+  from deblur_jax import models, weights
+  from deblur_jax.photos import jobs, restore
 
   model = models.make('srcnn')
   params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))['params']

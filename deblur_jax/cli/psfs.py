@@ -59,12 +59,14 @@ def _made(kind: str, numbers: str, text: str) -> np.ndarray:
 
 
 def _size(number: str, text: str) -> int:
-  from deblur_jax.solvers import blind
+  from deblur_jax.solvers import estimate_psf
 
   if text == 'auto':
-    return blind.SIZE
-  if not number.isdecimal() or int(number) % 2 == 0 or int(number) < blind.LEAST_SIZE:
-    raise ValueError(f'--psf {text}: SIZE is an odd number of pixels from {blind.LEAST_SIZE} up')
+    return estimate_psf.SIZE
+  if not number.isdecimal() or int(number) % 2 == 0 or int(number) < estimate_psf.LEAST_SIZE:
+    raise ValueError(
+      f'--psf {text}: SIZE is an odd number of pixels from {estimate_psf.LEAST_SIZE} up'
+    )
   return int(number)
 
 
@@ -79,7 +81,7 @@ def _array(path: pathlib.Path) -> np.ndarray:
 
 
 def _picture(path: pathlib.Path) -> np.ndarray:
-  from deblur_jax import pictures
+  from deblur_jax.photos import pictures
 
   picture = pictures.read(path)
   rows = picture.rows(0, picture.shape[0]).astype(np.float64)

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 
-from deblur_jax import jobs, kinds, methods, weights
+from deblur_jax import methods, weights
 from deblur_jax.cli import progress, values
+from deblur_jax.formats import kinds
+from deblur_jax.photos import jobs
 
 PIPE = '-'
 
@@ -192,7 +194,8 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
 
 def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
   """Restores what is left to do."""
-  from deblur_jax import restore, sharding
+  from deblur_jax import sharding
+  from deblur_jax.photos import restore
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
@@ -306,7 +309,7 @@ def _made(arguments: argparse.Namespace) -> dict:
 
 def _standard_input(spare: pathlib.Path) -> pathlib.Path:
   """A file with what comes in, named by the kind of picture that it is."""
-  from deblur_jax import pictures
+  from deblur_jax.photos import pictures
 
   path = spare / 'stdin'
   with open(path, 'wb') as file:

@@ -25,9 +25,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from deblur_jax import fit, models
+from deblur_jax import models, weights
 from deblur_jax.convert import vgg19
-from deblur_jax.convert.containers import stripped, unwrap
+from deblur_jax.convert.open import stripped, unwrap
 from deblur_jax.nn import vgg
 
 
@@ -41,7 +41,7 @@ def from_torch(
   those that cannot be (such as dtype).
 
   Raises:
-    fit.DoesNotFit: listing every missing, extra and mis-shaped name; those of the most similar
+    weights.DoesNotFit: listing every missing, extra and mis-shaped name; those of the most similar
       variant if too little is there to tell what network it was.
     ValueError: unknown or impossible overrides, or values that are not finite.
   """
@@ -52,7 +52,9 @@ def from_torch(
   state = {key: value for key, value in state.items() if not re.fullmatch(ignored, key)}
   absent = [key for key in rules.SIGNATURE if key not in state]
   if len(absent) == len(rules.SIGNATURE):
-    raise fit.DoesNotFit(f'not the weights of {name}: no {", ".join(absent)}; see convert.detect')
+    raise weights.DoesNotFit(
+      f'not the weights of {name}: no {", ".join(absent)}; see convert.detect'
+    )
   check_finite(state)
   state = getattr(rules, 'prepare', dict)(state)
   shapes = {key: tuple(value.shape) for key, value in state.items()}
@@ -93,10 +95,10 @@ def _expected(model: nn.Module) -> dict[str, Any]:
 
 
 def _check(state, found, expected, rules, *, what: str) -> None:
-  """As `fit.check`; the error has the names and the shapes of the state dict."""
+  """As `weights.check_fit`; the error has the names and the shapes of the state dict."""
   try:
-    fit.check(found, expected, what=what)
-  except fit.DoesNotFit:
+    weights.check_fit(found, expected, what=what)
+  except weights.DoesNotFit:
     found, expected = (traverse_util.flatten_dict(one, sep='/') for one in (found, expected))
     keys = {_place(key, value, rules)[0]: key for key, value in state.items()}
     wanted = {}
@@ -106,7 +108,7 @@ def _check(state, found, expected, rules, *, what: str) -> None:
       else:
         key, shape = _torch_terms(path, leaf.shape, keys, rules)
         wanted[key] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    fit.check({key: state[key] for key in keys.values()}, wanted, what=what)
+    weights.check_fit({key: state[key] for key in keys.values()}, wanted, what=what)
     raise
 
 
@@ -150,8 +152,8 @@ def _check_variants(name: str, state, found: Mapping[str, Any], *, what: str) ->
   for variant in models.variants(name):
     expected = _expected(models.make(name, variant))
     try:
-      fit.check(found, expected, what=what)
-    except fit.DoesNotFit as error:
+      weights.check_fit(found, expected, what=what)
+    except weights.DoesNotFit as error:
       misfits[variant] = str(error).count('\n'), expected
     else:
       return
@@ -291,9 +293,9 @@ def _convert(state, rules):
     try:
       path, value = _place(key, value, rules)
     except ValueError as error:  # numpy's, of axes that are not there
-      raise fit.DoesNotFit(f'{key} has an impossible shape, {list(value.shape)}') from error
+      raise weights.DoesNotFit(f'{key} has an impossible shape, {list(value.shape)}') from error
     if path in found and not np.array_equal(found[path], value):
-      raise fit.DoesNotFit(f'{key} differs from another tensor that must be the same parameter')
+      raise weights.DoesNotFit(f'{key} differs from another tensor that must be the same parameter')
     found[path] = value
   return traverse_util.unflatten_dict(found, sep='/')
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax.fit import DoesNotFit
 from deblur_jax.nn import vgg
+from deblur_jax.weights import DoesNotFit
 
 LICENSE = 'CC BY 4.0'
 

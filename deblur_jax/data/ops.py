@@ -1,6 +1,6 @@
 """Host augmentations: `(example, rng) -> example`, frozen, over numpy.
 
-Written as a chain, `crop(256) | flip_horizontal | transpose`; see `deblur_jax.pipes`. All images of
+Written as a chain, `crop(256) | flip_horizontal | transpose`; see `deblur_jax.spec`. All images of
 an example get the same draw; images are uint8 `[h w 3]`. The input is never written to.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from deblur_jax import pipes
+from deblur_jax import spec
 
 Example = dict[str, Any]
 Op = Callable[[Example, np.random.Generator], Example]
@@ -188,7 +188,7 @@ class Enhance:
   the luminance, 'contrast' with its mean, 'brightness' with black.
   """
 
-  factor: pipes.Range
+  factor: spec.Range
   p: float = 1.0
   what: ClassVar[str]
 
@@ -232,7 +232,7 @@ class Brightness(Enhance):
 class SaturationHSV:
   """The S of HSV multiplied by a factor from `factor`, up to 1, as DeepDeblur does it."""
 
-  factor: pipes.Range
+  factor: spec.Range
 
   def __post_init__(self):
     _check_factor(self.factor)
@@ -311,7 +311,7 @@ OPS: dict[str, Callable[..., Op]] = {
 
 def parse(text: str) -> Chain:
   """The chain written in `text`; nothing for an empty one. Raises ValueError naming the step."""
-  return Chain(pipes.build(text, OPS))
+  return Chain(spec.build(text, OPS))
 
 
 def _window(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
@@ -333,8 +333,8 @@ def _saturated(image: np.ndarray, factor: float) -> np.ndarray:
   return np.rint(value - np.minimum(factor, room) * down).astype(np.uint8)
 
 
-def _check_factor(factor: pipes.Range) -> None:
-  if not isinstance(factor, pipes.Range) or factor.low < 0:
+def _check_factor(factor: spec.Range) -> None:
+  if not isinstance(factor, spec.Range) or factor.low < 0:
     raise ValueError(f'the factor is a range of values from 0 up, as 0.8..1.2; got {factor}')
 
 

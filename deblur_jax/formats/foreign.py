@@ -9,8 +9,8 @@ import pathlib
 
 import numpy as np
 
+from deblur_jax.formats.kinds import RAW
 from deblur_jax.formats.metadata import Metadata
-from deblur_jax.kinds import RAW
 
 Path = str | os.PathLike[str]
 

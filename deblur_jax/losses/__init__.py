@@ -5,7 +5,7 @@ import functools
 
 import jax
 
-from deblur_jax import pipes
+from deblur_jax import spec
 from deblur_jax.losses import pixel
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -37,7 +37,7 @@ def parse(text: str) -> dict[str, tuple[float, Loss]]:
       star = ''
     if not star:
       raise ValueError(f'cannot read {term.strip()!r} in the loss {text!r}: write WEIGHT*NAME')
-    for own, loss in pipes.functions('loss', name, LOSSES).items():
+    for own, loss in spec.functions('loss', name, LOSSES).items():
       if own in found:
         raise ValueError(f'loss {text!r}: {own!r} comes twice')
       found[own] = value, loss

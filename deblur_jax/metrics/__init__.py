@@ -1,13 +1,13 @@
 """(restored, sharp) -> a number to report, one per image `[b]`.
 
 Which of them belong to which data set, and what is done to the pictures before, says
-`evaluators.protocols`.
+`evaluation.protocols`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from deblur_jax import pipes
+from deblur_jax import spec
 from deblur_jax.metrics import fidelity, perceptual, realblur, sharpness
 
 METRICS = {
@@ -38,4 +38,4 @@ def parse(text: str) -> dict[str, Callable[..., Any]]:
 
   Raises ValueError for one that is not known or comes twice.
   """
-  return pipes.functions('metric', text, METRICS)
+  return spec.functions('metric', text, METRICS)

@@ -8,7 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from deblur_jax import pipes
+from deblur_jax import spec
 
 
 def names() -> list[str]:
@@ -52,7 +52,7 @@ def _found(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, Any]]:
       raise ValueError(f'no network {name!r}; there are: {", ".join(names())}, package.module:name')
     module = importlib.import_module(f'{__name__}.{name}')
     return module.Model, module.VARIANTS
-  found = pipes.find('network', name, {})
+  found = spec.find('network', name, {})
   if isinstance(found, type) and issubclass(found, nn.Module):
     return lambda variant, **overrides: found(**overrides), {'default': {}}
   # The name may come from the manifest of a file: not every function may be called for it.

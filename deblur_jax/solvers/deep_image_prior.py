@@ -16,7 +16,7 @@ from deblur_jax.nn.conv import Conv
 from deblur_jax.nn.norm import InstanceNorm
 from deblur_jax.nn.resample import upsample2_bilinear
 from deblur_jax.solvers import borders, planes, progress
-from deblur_jax.solvers.blind import LEAST_SIZE, SIZE, Estimate, likeness
+from deblur_jax.solvers.estimate_psf import LEAST_SIZE, SIZE, Estimate, likeness
 
 _NOISE_CHANNELS, _PSF_NOISE, _PSF_WIDTH = 8, 200, 1000
 _RATE, _PSF_RATE, _MILESTONES = 1e-2, 1e-4, (0.4, 0.6, 0.8)

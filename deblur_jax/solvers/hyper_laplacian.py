@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from deblur_jax.solvers import borders, gradients, noise, planes
+from deblur_jax.solvers import borders, estimate_noise, gradients, planes
 
 # Weights of the splitting over the steps, from loose to tight; the published schedule.
 _LOOSE, _TIGHT = 1.0, 256.0
@@ -36,7 +36,7 @@ def hyper_laplacian(
     weight: of the gradients; by default `0.5 noise_sigma^1.5`.
     num_iter: steps, between which the splitting is tightened.
     power: above 0 and at most 1; 0.5 to 0.8 fits photographs.
-    noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
+    noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
     history: whether to return the objective after each step, too: `(restored, [... c num_iter])`.
 
@@ -61,7 +61,7 @@ def hyper_laplacian(
 @functools.partial(jax.jit, static_argnames=('num_iter', 'power', 'boundary', 'history'))
 def _solve(plane, psf, *, weight, noise_sigma, num_iter, power, boundary, history):
   if weight is None:
-    weight = _WEIGHT * noise.level(plane, noise_sigma) ** 1.5
+    weight = _WEIGHT * estimate_noise.level(plane, noise_sigma) ** 1.5
   scene = borders.scene(psf, plane.shape, boundary)
   placed = scene.place(plane)
   laplacian = gradients.laplacian(*scene.shape)

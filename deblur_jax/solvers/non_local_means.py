@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax.solvers import noise
+from deblur_jax.solvers import estimate_noise
 
 
 @functools.partial(jax.jit, static_argnames=('patch_size', 'patch_distance'))
@@ -40,7 +40,7 @@ def non_local_means(
     flat = jax.lax.map(one, image.reshape(-1, *image.shape[-3:]))
     return flat.reshape(image.shape)
   planes = image[None] if image.ndim == 2 else jnp.moveaxis(image, -1, 0)  # [c h w]
-  sigma = noise.estimate(planes[0]) if sigma is None else sigma
+  sigma = estimate_noise.estimate(planes[0]) if sigma is None else sigma
   h = 0.8 * sigma if h is None else h
   half, (channels, height, width) = patch_size // 2, planes.shape
   near = jnp.pad(planes, ((0, 0), (half, half), (half, half)), mode='reflect')

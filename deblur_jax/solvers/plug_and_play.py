@@ -6,7 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from deblur_jax.solvers import borders, noise, planes
+from deblur_jax.solvers import borders, estimate_noise, planes
 from deblur_jax.solvers.non_local_means import non_local_means
 
 _FIRST_SIGMA = 49 / 255  # of the noise to be removed; the last is that of the picture
@@ -33,7 +33,7 @@ def plug_and_play(
     psf: `[kh kw]`, or one for each image.
     denoiser: `(plane [h w], sigma) -> [h w]` without the noise, traceable.
     num_iter: steps.
-    noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
+    noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
 
   Raises ValueError as `planes.each` does, and for less than one step.
@@ -50,7 +50,7 @@ def plug_and_play(
 def _solve(plane, psf, *, denoiser, noise_sigma, num_iter, boundary):
   scene = borders.scene(psf, plane.shape, boundary)
   placed = scene.place(plane)
-  last = noise.level(plane, noise_sigma)
+  last = estimate_noise.level(plane, noise_sigma)
 
   def step(x, sigma):
     rho = _WEIGHT * last**2 / sigma**2

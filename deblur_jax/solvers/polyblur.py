@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax import checks
-from deblur_jax.blur import estimate as slopes
 from deblur_jax.blur import kernels
 from deblur_jax.solvers import borders, gradients, planes
-from deblur_jax.solvers.blind import Estimate, likeness
+from deblur_jax.solvers import estimate_gaussian as slopes
+from deblur_jax.solvers.estimate_psf import Estimate, likeness
 
 MOST = 4.0
 """Largest sigma in pixels that is undone; what seems wider is no mild blur, or a soft picture."""

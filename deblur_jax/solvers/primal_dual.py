@@ -6,7 +6,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from deblur_jax.solvers import gradients, noise
+from deblur_jax.solvers import estimate_noise, gradients
 from deblur_jax.solvers.total_variation import WEIGHT
 
 # Steps in pictures against steps in what pulls at them, which is that much smaller.
@@ -43,7 +43,7 @@ def total_variation_of(
     blur: what blurred it, or all of several.
     weight: of the total variation; by default `0.7 noise_sigma^1.5`.
     num_iter: steps.
-    noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
+    noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     history: whether to return the objective after each step, too: `(restored, [... num_iter])`.
 
   Raises ValueError for less than one step and for what is no image.
@@ -71,7 +71,9 @@ def _solve(images, blur, **options):
 
 def _solve_one(image, blur, *, weight, noise_sigma, num_iter, history):
   if weight is None:
-    level = jnp.stack([noise.level(plane, noise_sigma) for plane in jnp.moveaxis(image, -1, 0)])
+    level = jnp.stack(
+      [estimate_noise.level(plane, noise_sigma) for plane in jnp.moveaxis(image, -1, 0)]
+    )
     weight = WEIGHT * level**1.5
   weight = jnp.broadcast_to(weight, image.shape[-1:])
   over_channels = functools.partial(jax.vmap, in_axes=-1, out_axes=-1)

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from deblur_jax.solvers import borders, gradients, noise, planes
+from deblur_jax.solvers import borders, estimate_noise, gradients, planes
 
 # Of ADMM's splittings, for pictures in [0, 1]; they change how fast it gets there, not where.
 _RHO, _MU = 20.0, 0.02
@@ -35,7 +35,7 @@ def total_variation(
     psf: `[kh kw]`, or one for each image.
     weight: of the total variation; by default `0.7 noise_sigma^1.5`.
     num_iter: steps.
-    noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
+    noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
     history: whether to return the objective after each step, too: `(restored, [... c num_iter])`.
 
@@ -57,7 +57,7 @@ def total_variation(
 @functools.partial(jax.jit, static_argnames=('num_iter', 'boundary', 'history'))
 def _solve(plane, psf, *, weight, noise_sigma, num_iter, boundary, history):
   if weight is None:
-    weight = WEIGHT * noise.level(plane, noise_sigma) ** 1.5
+    weight = WEIGHT * estimate_noise.level(plane, noise_sigma) ** 1.5
   weight = jnp.maximum(weight, _LEAST_WEIGHT)
   scene = borders.scene(psf, plane.shape, boundary)
   placed, rho = scene.place(plane), _RHO * weight

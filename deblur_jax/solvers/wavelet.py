@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from deblur_jax.solvers import borders, dwt, noise, planes
+from deblur_jax.solvers import borders, dwt, estimate_noise, planes
 
 _WEIGHT = 1.5  # found as that of total variation
 
@@ -38,7 +38,7 @@ def wavelet(
     levels: of the transform.
     cycle_spin: whether to shift the wavelets' grid in each step, which keeps it from showing
       (Coifman and Donoho 1995).
-    noise_sigma: the noise's standard deviation; None to estimate it (at least `noise.LEAST`).
+    noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
     history: whether to return the objective after each step, too: `(restored, [... c num_iter])`.
 
@@ -71,7 +71,7 @@ def _solve(
   plane, psf, *, weight, noise_sigma, num_iter, basis, levels, cycle_spin, boundary, history
 ):
   if weight is None:
-    weight = _WEIGHT * noise.level(plane, noise_sigma) ** 1.5
+    weight = _WEIGHT * estimate_noise.level(plane, noise_sigma) ** 1.5
   scene = borders.scene(psf, plane.shape, boundary, multiple=2**levels)
   if any(side % 2**levels for side in scene.shape):
     raise ValueError(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax.blur.operators import Convolution
-from deblur_jax.solvers import borders, noise, planes
+from deblur_jax.solvers import borders, estimate_noise, planes
 
 _FILTERS = {
   'laplacian': [[[0, -1, 0], [-1, 4, -1], [0, -1, 0]]],
@@ -41,7 +41,7 @@ def wiener(
     reg: what should be small: 'laplacian', 'gradient', 'white' (the values themselves), a filter
       `[kh kw]` or several, `[n kh kw]`.
     noise_sigma: the noise's standard deviation, for the default of `balance`; None to estimate it
-      (at least `noise.LEAST`).
+      (at least `estimate_noise.LEAST`).
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
 
   Raises ValueError as `planes.each` does, and for an unknown `reg`.
@@ -64,7 +64,7 @@ def wiener(
 def _solve(plane, psf, *, balance, default, reg, noise_sigma, boundary):
   scene, surrounded = borders.surround(plane, psf, boundary)
   if balance is None:
-    balance = default * noise.level(plane, noise_sigma) ** 2
+    balance = default * estimate_noise.level(plane, noise_sigma) ** 2
   regularizers = Convolution(jnp.atleast_3d(reg.T).T, 'wrap').transfer(*scene.shape)
   roughness = borders.power(regularizers).sum(0)
   power = borders.power(scene.transfer) + balance * roughness

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deblur_jax import losses, models, optim, pipes
+from deblur_jax import losses, models, optim, spec
 from deblur_jax import weights as files
 from deblur_jax.blur import synthesis
 from deblur_jax.losses import LOSSES, perceptual
@@ -154,7 +154,7 @@ def content(
   alone.
   """
   own = {name: weight for name, weight in config.loss.items() if weight}
-  known = {name: (weight, pipes.find('loss', name, LOSSES)) for name, weight in own.items()}
+  known = {name: (weight, spec.find('loss', name, LOSSES)) for name, weight in own.items()}
   more = losses.parse(config.more_loss)
   if both := sorted(more.keys() & own.keys()):
     raise ValueError(f'loss {", ".join(both)} is in config.loss and in config.more_loss')

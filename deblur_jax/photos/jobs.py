@@ -11,7 +11,8 @@ import pathlib
 import tempfile
 from typing import Any, NamedTuple, Protocol
 
-from deblur_jax import history, kinds
+from deblur_jax.formats import kinds
+from deblur_jax.photos import history
 
 Path = str | os.PathLike[str]
 
@@ -44,7 +45,7 @@ class Outcome(NamedTuple):
   diagnosis: Any = None
   """`diagnosis.Diagnosis` of a restored picture."""
   psf: Any = None
-  """`solvers.blind.Estimate` of what blurred it, where that was not given."""
+  """`solvers.estimate_psf.Estimate` of what blurred it, where that was not given."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from PIL import Image
 from deblur_jax import atomic, tiling
 from deblur_jax.blur import frames, synthesis
 from deblur_jax.datasets import files
-from deblur_jax.paired.plan import Job, digest
+from deblur_jax.pair_making.plan import Job, digest
 
 Path = str | os.PathLike[str]
 MANIFEST = 'manifest.jsonl'

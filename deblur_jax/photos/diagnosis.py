@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax.blur import estimate, kernels, operators
+from deblur_jax.blur import kernels, operators
 from deblur_jax.metrics import sharpness
-from deblur_jax.pictures import as_float
+from deblur_jax.photos.pictures import as_float
+from deblur_jax.solvers import estimate_gaussian
 
 SIDE = 128
 GRID, SMALL_GRID = 6, 2
@@ -97,7 +98,7 @@ class Blur(NamedTuple):
   """Length of the motion; else the sigma of the Gaussian, by half the radius of a disk."""
   angle: float
   """Of the motion, degrees counter-clockwise from the horizontal."""
-  gaussian: estimate.Gaussian
+  gaussian: estimate_gaussian.Gaussian
   confidence: float
   """How likely the kind is right and the size within 30 %, see `LIKELY`; 0 if unknown."""
 
@@ -181,7 +182,7 @@ def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
   contrast = np.quantile(luma, 0.999, axis=(1, 2)) - np.quantile(luma, 0.001, axis=(1, 2))
   seen = contrast >= LEAST_CONTRAST
   if not seen.any():
-    nothing = estimate.Gaussian(estimate.LEAST, 1.0, 0.0)
+    nothing = estimate_gaussian.Gaussian(estimate_gaussian.LEAST, 1.0, 0.0)
     return Blur('unknown', 0.0, 0.0, nothing, 0.0)
   for scale, smooth in SCALES:
     found, each, clear = jax.device_get(_measured(samples, seen, smooth, scale=scale))
@@ -190,7 +191,9 @@ def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
   low, high = np.quantile(np.maximum(each[seen] * scale, SHARP), [0.25, 0.75])
   agreement = np.clip((3 - high / low) / 1.5, 0, 1)
   support = np.clip(contrast[seen].mean() / 0.5, 0, 1) * min(1, seen.sum() / 4)
-  gaussian = estimate.Gaussian(float(found.sigma) * scale, float(found.ratio), float(found.angle))
+  gaussian = estimate_gaussian.Gaussian(
+    float(found.sigma) * scale, float(found.ratio), float(found.angle)
+  )
   evidence = float(agreement * support * (1 if clear else 0.3))
   has_structure = _directions(luma[seen], gaussian.angle) >= ONE_WAY
   if gaussian.sigma >= SHARP and not has_structure:
@@ -243,19 +246,19 @@ def _measured(samples, seen, smooth, *, scale: int):
   """The Gaussian of all samples that are seen, the sigma of each, and whether noise is below."""
   n, height, width, c = samples.shape
   small = samples.reshape(n, height // scale, scale, width // scale, scale, c).mean((2, 4))
-  plane = estimate.stretched(small)
-  slopes = estimate.slopes(plane, smooth=smooth)
-  each = estimate.from_slopes(slopes, smooth=smooth).sigma
+  plane = estimate_gaussian.stretched(small)
+  slopes = estimate_gaussian.slopes(plane, smooth=smooth)
+  each = estimate_gaussian.from_slopes(slopes, smooth=smooth).sigma
   typical = _quantile(jnp.where(seen[:, None], slopes, -1.0), STEEPEST, seen.sum())
   # Differences of differences see little but noise; of a quarter, as medians take time.
   rows = plane[:, 1::2, :] - plane[:, ::2, :]
   corners = jnp.abs(rows[..., 1::2] - rows[..., ::2]).reshape(n, -1)
-  noise = estimate.quantile(corners, 0.5) / 0.6745 / 2
+  noise = estimate_gaussian.quantile(corners, 0.5) / 0.6745 / 2
   noise = _quantile(jnp.where(seen, noise, -1.0), 0.5, seen.sum())
   # What smoothing and derivative make of white noise of deviation 1.
   steep = jnp.where(smooth > 0, 1 / (math.sqrt(8 * math.pi) * jnp.maximum(smooth, 1) ** 2), 1.81)
   clear = typical.min() > OVER_NOISE * NOISE_PEAK * steep * noise
-  return estimate.from_slopes(typical, smooth=smooth), each, clear
+  return estimate_gaussian.from_slopes(typical, smooth=smooth), each, clear
 
 
 def _quantile(values: jax.Array, share: float, count: jax.Array) -> jax.Array:
@@ -274,11 +277,11 @@ def _compared(before, after, gaussian) -> tuple[jax.Array, jax.Array, jax.Array]
     smooth = operators.Convolution(kernels.gaussian(SMOOTHED, 7)).apply(samples)
     return sharpness.laplacian_variance(smooth).mean() / jnp.maximum(jnp.var(luma), 1)
 
-  error = jnp.mean((estimate.blurred(after, gaussian) - before) ** 2)
+  error = jnp.mean((estimate_gaussian.blurred(after, gaussian) - before) ** 2)
   return sharp(before), sharp(after), -10 * jnp.log10(jnp.maximum(error, 1e-10))
 
 
-def _named(gaussian: estimate.Gaussian, evidence: float, largest: float) -> Blur:
+def _named(gaussian: estimate_gaussian.Gaussian, evidence: float, largest: float) -> Blur:
   """The kind of a blur and its size, at most `largest` pixels across; unknown if in doubt."""
   sigma, ratio, angle = gaussian
   unknown = Blur('unknown', 0.0, 0.0, gaussian, 0.0)

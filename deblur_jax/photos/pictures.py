@@ -37,8 +37,8 @@ from deblur_jax.formats import (
   tiff,
   webp,
 )
+from deblur_jax.formats.kinds import SUFFIXES
 from deblur_jax.formats.metadata import Metadata
-from deblur_jax.kinds import SUFFIXES
 
 Path = str | os.PathLike[str]
 

@@ -1,7 +1,7 @@
 """How well a method restores a set of pictures: scores per picture, means, files.
 
 Pictures are restored whole, padded no further than the method's own multiple (in tiles if it takes
-one size only), and scored by the set's protocol (`evaluators.protocols`); doing nothing, "blurred",
+one size only), and scored by the set's protocol (`evaluation.protocols`); doing nothing, "blurred",
 is scored beside every method. A picture's scores never depend on the other pictures of its set.
 """
 
@@ -17,17 +17,14 @@ import numpy as np
 
 from deblur_jax import atomic, sharding, tiling, writers
 from deblur_jax.blur import synthesis
+from deblur_jax.blur.synthesis import MIXED
 from deblur_jax.data import sources
-from deblur_jax.evaluators import protocols
-from deblur_jax.evaluators.protocols import Scores, as_uint8
+from deblur_jax.evaluation import protocols
+from deblur_jax.evaluation.protocols import Scores, as_uint8
 from deblur_jax.metrics import parse as parse_metrics
 from deblur_jax.types import Needs, Restore, as_float
 
 Example = dict[str, Any]
-
-MIXED_BLUR = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
-"""Blur as hands, lenses and motion make it, for sets of sharp pictures."""
-
 
 BLURRED = 'blurred'
 """The method that does nothing."""
@@ -71,7 +68,7 @@ class Blurred:
     blur: the mix, see `blur.synthesis`.
     limit: only this many pictures, spread over the set; 0 for all.
     draws: how often each sharp picture comes, every time blurred otherwise.
-    protocol: the name of one of `evaluators.protocols`.
+    protocol: the name of one of `evaluation.protocols`.
     learned: metrics to add, as `metrics.parse` and `protocols.load_learned` give them.
 
   Raises ValueError where the source is not aligned and the protocol compares by the pixel.
@@ -143,7 +140,7 @@ def open_set(
   split: str = 'test',
   *,
   directory: str | None = None,
-  blur: str = MIXED_BLUR,
+  blur: str = MIXED,
   limit: int = 0,
   draws: int = 1,
   protocol: str = '',

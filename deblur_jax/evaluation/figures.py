@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deblur_jax import atomic
-from deblur_jax.evaluators import protocols
-from deblur_jax.evaluators.restoration import Report
-from deblur_jax.evaluators.tables import Line, ScoredSet
+from deblur_jax.evaluation import protocols
+from deblur_jax.evaluation.restoration import Report
+from deblur_jax.evaluation.tables import Line, ScoredSet
 
 _GAP, _CAPTION = 8, 22
 

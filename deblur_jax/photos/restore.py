@@ -17,22 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax import (
-  blind_check,
-  color,
-  diagnosis,
-  history,
-  interrupt,
-  jobs,
-  kinds,
-  methods,
-  pictures,
-  tiling,
-  zoo,
-)
-from deblur_jax.formats import conversion
-from deblur_jax.pictures import as_float
-from deblur_jax.solvers import WITHOUT_PSF, blind
+from deblur_jax import color, methods, tiling, zoo
+from deblur_jax.formats import conversion, kinds
+from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures
+from deblur_jax.photos.pictures import as_float
+from deblur_jax.solvers import WITHOUT_PSF, estimate_psf
 from deblur_jax.types import Needs
 
 Path = str | os.PathLike[str]
@@ -71,7 +60,7 @@ class Restorer:
   """From 0, the input, to 1, the result."""
   precise: Callable[[], zoo.Method] | None = None
   """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
-  find: Callable[[np.ndarray], blind.Estimate] | None = None
+  find: Callable[[np.ndarray], estimate_psf.Estimate] | None = None
   """Estimates the PSF of a picture `[h w c]` in linear light; None if that is not wanted."""
   fallback: Callable[[], 'Restorer'] | None = None
   """The method for pictures whose estimated PSF is wrong; they stay as they are if None."""
@@ -103,7 +92,7 @@ class Restorer:
 
   def find_psf(
     self, images: tiling.Images, transfer: color.Transfer = color.SRGB
-  ) -> blind.Estimate | None:
+  ) -> estimate_psf.Estimate | None:
     """What seems to have blurred the one picture in `images` `[1 h w c]`; None if it is given.
 
     Looks at the middle of a large picture, in linear light.
@@ -111,7 +100,7 @@ class Restorer:
     if not self.find:
       return None
     found = self.find(transfer.to_linear(middle(images)))
-    return blind.Estimate(np.asarray(found.psf), float(found.confidence))
+    return estimate_psf.Estimate(np.asarray(found.psf), float(found.confidence))
 
   def parts(
     self,
@@ -160,7 +149,7 @@ def middle(images: tiling.Images) -> np.ndarray:
 
 
 def load(
-  name: Path = zoo.DEFAULT,
+  name: Path = methods.DEFAULT,
   *,
   tile: int | None = None,
   self_ensemble: bool = False,
@@ -170,21 +159,22 @@ def load(
 ) -> Restorer:
   """A function that restores numpy images by the method called `name`.
 
-  `name` is that of weights in the package (`zoo.shipped`), a run's folder, a `.safetensors` file or
-  a classical method (`solvers.SOLVERS`), which takes the `psf` `[kh kw]` that blurred the pictures,
-  or the odd side of one that `solvers.blind` is to estimate for each picture; `tile`,
-  `self_ensemble` and `strength` as in `Restorer`, `settings` as in `zoo.load`. Raises
-  FileNotFoundError if there is no such method, ValueError if it cannot be used like this.
+  `name` is that of weights in the package (`methods.shipped`), a run's folder, a `.safetensors`
+  file or a classical method (`solvers.SOLVERS`). A classical method takes the `psf` `[kh kw]` that
+  blurred the pictures, or the odd side of a PSF that `solvers.estimate_psf` estimates for each
+  picture. `tile`, `self_ensemble` and `strength` are those of `Restorer`, `settings` those of
+  `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if it cannot be used
+  like this.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
-  solver, find = zoo.is_solver(name), None
+  solver, find = methods.is_solver(name), None
   if solver and psf is None and name not in WITHOUT_PSF:
     raise ValueError(f'{name} needs the PSF that blurred the pictures')
   if solver and self_ensemble:
     raise ValueError(f'{name} does the same to turned pictures: there is no self-ensemble of it')
   if solver and isinstance(psf, int):
-    find = functools.partial(blind.estimate, size=psf)
+    find = functools.partial(estimate_psf.estimate, size=psf)
     method = zoo.load(name, settings=settings)
     method = method._replace(needs=method.needs._replace(halo=2 * psf))
   else:
@@ -196,7 +186,7 @@ def load(
   again = functools.partial(zoo.load, name, dtype='float32', settings=settings)
   precise = None if solver else functools.cache(again)
   fallback = None
-  if find and zoo.DEFAULT in methods.shipped():
+  if find and methods.DEFAULT in methods.shipped():
     fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
   return Restorer(method, tile, self_ensemble, strength, precise, find, fallback)
 
@@ -272,6 +262,20 @@ def restore_files(
       finish(job, 'restored', seconds=seconds, notes=notes, **known, **found)
     tick.finish()
   return jobs.Report(tuple(outcomes[job] for job in todo))
+
+
+def restore(
+  inputs: Iterable[Path],
+  output: Path = 'restored',
+  restorer: Restorer | None = None,
+  options: Options = Options(),
+) -> jobs.Report:
+  """Restores photographs (files, folders, patterns) into the folder `output`.
+
+  `restorer` is what `load` returns, by default with the default weights. See `jobs.plan` for the
+  names of the results and `restore_files` for what can go wrong.
+  """
+  return restore_files(jobs.plan(inputs, output), restorer or load(), options)
 
 
 class _Ticks:
@@ -389,7 +393,7 @@ def _transfer(picture: pictures.Picture) -> tuple[color.Transfer, str]:
 def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
   """What restores a picture whose PSF is not known, and what to say of it."""
   if restorer.fallback:
-    instead = f'--weights {zoo.DEFAULT} --strength {FALLBACK_STRENGTH * restorer.strength:g}'
+    instead = f'--weights {methods.DEFAULT} --strength {FALLBACK_STRENGTH * restorer.strength:g}'
     return restorer.fallback(), f'restored with {instead} instead'
   unchanged = zoo.Method('unchanged', lambda blurred: blurred, Needs())
   return Restorer(unchanged), 'left as it is'

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deblur_jax import color
-from deblur_jax.solvers import blind
+from deblur_jax.solvers import estimate_psf
 from deblur_jax.solvers.total_variation import total_variation
 
 LEAST_CONFIDENCE = 0.4
@@ -29,7 +29,7 @@ AT_THE_EDGE = 0.01
 """Part of a PSF in its outermost pixels above which it is likely cut off."""
 
 
-def objection(colors: np.ndarray, found: blind.Estimate, transfer: color.Transfer) -> str:
+def objection(colors: np.ndarray, found: estimate_psf.Estimate, transfer: color.Transfer) -> str:
   """Why `found` is no PSF to restore with, in a few words; '' if there is no objection.
 
   `colors` `[h w c]` in [0, 1] are the code values that the PSF was estimated from.
@@ -44,13 +44,13 @@ def objection(colors: np.ndarray, found: blind.Estimate, transfer: color.Transfe
 def overshoot(colors: np.ndarray, psf: np.ndarray, transfer: color.Transfer) -> float:
   """How far the values that `psf` leads to leave [0, 1], over how much it changes the picture.
 
-  Root mean squares of code values, of the most textured square of `blind.WINDOW` pixels.
+  Root mean squares of code values, of the most textured square of `estimate_psf.WINDOW` pixels.
   """
-  rows, columns = blind.most_textured(jnp.asarray(colors).mean(-1))
+  rows, columns = estimate_psf.most_textured(jnp.asarray(colors).mean(-1))
   return float(_overshoot(jnp.asarray(colors[rows, columns]), jnp.asarray(psf), transfer))
 
 
-def cut_off(found: blind.Estimate) -> str:
+def cut_off(found: estimate_psf.Estimate) -> str:
   """A hint if the PSF reaches the edge of the square it was looked for in; else ''."""
   size = len(found.psf)
   if 1 - found.psf[1:-1, 1:-1].sum() <= AT_THE_EDGE:

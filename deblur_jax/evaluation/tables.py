@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.table import Table
 
-from deblur_jax.evaluators import protocols
-from deblur_jax.evaluators.published import GOPRO
+from deblur_jax.evaluation import protocols
+from deblur_jax.evaluation.quoted import GOPRO
 
 MEASURED = 'measured'
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from deblur_jax import checks
 from deblur_jax.blur import kernels, operators
-from deblur_jax.solvers import borders, gradients, noise
+from deblur_jax.solvers import borders, estimate_noise, gradients
 from deblur_jax.solvers.total_variation import total_variation
 
 SIZE = 31
@@ -90,7 +90,7 @@ def likeness(psf: jax.Array, other: jax.Array) -> jax.Array:
 def _confidence(plane: jax.Array, psf: jax.Array, halves: Sequence[jax.Array]) -> jax.Array:
   blurs = 1 - likeness(psf, kernels.delta(psf.shape[0])) ** 2
   energy = 2 * jnp.square(gradients.gradient(plane)).mean()
-  told = 1 - 4 * noise.estimate(plane) ** 2 / jnp.maximum(energy, 1e-6)  # not by noise
+  told = 1 - 4 * estimate_noise.estimate(plane) ** 2 / jnp.maximum(energy, 1e-6)  # not by noise
   return likeness(*halves) * jnp.sqrt(jnp.maximum(blurs, 0)) * jnp.clip(told, 0, 1)
 
 
@@ -151,7 +151,7 @@ def _by_edges(plane: jax.Array, psfs: jax.Array, cost: float) -> jax.Array:
 def _by_variation(plane: jax.Array, psfs: jax.Array) -> jax.Array:
   """Better PSFs than `psfs`, which are nearly right, by all gradients of `plane`."""
   slopes = gradients.gradient(plane)
-  weight = jnp.maximum(_VARIATION, 5 * noise.estimate(plane) ** 2)
+  weight = jnp.maximum(_VARIATION, 5 * estimate_noise.estimate(plane) ** 2)
 
   def find(pair):
     def improve(psf, _):

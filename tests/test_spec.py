@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from deblur_jax import pipes
-from deblur_jax.pipes import Range
+from deblur_jax import spec
+from deblur_jax.spec import Range
 
 
 def test_a_chain_is_read_as_written():
-  chain = pipes.parse('shake(9..31, taps=500) or sharp | noise(0..0.02)')
+  chain = spec.parse('shake(9..31, taps=500) or sharp | noise(0..0.02)')
   (shake, sharp), (noise,) = chain
   assert shake[:3] == ('shake', (Range(9, 31),), {'taps': 500})
   assert sharp[:3] == ('sharp', (), {})
@@ -17,11 +17,11 @@ def test_a_chain_is_read_as_written():
 
 
 def test_an_empty_chain_has_no_steps():
-  assert pipes.parse(' ') == ()
+  assert spec.parse(' ') == ()
 
 
 def test_calls_are_made_with_their_arguments():
-  made = pipes.build('add(1, y=2) | add(3, 4)', {'add': lambda x, y: x + y})
+  made = spec.build('add(1, y=2) | add(3, 4)', {'add': lambda x, y: x + y})
   assert made == ((3,), (7,))
 
 
@@ -39,5 +39,5 @@ def test_calls_are_made_with_their_arguments():
 )
 def test_what_cannot_be_read_is_named(text, told):
   with pytest.raises(ValueError, match=re.escape(told)) as caught:
-    pipes.build(text, {'shake': lambda size: size})
+    spec.build(text, {'shake': lambda size: size})
   assert '\n' not in str(caught.value)

@@ -1,0 +1,1 @@
+"""Photographs as files: reading, restoring and writing them with all that is not pixels."""

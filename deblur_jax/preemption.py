@@ -1,0 +1,38 @@
+"""Leaving a run in order: SIGTERM or Ctrl-C in one process makes all of them save and stop."""
+
+import signal
+from typing import Any
+
+import jax
+
+from deblur_jax import sharding
+
+
+class Preemption:
+  """Within its `with` block, notes SIGTERM and Ctrl-C; a second signal is not caught.
+
+  `mesh` is over the devices of all processes.
+  """
+
+  def __init__(self, mesh: Any):
+    self._mesh, self._signaled, self._pending = mesh, False, None
+
+  def agreed(self) -> bool:
+    """Whether to stop after this step: the same in all processes once one got a signal."""
+    if jax.process_count() == 1:
+      return self._signaled
+    # The answer to the question of the step before is there by now: nothing waits for this step.
+    before, self._pending = self._pending, sharding.anywhere(self._signaled, self._mesh)
+    return before is not None and bool(before)
+
+  def __enter__(self) -> 'Preemption':
+    self._before = {one: signal.signal(one, self._note) for one in (signal.SIGTERM, signal.SIGINT)}
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    for one, handler in self._before.items():
+      signal.signal(one, handler)
+
+  def _note(self, number: int, frame: object) -> None:
+    self._signaled = True
+    signal.signal(number, self._before[number])
