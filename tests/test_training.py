@@ -200,7 +200,7 @@ def test_sigterm_saves_and_leaves(tmp_path):
   process.terminate()
   out, err = process.communicate(timeout=120)
   assert process.returncode == 143, out + err
-  assert 'the same command goes on' in out
+  assert 'the same command resumes' in out
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     assert checkpoints.latest() == writers.read_metrics(tmp_path)[-1]['step']
 
