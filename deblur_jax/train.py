@@ -373,6 +373,11 @@ class _Evaluator:
       'step': step,
       'chosen': self._chosen(step, scores),
       'scores': scores,
+      'blurred': {
+        f'{name}/{metric}': value
+        for name, report in reports.items()
+        for metric, value in report.mean()[restoration.BLURRED].items()
+      },
       'provenance': runs.summary(self._workdir),
     }
     weights.write(self._workdir / 'weights.safetensors', jax.device_get(params), manifest)
