@@ -41,7 +41,12 @@ def brighter(tmp_path_factory):
     'arguments': {},
     'steps': 1200,
     'license': 'Apache-2.0',
-    'scores': {'gopro': {'psnr': 31.5, 'ssim': 0.912}, 'kodak/psnr': 29.123},
+    'scores': {
+      'gopro': {'psnr': 31.5, 'ssim': 0.912, 'blurred': 25.64},
+      'kodak/psnr': 29.123,
+      'sharp/psnr': 50.2,
+    },
+    'blurred': {'kodak/psnr': 27.361},
   }
   weights.write(path, params, manifest)
   return str(path)
@@ -432,8 +437,8 @@ def test_models_lists_weights_and_networks_in_80_columns(here, brighter, capsys,
   assert out[:2] == ['Weights in the package (--weights NAME)', '  none']
   listed = ' '.join(' '.join(out).split())
   assert (
-    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0 gopro 31.50 dB kodak 29.12 dB'
-    in listed
+    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0 gopro 31.50 dB, blurred 25.64'
+    ' kodak 29.12 dB, blurred 27.36 sharp 50.20 dB Classical' in listed
   )
   assert 'broken: not a safetensors file' in listed
   assert 'nafnet default 17,111,907 15.96 16 global approximate' in listed

@@ -79,6 +79,29 @@ def test_pairs_are_read_back(made, photographs):
   assert found[0]['sharp'].shape == found[0]['blurred'].shape
 
 
+@pytest.mark.parametrize('folders', [['sharp'], ['blur'], ['sharp', 'blur', 'photos'], ['Sharp']])
+def test_what_is_made_is_read_whatever_the_folders_are_called(tmp_path, monkeypatch, folders):
+  """`deblur-jax blur sharp -o pairs` names the scene by its folder, as the halves are named."""
+  monkeypatch.chdir(tmp_path)
+  for at, folder in enumerate(folders):
+    (tmp_path / folder).mkdir()
+    for i in range(6):
+      crop = skimage.data.astronaut()[60 * i : 60 * i + 64, 100 * at : 100 * at + 64]
+      Image.fromarray(crop).save(tmp_path / folder / f'{at}{i}.png')
+  assert run(*folders, '-o', 'pairs', '--mix', 'motion(3..5)', '--test', 0.4) == 0
+  made = {record['name']: record for record in records(tmp_path / 'pairs')}
+  assert len(made) == 6 * len(folders)
+  for split in ('train', 'test'):
+    found = sources.open('pairs', split, directory='pairs')
+    assert len(found) and all(f'{split}/' in made[pair.name]['sharp'] for pair in found.pictures)
+    for index, pair in enumerate(found.pictures):
+      record, example = made.pop(pair.name), found[index]
+      for half in ('sharp', 'blurred'):
+        expected = pixels(tmp_path / 'pairs' / record[half])
+        np.testing.assert_array_equal(example[half], expected)
+  assert not made
+
+
 def test_the_manifest_makes_the_picture(made):
   kinds = set()
   for record in records(made):

@@ -571,10 +571,12 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   (tmp_path / 'net.pth').write_bytes(b'as torch would have it')
   out = tmp_path / 'hinet.safetensors'
   assert cli.main(['convert', str(tmp_path / 'net.pth'), str(out)]) == 0
-  assert 'hinet of no known variant: wf 4, depth 5' in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert 'hinet of no known variant: wf 4, depth 5' in told
+  assert "license: unknown (hinet's authors state MIT for their own weights" in told
   manifest = weights.read(out)[1]
   digest = hashlib.sha256(b'as torch would have it').hexdigest()
-  assert (manifest['license'], manifest['source']) == ('MIT', {'net.pth': digest})
+  assert (manifest['license'], manifest['source']) == ('unknown', {'net.pth': digest})
   np.testing.assert_allclose(zoo.load(out).restore(jnp.asarray(blurred)), expected, atol=1e-5)
 
   options = [
@@ -597,6 +599,15 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   told = capsys.readouterr().err
   assert 'missing  last.bias' in told and 'missing  sam12.conv3.bias' in told
   assert not (tmp_path / 'no.safetensors').exists()
+
+
+def test_the_authors_license_is_for_files_that_are_recognized(shared):
+  published = shared('data/weights/maxim_s3_gopro.safetensors').read_bytes()
+  digest = hashlib.sha256(published).hexdigest()
+  assert convert.license_of_files('maxim', [digest]) == 'Apache-2.0'
+  assert convert.license_of_files('maxim', [digest, '0' * 64]) == 'unknown'
+  assert convert.license_of_files('nafnet', [digest]) == 'unknown'
+  assert convert.license_of_files('vgg19', ['dcbb9e9d' + '0' * 56]) == 'CC BY 4.0'
 
 
 def test_parts_are_joined_by_their_files_names(tmp_path, monkeypatch):
@@ -637,7 +648,7 @@ def test_vgg_is_converted_by_name(tmp_path, capsys):
   assert cli.main(['convert', *files, '--network', 'vgg19']) == 0
   params, manifest = weights.read(files[1])
   np.testing.assert_array_equal(params['conv1_1']['kernel'], kernel.transpose(2, 3, 1, 0))
-  assert (manifest['network'], manifest['license']) == ('vgg19', 'CC BY 4.0')
+  assert (manifest['network'], manifest['license']) == ('vgg19', 'unknown')
   (tmp_path / 'vgg.npz').write_bytes(b'PK, but no more')
   assert cli.main(['convert', *files, '--network', 'vgg19']) == 2
   assert 'is not a .npz file of arrays' in capsys.readouterr().err

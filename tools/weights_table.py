@@ -73,11 +73,10 @@ def main() -> None:
     for method in methods:
       if told or not methods.is_solver(method):
         found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
-    each = [dict(zip(found, scores, strict=True)) for scores in zip(*found.values(), strict=True)]
+    means = _means(found)
     scored = f'{name} ({pathlib.Path(arguments.pictures).name})' if name in KINDS else name
     kept[scored] = {
-      method: scores | {'protocol': pictures.protocol}
-      for method, scores in restoration.means(each).items()
+      method: scores | {'protocol': pictures.protocol} for method, scores in means.items()
     }
     cells = [_cell(kept[scored].get(method)) for method in ('blurred', *methods)]
     print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
@@ -100,6 +99,18 @@ def _score(method, example, pictures, times):
   restored = np.asarray(method.restore(padded, **known))[0, :height, :width]
   times.append(time.perf_counter() - begin)
   return pictures.score(restored, example)
+
+
+def _means(found):
+  """Method -> metric -> mean, each method by itself if all blurred pictures are sharp already."""
+  groups = [found]
+  if not any(math.isfinite(scores['psnr']) for scores in found['blurred']):
+    groups = [{method: scores} for method, scores in found.items()]
+  means = {}
+  for group in groups:
+    rows = zip(*group.values(), strict=True)
+    means |= restoration.means(dict(zip(group, row, strict=True)) for row in rows)
+  return means
 
 
 def _cell(mean) -> str:

@@ -21,8 +21,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='make a data set of blurred and sharp pairs',
     description='Makes blurred and sharp pairs of sharp pictures, or of films: '
     'OUT/{train,test}/FOLDER/{blur,sharp}/*.png, 8 bit whatever the sources are, and '
-    'OUT/manifest.jsonl, which tells how each was made. What is in OUT already is skipped, so that '
-    'the same command again finishes the job.',
+    'OUT/manifest.jsonl, which says how each was made. Files that are already in OUT are skipped, '
+    'so that repeating the command finishes the job. To train on the pairs: python -m '
+    'deblur_jax.main --config=configs/nafnet.py:pairs --config.data.directory=OUT',
     epilog="A mix has steps with | between them, alternatives with 'or', ranges as 9..31. Steps: "
     'shake, motion, disk, bokeh, gaussian, camera, objects, turbulence, sharp, saturate, noise, '
     'poisson, quantize, jpeg. By itself: ' + MIX,

@@ -95,8 +95,11 @@ def _show_weights(name: str, path: pathlib.Path) -> None:
   facts += [str(manifest['license'])] if manifest.get('license') else []
   indent = ' ' * 22
   print(textwrap.fill(f'  {name:<20}{", ".join(facts)}', WIDTH, subsequent_indent=indent))
-  for kind, value in _psnrs(manifest.get('scores', {})):
-    print(f'{indent}{kind:<28}{value:>6.2f} dB')
+  scores = list(_psnrs(manifest.get('scores', {}), manifest.get('blurred', {})))
+  wide = max((len(kind) for kind, *_ in scores), default=0)
+  for kind, value, blurred in scores:
+    beside = f', blurred {blurred:.2f}' if blurred else ''
+    print(f'      {kind:<{wide}}  {value:>5.2f} dB{beside}')
 
 
 def _count(params: Any) -> int:
@@ -106,10 +109,16 @@ def _count(params: Any) -> int:
   return params.size
 
 
-def _psnrs(scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-  """(set, PSNR) of a run's scores, {'SET/psnr': value}, or a table's, {SET: {'psnr': value}}."""
+def _psnrs(
+  scores: Mapping[str, Any], blurred: Mapping[str, float]
+) -> Iterator[tuple[str, float, float | None]]:
+  """(set, PSNR, that of the blurred pictures or None) of the scores in a manifest.
+
+  They are a table's, {SET: {'psnr': value, 'blurred': value}}, or a run's, {'SET/psnr': value} with
+  the same names in `blurred`.
+  """
   for name, value in scores.items():
     if isinstance(value, Mapping) and 'psnr' in value:
-      yield name, value['psnr']
+      yield name, value['psnr'], value.get('blurred')
     elif name.endswith('/psnr'):
-      yield name.removesuffix('/psnr'), value
+      yield name.removesuffix('/psnr'), value, blurred.get(name)

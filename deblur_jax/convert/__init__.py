@@ -9,7 +9,7 @@ names that are not ours but for their dots; `TRANSPOSED`, a pattern for its tran
 `entry(key, value)`, the path and the value of one of our parameters.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import importlib
 import os
 import pkgutil
@@ -29,6 +29,15 @@ from deblur_jax import models, weights
 from deblur_jax.convert import vgg19
 from deblur_jax.convert.open import stripped, unwrap
 from deblur_jax.nn import vgg
+
+PUBLISHED = {
+  'maxim': ('9a7d3c1fb5d8ca0564f9486f3490c39de1412a420e6d6061cf6623cef9890e8f',),
+  'vgg19': ('dcbb9e9d',),  # torchvision's vgg19-dcbb9e9d.pth
+}
+"""Network -> SHA-256 digests, or how they begin, of files that its authors published."""
+
+UNKNOWN = 'unknown'
+"""The license of weights whose origin is not known."""
 
 
 def from_torch(
@@ -185,6 +194,17 @@ def names() -> list[str]:
 def license_of(name: str) -> str:
   """What the authors of `name`, a network or 'vgg19', say about the use of their weights."""
   return (vgg19 if name == vgg.NAME else _rules(name)).LICENSE
+
+
+def license_of_files(name: str, digests: Iterable[str]) -> str:
+  """The license of weights of the network `name` in files with these SHA-256 digests.
+
+  That of the authors if every file is recognized as published by them, else 'unknown': anyone can
+  train a network with the authors' names for its tensors.
+  """
+  recognized = tuple(PUBLISHED.get(name, ()))
+  published = all(recognized and digest.startswith(recognized) for digest in digests)
+  return license_of(name) if published else UNKNOWN
 
 
 def open_torch(path: str | os.PathLike[str], key: str = '') -> dict[str, np.ndarray]:

@@ -376,13 +376,19 @@ def _matched(folder: pathlib.Path) -> list[tuple[str, pairs.Pair]]:
   inside = [scene for scene in folder.iterdir() if scene.is_dir()]
   scenes = sorted(scene for scene in inside if _within(scene, 'sharp').is_dir())
   sharp = _within(folder, 'sharp')
-  if scenes and not sharp.is_dir():
+  if scenes and (not sharp.is_dir() or _is_scene(sharp)):
     found = [(f'{scene.name}/{name}', pair) for scene in scenes for name, pair in _matched(scene)]
     return [(name, pair._replace(name=name)) for name, pair in found]
   blurred = _within(folder, 'blur_gamma')
   if _within(folder, 'blur').is_dir() or not blurred.is_dir():
     blurred = _within(folder, 'blur')
   return [(pair.name, pair) for pair in pairs.match(blurred, sharp)]
+
+
+def _is_scene(folder: pathlib.Path) -> bool:
+  """Whether both halves are in a folder, which may itself be called sharp."""
+  blurred = ('blur', 'blur_gamma')
+  return _within(folder, 'sharp').is_dir() and any(_within(folder, n).is_dir() for n in blurred)
 
 
 def _within(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -98,6 +98,11 @@ class Evaluator:
       'step': step,
       'chosen': self._chosen(step, scores),
       'scores': scores,
+      'blurred': {
+        f'{name}/{metric}': value
+        for name, report in reports.items()
+        for metric, value in report.mean()[restoration.BLURRED].items()
+      },
       'provenance': runs.summary(self._workdir),
     }
     weights.write(self._workdir / methods.RUN_WEIGHTS, jax.device_get(params), manifest)
