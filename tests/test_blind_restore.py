@@ -86,7 +86,7 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
 
 
 def test_arrays_are_guarded_as_files_are(blurred):
-  wrong = blind.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
+  wrong = estimate_psf.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
   solver = zoo.load('total_variation', psf=np.asarray(wrong.psf))
   darker = restore.Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
   guarded = restore.Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
@@ -95,7 +95,7 @@ def test_arrays_are_guarded_as_files_are(blurred):
   np.testing.assert_array_equal(result, np.rint(blurred * 0.5))
   with pytest.warns(UserWarning, match='left as it is'):
     np.testing.assert_array_equal(restore.Restorer(solver, find=lambda _: wrong)(blurred), blurred)
-  right = blind.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
+  right = estimate_psf.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
   used = restore.Restorer(zoo.load('total_variation', psf=right.psf), find=lambda _: right)
   assert np.abs(used(blurred).astype(int) - blurred).max() > 20  # and no warning
   forced = restore.load('total_variation', psf=15, force=True)
