@@ -186,9 +186,9 @@ def load(
   `name` is that of weights in the package (`methods.shipped`), a run's folder, a `.safetensors`
   file or a classical method (`solvers.SOLVERS`). A classical method takes the `psf` `[kh kw]` that
   blurred the pictures, or the odd side of a PSF that `solvers.estimate_psf` estimates for each
-  picture. `tile`, `self_ensemble`, `strength` and `force` are those of `Restorer`, `settings` those
-  of `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if it cannot be used
-  like this.
+  picture. `tile`, `self_ensemble`, `strength` and `force` are those of `Restorer`, `settings`
+  those of `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if it cannot
+  be used like this.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
