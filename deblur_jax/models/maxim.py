@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from deblur_jax.nn.attention import ChannelAttention
 from deblur_jax.nn.conv import Conv, ConvTranspose
 from deblur_jax.nn.norm import LayerNorm
+from deblur_jax.nn.parameters import parameter
 from deblur_jax.nn.resample import enlarge_bilinear, shrink_bilinear
 from deblur_jax.types import Needs
 
@@ -113,8 +114,8 @@ class SpatialDense(nn.Module):
   @nn.compact
   def __call__(self, x):
     size = x.shape[0]
-    kernel = self.param('kernel', _small, (size, size)).astype(self.dtype)
-    bias = self.param('bias', self.bias_init, (size,)).astype(self.dtype)
+    kernel = parameter(self, 'kernel', _small, (size, size)).astype(self.dtype)
+    bias = parameter(self, 'bias', self.bias_init, (size,)).astype(self.dtype)
     return (kernel.T @ x.reshape(size, -1)).reshape(x.shape) + bias.reshape(size, 1, 1, 1)
 
 
