@@ -7,6 +7,7 @@ parallel", ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054).
 
 from collections.abc import Callable, Mapping
 import json
+import os
 from typing import Any
 
 import jax
@@ -198,8 +199,10 @@ def put(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 def keep_compiled() -> None:
   """Keeps compiled functions from one run to the next, in the user's cache folder.
 
-  `JAX_COMPILATION_CACHE_DIR` names another folder.
+  `JAX_COMPILATION_CACHE_DIR` names another folder. Functions that compile in less than 0.05 s are
+  not kept, or as `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` says.
   """
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(cached.folder()))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)

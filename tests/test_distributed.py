@@ -235,3 +235,14 @@ def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   assert len(losses(workdir)) == config.steps
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     assert checkpoints.latest() == config.steps
+
+
+def test_functions_that_compile_fast_are_kept_as_well(tmp_path, monkeypatch):
+  seconds = 'jax_persistent_cache_min_compile_time_secs'
+  settings = {'jax_compilation_cache_dir': str(tmp_path), seconds: 1.0}
+  monkeypatch.setattr(jax.config, 'update', settings.__setitem__)
+  sharding.keep_compiled()
+  assert settings[seconds] == 1.0  # as the variable that conftest.py sets
+  monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+  sharding.keep_compiled()
+  assert settings[seconds] == 0.05

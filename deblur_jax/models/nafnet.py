@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from deblur_jax.nn import local
 from deblur_jax.nn.conv import Conv, DepthwiseConv
 from deblur_jax.nn.norm import LayerNorm
+from deblur_jax.nn.parameters import parameter
 from deblur_jax.nn.resample import pixel_shuffle
 from deblur_jax.types import Needs
 
@@ -81,7 +82,7 @@ class NAFBlock(nn.Module):
     return x + pointwise(c, 'conv5')(out) * self.residual_scale('gamma', x)
 
   def residual_scale(self, name, x):
-    scale = self.param(name, nn.initializers.zeros, (x.shape[-1],))
+    scale = parameter(self, name, nn.initializers.zeros, (x.shape[-1],))
     return scale.astype(x.dtype).reshape(1, 1, 1, -1)
 
 

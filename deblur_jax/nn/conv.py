@@ -21,6 +21,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from deblur_jax.nn.parameters import parameter
+
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 _plain_asked = contextvars.ContextVar('plain_asked', default=False)
 
@@ -195,7 +197,7 @@ def _initializers(fan_in, kernel_init=None):
 
 
 def _with_bias(module, x, features, init):
-  bias = module.param('bias', init, (features,))
+  bias = parameter(module, 'bias', init, (features,))
   return x + bias.astype(x.dtype).reshape(1, 1, 1, features)
 
 
@@ -215,7 +217,7 @@ class Conv(nn.Module):
     size, inputs = self.kernel_size, x.shape[-1]
     kernel_init, bias_init = _initializers(size * size * inputs, self.kernel_init)
     padding = size // 2 if self.padding is None else self.padding
-    kernel = self.param('kernel', kernel_init, (size, size, inputs, self.features))
+    kernel = parameter(self, 'kernel', kernel_init, (size, size, inputs, self.features))
     x = conv(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, padding=padding)
     return _with_bias(self, x, self.features, bias_init) if self.use_bias else x
 
@@ -231,7 +233,7 @@ class DepthwiseConv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     size, channels = self.kernel_size, x.shape[-1]
     kernel_init, bias_init = _initializers(size * size)
-    kernel = self.param('kernel', kernel_init, (size, size, 1, channels))
+    kernel = parameter(self, 'kernel', kernel_init, (size, size, 1, channels))
     x = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype))
     return _with_bias(self, x, channels, bias_init) if self.use_bias else x
 
@@ -253,7 +255,7 @@ class ConvTranspose(nn.Module):
     size, inputs = self.kernel_size, x.shape[-1]
     fan_in = size * size * self.features  # so torch counts it, on the weight's second axis
     kernel_init, bias_init = _initializers(fan_in, self.kernel_init)
-    kernel = self.param('kernel', kernel_init, (size, size, inputs, self.features))
+    kernel = parameter(self, 'kernel', kernel_init, (size, size, inputs, self.features))
     x = conv_transpose(
       x.astype(self.dtype),
       kernel.astype(self.dtype),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax.nn import local
+from deblur_jax.nn.parameters import parameter
 
 
 class LayerNorm(nn.Module):
@@ -60,7 +61,7 @@ def _normalize(x, axes, eps):
 
 def _affine(module, x):
   channels = x.shape[-1]
-  scale = module.param('scale', nn.initializers.ones, (channels,))
-  bias = module.param('bias', nn.initializers.zeros, (channels,))
+  scale = parameter(module, 'scale', nn.initializers.ones, (channels,))
+  bias = parameter(module, 'bias', nn.initializers.zeros, (channels,))
   shape = (1,) * (x.ndim - 1) + (channels,)
   return x * scale.reshape(shape) + bias.reshape(shape)
