@@ -308,17 +308,17 @@ def test_four_devices_agree_with_one(key, sharp):
   'text, message',
   [
     ('shakes(9)', 'did you mean shake'),
-    ('noise(0.1) | motion(-3..5)', r"step 'motion\(-3..5\)': length lies between 0 and inf"),
+    ('noise(0.1) | motion(-3..5)', r"step 'motion\(-3..5\)': length must be between 0 and inf"),
     ('disk(radius=true)', "step 'disk"),
-    ("disk('big')", "radius is a number or a range low..high, not 'big'"),
-    ('disk(True)', 'radius is a number'),
-    ('shake(9, exposure=2)', 'exposure lies between 0.001 and 1, not 2..2'),
-    ('shake(9, steps=1.5)', 'steps is a whole number'),
+    ("disk('big')", "radius must be a number or a range low..high, not 'big'"),
+    ('disk(True)', 'radius must be a number'),
+    ('shake(9, exposure=2)', 'exposure must be between 0.001 and 1, not 2..2'),
+    ('shake(9, steps=1.5)', 'steps must be a whole number'),
     ('gaussian(1, 0.5, 3, 4)', 'too many positional arguments'),
     ('sharp(1)', 'too many positional arguments'),
   ],
 )
-def test_a_wrong_recipe_names_its_step(text, message):
+def test_an_invalid_mix_names_the_step(text, message):
   with pytest.raises(ValueError, match=message):
     synthesis.parse(text)
 

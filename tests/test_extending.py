@@ -163,7 +163,7 @@ def test_blur_steps(outside, key):
   degrade = synthesis.parse(f'sharp | {outside}:Darker(0.25)')
   sharp = jnp.full((2, 8, 8, 3), 0.8)
   np.testing.assert_allclose(degrade(key, sharp), 0.6, atol=1e-6)
-  assert [drawn.step for drawn in degrade.draws(key)] == ['sharp', f'{outside}:Darker']
+  assert [drawn.step for drawn in degrade.drawn(key)] == ['sharp', f'{outside}:Darker']
 
 
 @pytest.mark.parametrize(

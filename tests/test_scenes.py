@@ -141,9 +141,9 @@ def test_slanted_scenes_spread_every_pixel_by_its_own_disk():
 def test_defocus_finds_its_size_but_not_under_jit():
   image, depth = noise(32, 96, 1), jnp.linspace(1.0, 5.0, 96)[None] * jnp.ones((32, 1))
   optics = {'focus': 2.0, 'aperture': 4.0, 'layers': 3}
-  with pytest.raises(ValueError, match='give the `size`'):
+  with pytest.raises(ValueError, match='pass the `size`'):
     jit(functools.partial(scenes.defocus, **optics))(image, depth)
-  with pytest.raises(ValueError, match='3 layers or more, not 2'):
+  with pytest.raises(ValueError, match='at least 3 layers, not 2'):
     scenes.defocus(image, depth, **optics | {'layers': 2})
   expected = jit(functools.partial(scenes.defocus, size=9, **optics))(image, depth)
   np.testing.assert_allclose(scenes.defocus(image, depth, **optics), expected, atol=1e-5)

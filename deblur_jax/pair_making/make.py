@@ -77,7 +77,7 @@ class Mix:
       places = _draw(degrade, _key(self.seed, job.name))
       blurred = np.asarray(_degrade(degrade, places, tiling.pad(sharp, *canvas)))
     steps, arrays = [], {}
-    for place, drawn in enumerate(degrade.tell(places)):
+    for place, drawn in enumerate(degrade.describe(places)):
       large = {'psf': drawn.psf} if drawn.psf is not None else {}
       large |= {name: value for name, value in drawn.values.items() if value.ndim > 1}
       small = {name: _plain(v) for name, v in drawn.values.items() if name not in large}
