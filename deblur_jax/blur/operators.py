@@ -67,7 +67,7 @@ class Convolution:
     check_boundary(self.boundary)
     if self.psf.ndim > 2 and self.psf.shape[:-2] != image.shape[:-3]:
       raise ValueError(
-        f'PSFs {self.psf.shape} do not match images {image.shape}: pass one, or one per image'
+        f'PSFs {self.psf.shape} do not match images {image.shape}: give one, or one for each image'
       )
 
 
