@@ -143,7 +143,7 @@ def test_losses(outside):
   loss, terms = judge({'restored': ones}, zeros)
   assert loss == pytest.approx(0.25 + 3 * 0.5) and set(terms) == {'mse', 'power'}
   config.more_loss = '1*mse'
-  with pytest.raises(ValueError, match=r'mse is in config\.loss and in config\.more_loss'):
+  with pytest.raises(ValueError, match=r'mse is in both config\.loss and config\.more_loss'):
     supervised.content(config, models.make(**config.model))
   with pytest.raises(ValueError, match=r"cannot read 'edge' .*: write WEIGHT\*NAME"):
     losses.parse('0.5*l1 + edge')
