@@ -223,10 +223,10 @@ def test_a_run_with_parts_from_outside(outside, tmp_path):
     (lambda: losses.parse('1*math:a'), "loss 'math:a': the module has no a"),
     (lambda: losses.parse('1*egde'), 'known: l1, .*package.module:name.; did you mean edge'),
     (lambda: metrics.parse('pnsr'), 'no metric .*did you mean psnr'),
-    (lambda: metrics.parse('ssim | ssim'), "'ssim' comes twice"),
+    (lambda: metrics.parse('ssim | ssim'), "'ssim' is given twice"),
     (lambda: synthesis.parse('math:nothing(3)'), "step 'math:nothing': the module has no nothing"),
     (lambda: optim.make({**PLAIN, 'name': 'adan'}, 9), r'no optim\.name .*did you mean adam'),
-    (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'of adamw alone'),
+    (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'for adamw only'),
     (
       lambda: writers.open_hooks('wandb', None, {}),
       "no writer 'wandb' .known: package.module:name",
