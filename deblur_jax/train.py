@@ -130,7 +130,7 @@ def open_dataset(config: Any, mesh: Any, source: sources.Source) -> Any:
     augment = ops.parse(chain)
     return pipeline.batches(
       source,
-      augment if source.aligned else sources.Apart(augment),
+      augment if source.aligned else sources.Separately(augment),
       batch_size=sharding.local_batch_size(batch_size, mesh),
       seed=config.seed,
       process_index=jax.process_index(),

@@ -143,7 +143,7 @@ def test_losses(outside):
   loss, terms = judge({'restored': ones}, zeros)
   assert loss == pytest.approx(0.25 + 3 * 0.5) and set(terms) == {'mse', 'power'}
   config.more_loss = '1*mse'
-  with pytest.raises(ValueError, match=r'mse is in config\.loss and in config\.more_loss'):
+  with pytest.raises(ValueError, match=r'mse is in both config\.loss and config\.more_loss'):
     supervised.content(config, models.make(**config.model))
   with pytest.raises(ValueError, match=r"cannot read 'edge' .*: write WEIGHT\*NAME"):
     losses.parse('0.5*l1 + edge')
@@ -163,7 +163,7 @@ def test_blur_steps(outside, key):
   degrade = synthesis.parse(f'sharp | {outside}:Darker(0.25)')
   sharp = jnp.full((2, 8, 8, 3), 0.8)
   np.testing.assert_allclose(degrade(key, sharp), 0.6, atol=1e-6)
-  assert [drawn.step for drawn in degrade.draws(key)] == ['sharp', f'{outside}:Darker']
+  assert [drawn.step for drawn in degrade.drawn(key)] == ['sharp', f'{outside}:Darker']
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_a_run_with_parts_from_outside(outside, tmp_path):
     (lambda: losses.parse('1*math:a'), "loss 'math:a': the module has no a"),
     (lambda: losses.parse('1*egde'), 'known: l1, .*package.module:name.; did you mean edge'),
     (lambda: metrics.parse('pnsr'), 'no metric .*did you mean psnr'),
-    (lambda: metrics.parse('ssim | ssim'), "'ssim' comes twice"),
+    (lambda: metrics.parse('ssim | ssim'), "'ssim' is given twice"),
     (lambda: synthesis.parse('math:nothing(3)'), "step 'math:nothing': the module has no nothing"),
     (lambda: optim.make({**PLAIN, 'name': 'adan'}, 9), r'no optim\.name .*did you mean adam'),
-    (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'of adamw alone'),
+    (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'for adamw only'),
     (
       lambda: writers.open_hooks('wandb', None, {}),
       "no writer 'wandb' .known: package.module:name",

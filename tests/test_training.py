@@ -567,7 +567,7 @@ def test_two_stages_go_on_within_either(tmp_path, monkeypatch, capsys):
 def test_what_is_wrong_with_the_second_stage_is_told_before_the_first(tmp_path):
   config = dbgan.get_config('smoke')
   config.data.source = 'sharp'
-  with pytest.raises(ValueError, match="'sharp' needs a directory"):
+  with pytest.raises(ValueError, match="'sharp' requires a directory"):
     train.train(config, tmp_path)
   assert not any(tmp_path.iterdir())
 

@@ -119,7 +119,7 @@ class Blurred:
     key = jax.random.fold_in(jax.random.key(0), draw)
     blurred, places = self._blur(jax.random.fold_in(key, 0), as_float(example['sharp']))
     name = example['name'] + (f' {index % self._draws + 1}' if self._draws > 1 else '')
-    psfs = [drawn.psf for drawn in self._degrade.tell(places) if drawn.psf is not None]
+    psfs = [drawn.psf for drawn in self._degrade.describe(places) if drawn.psf is not None]
     known = {'psf': psfs[0]} if len(psfs) == 1 else {}
     return {**example, 'name': name, 'blurred': as_uint8(blurred), **known}
 
