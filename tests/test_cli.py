@@ -517,7 +517,7 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
     ('features=8', 'the weights do not fit maxim with features=8: '),
     ('dtype=int99', 'maxim cannot be made with dtype=int99: '),
     ('block=(0, 0)', 'maxim cannot be made with block=(0, 0): '),
-    ('width=8', 'maxim has no argument width; it has: features, stages'),
+    ('width=8', 'maxim has no argument width; available: features, stages'),
     ('name=x', 'maxim cannot be made with name=x: '),
   ],
 )

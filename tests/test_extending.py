@@ -118,9 +118,9 @@ def test_networks(outside, key):
   wide = models.make(f'{outside}:Model', 'wide')
   assert wide.features == 6 and models.make(f'{outside}:Gain', features=6) == wide
   assert wide.init(key, jnp.zeros((1, 4, 4, 3)))['params']['mix']['kernel'].shape == (1, 1, 3, 6)
-  with pytest.raises(ValueError, match=r'has no variant .*; it has: default, wide'):
+  with pytest.raises(ValueError, match=r'has no variant .*; available: default, wide'):
     models.make(f'{outside}:Model', 'small')
-  with pytest.raises(ValueError, match=r'has no argument depth; it has: features, dtype'):
+  with pytest.raises(ValueError, match=r'has no argument depth; available: features, dtype'):
     models.make(f'{outside}:Gain', depth=3)
 
 
