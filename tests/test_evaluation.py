@@ -372,7 +372,7 @@ def test_a_psf_that_made_the_blur_is_told(tmp_path):
 
 
 def test_a_solver_without_a_psf_says_so():
-  with pytest.raises(ValueError, match='wiener needs the PSF that blurred the picture'):
+  with pytest.raises(ValueError, match='wiener requires the PSF of the blur'):
     zoo.load('wiener').restore(jnp.zeros((1, 8, 8, 3)))
 
 
