@@ -200,7 +200,7 @@ def test_sigterm_saves_and_leaves(tmp_path):
   process.terminate()
   out, err = process.communicate(timeout=120)
   assert process.returncode == 143, out + err
-  assert 'the same command resumes' in out
+  assert 'run the same command to resume' in out
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     assert checkpoints.latest() == writers.read_metrics(tmp_path)[-1]['step']
 
@@ -480,7 +480,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, broken):
     return trainer._replace(step=step)
 
   monkeypatch.setitem(TRAINERS, 'supervised', breaking)
-  with pytest.raises(train.Diverged, match='the checkpoint of step 4 is good; lower'):
+  with pytest.raises(train.Diverged, match='the checkpoint of step 4 is intact; lower'):
     train.train(config, tmp_path)
   monkeypatch.undo()
   assert runs.read(tmp_path)['sessions'][0]['step'] == 4
@@ -494,7 +494,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=next(free)))
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, {'params': {'scale': jnp.ones(1000)}})
-    with pytest.raises(DiskFull, match=r'no space left .* same command again'):
+    with pytest.raises(DiskFull, match=r'no space left .* run the same command'):
       checkpoints.save(2, {'params': {'scale': jnp.zeros(1000)}})
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.latest() == 1

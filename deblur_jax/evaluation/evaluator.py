@@ -43,7 +43,7 @@ class Evaluator:
     self._name = runs.method_name(workdir)
     self._sets, self._writer = sets, writer
     self._ranking = ranking(sets)
-    self._predict = sharding.apart(trainer.predict)
+    self._predict = sharding.per_device(trainer.predict)
     self._best = self._known_best()
 
   def __call__(self, step: int, state: TrainState) -> dict[str, float] | None:
