@@ -25,7 +25,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from deblur_jax import methods, runs, sharding, train, weights, zoo
-from deblur_jax.evaluation import figures, restoration
+from deblur_jax.evaluation import blurred_set, figures, restoration
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -93,7 +93,7 @@ def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
   `workdir` keeps the scores of its own weights. Raises ValueError if there are no sets.
   """
   method = zoo.load(name)
-  sets = restoration.open_sets(config.evaluate)
+  sets = blurred_set.open_sets(config.evaluate)
   if not sets:
     raise ValueError('this config has no evaluation sets: set config.evaluate')
   manifest = {} if methods.is_solver(name) else weights.read(methods.find(name))[1]

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from deblur_jax import methods, models, runs, sharding, spec, weights, writers
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
-from deblur_jax.evaluation import costs, restoration
+from deblur_jax.evaluation import blurred_set, costs
 from deblur_jax.evaluation.evaluator import VALIDATION, Evaluator, ranking
 from deblur_jax.preemption import Preemption
 from deblur_jax.trainers import TRAINERS
@@ -47,7 +47,7 @@ class Run:
   source: sources.Source
   dataset: Any
   """Batch t is `dataset[t]`."""
-  sets: dict[str, restoration.Blurred]
+  sets: dict[str, blurred_set.Blurred]
   """The evaluation sets, by name."""
 
 
@@ -98,9 +98,9 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
   spec.functions('writer', config.writer, {})  # fails before the folder is claimed
   source, held_out = open_source(config)
   dataset = open_dataset(config, mesh, source)
-  sets = restoration.open_sets(config.evaluate)
+  sets = blurred_set.open_sets(config.evaluate)
   if held_out is not None:
-    sets[VALIDATION] = restoration.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
+    sets[VALIDATION] = blurred_set.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
   if config.before:
     config.bgan = str(workdir / 'bgan' / methods.RUN_WEIGHTS)
   return Run(config, workdir, mesh, model, trainer, source, dataset, sets)

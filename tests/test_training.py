@@ -27,7 +27,7 @@ from deblur_jax import cli, main, models, runs, sharding, train, weights, writer
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.configs import dbgan, nafnet, srcnn
 from deblur_jax.data import sources
-from deblur_jax.evaluation import evaluator, figures, protocols, restoration
+from deblur_jax.evaluation import blurred_set, evaluator, figures, protocols, restoration
 from deblur_jax.trainers import TRAINERS, supervised
 from deblur_jax.weights import DoesNotFit
 
@@ -621,7 +621,7 @@ def test_wrong_use_gets_one_line_and_an_exit_code(tmp_path, flags, told):
 
 def test_a_sharp_picture_is_blurred_anew_for_each_draw_and_the_same_in_every_run():
   source = sources.open('builtin', 'test')
-  first, again = (restoration.Blurred(source, 'motion(3..9)', limit=1, draws=2) for _ in range(2))
+  first, again = (blurred_set.Blurred(source, 'motion(3..9)', limit=1, draws=2) for _ in range(2))
   assert [first[i]['name'] for i in range(2)] == ['astronaut 1', 'astronaut 2']
   np.testing.assert_array_equal(first[0]['sharp'], first[1]['sharp'])
   assert (first[0]['blurred'] != first[1]['blurred']).mean() > 0.1
