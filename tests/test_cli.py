@@ -278,7 +278,7 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
     '--report b.png: a report is a file NAME.json': ['a.png', '--report', 'b.png', *good],
     '--mask none.png: no such file': ['a.png', '--mask', 'none.png', *good],
     '--compare writes beside the result': ['a.png', '-o', '-', '--compare', *good],
-    '--device tpu: JAX finds none here': ['a.png', '--device', 'tpu', *good],
+    '--device tpu: JAX found none': ['a.png', '--device', 'tpu', *good],
     'wiener requires --psf, what blurred the picture': ['a.png', '--weights', 'wiener'],
     'is a network and takes no PSF': ['a.png', '--psf', 'disk:2', *good],
     'it is written disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
@@ -510,7 +510,7 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
 @pytest.mark.parametrize(
   'text, message',
   [
-    ('stages', '--set stages: it is written ARGUMENT=VALUE'),
+    ('stages', '--set stages: expected ARGUMENT=VALUE'),
     ('stages=one', 'maxim cannot be built with stages=one: '),
     ('stages=0', 'maxim cannot be built with stages=0: '),
     ('stages=3', 'the weights do not fit maxim with stages=3: '),

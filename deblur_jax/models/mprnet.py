@@ -179,9 +179,8 @@ class MPRNet(nn.Module):
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
     conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
-    act = nn.PReLU(
-      negative_slope_init=0.25, name='act'
-    )  # one module with one slope, shared by the whole network
+    # One module with one slope, shared by the whole network.
+    act = nn.PReLU(negative_slope_init=0.25, name='act')
     mean = functools.partial(local.mean, image=blurred.shape, window=self.tlc)
     block = nn.remat(CAB) if self.remat else CAB
     cab = functools.partial(block, act, conv, mean, self.reduction, self.dtype)
