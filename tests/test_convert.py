@@ -510,7 +510,7 @@ def test_torch_files(tmp_path):
 
 def test_tensorflow_is_named_where_it_is_missing(monkeypatch):
   monkeypatch.setitem(sys.modules, 'tensorflow', None)
-  with pytest.raises(ImportError, match=r'to open deblur.model-7: pip install tensorflow'):
+  with pytest.raises(ImportError, match=r'opening deblur.model-7 requires TensorFlow: pip install'):
     convert.open_tensorflow('deblur.model-7')
 
 
