@@ -6,9 +6,8 @@ measured again only if weights, set, protocol, device or the source code of meth
 changed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -26,56 +25,21 @@ import numpy as np
 import deblur_jax
 from deblur_jax import atomic, methods, sharding, weights, writers, zoo
 from deblur_jax.blur import kernels
-from deblur_jax.blur.synthesis import MIXED
-from deblur_jax.evaluation import blurred_set, code, costs, figures, protocols, restoration, tables
+from deblur_jax.evaluation import blurred_set, code, costs, figures, restoration, tables
+from deblur_jax.evaluation.plan import BLURRED, Plan
+from deblur_jax.evaluation.plan import plan as plan
 from deblur_jax.solvers import SOLVERS
 from deblur_jax.types import Needs
 
-Path = str | os.PathLike[str]
 Say = Callable[[Any], None]
-
-BLURRED = 'blurred'
-"""The name of the blurred input among the methods."""
 
 TIMED_PSF = 21, 30, 25
 """Length, angle and canvas of the motion blur that solvers are timed with."""
-
-BUILTIN_DRAWS = 4
-"""How many times each of the few built-in pictures occurs, as in the configs."""
 
 _BOOKKEEPING = ('tag', 'protocol', 'pictures')
 
 _SCORING = ('deblur_jax.evaluation.restoration', 'deblur_jax.metrics', 'deblur_jax.zoo')
 """Modules that scores depend on, with everything they import; `zoo` covers what methods share."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """What to measure, and where to save it."""
-
-  output: pathlib.Path
-  methods: dict[str, str]
-  """Name in the table -> argument of `zoo.load`."""
-  sets: dict[str, dict[str, Any]]
-  """Name in the table -> the arguments of `blurred_set.open_set`."""
-
-
-def plan(methods: Sequence[str], sets: Iterable[str], output: Path, **settings: str) -> Plan:
-  """The plan for methods and sets given on the command line.
-
-  Args:
-    methods: run folders, weights files or solvers, which get the PSF from sets that know it.
-    sets: `SOURCE` or `SOURCE:DIRECTORY`, optionally with `@PROTOCOL`.
-    output: the folder for the results.
-    **settings: `blur`, `lpips` and `dists` of `blurred_set.open_set`, for all sets.
-
-  Raises ValueError if two methods or two sets have the same name, or a protocol is unknown.
-  """
-  return Plan(
-    pathlib.Path(output),
-    _by_name([(_method_name(method), method) for method in methods], 'methods'),
-    _by_name([_set(text, settings) for text in sets], 'sets'),
-  )
 
 
 def run(plan: Plan, say: Say, *, command: str = '') -> int:
@@ -288,44 +252,6 @@ def _tag(*parts: Any) -> str:
   """A digest of everything that a result depends on."""
   text = json.dumps([deblur_jax.__version__, *parts], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _by_name(named: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:
-  result: dict[str, Any] = {}
-  for name, one in named:
-    if name in result or (what == 'methods' and name == BLURRED):
-      raise ValueError(f'two {what} have the name {name!r}: rename a folder or a file')
-    result[name] = one
-  return result
-
-
-def _method_name(method: str) -> str:
-  path = pathlib.Path(method).resolve()
-  if path.name == methods.RUN_WEIGHTS:
-    path = path.parent
-  return path.name.removesuffix('.safetensors')
-
-
-def _set(text: str, settings: dict[str, str]) -> tuple[str, dict[str, Any]]:
-  """(name in the table, arguments of `blurred_set.open_set`) of `SOURCE:DIRECTORY@PROTOCOL`."""
-  place, at, protocol = text.rpartition('@')
-  if not at:
-    place, protocol = text, ''
-  source, _, directory = place.partition(':')
-  if protocol:
-    protocols.find(protocol)
-  # Folders have their own names; prepared data sets have that of their source.
-  path = pathlib.Path(directory).resolve()
-  name = path.name if source in ('pairs', 'sharp') and directory else source
-  draws = BUILTIN_DRAWS if source == 'builtin' else 1
-  return name, {
-    'source': source,
-    'directory': str(path) if directory else '',
-    'draws': draws,
-    'protocol': protocol,
-    'blur': MIXED,
-    **settings,
-  }
 
 
 def _line(error: Exception) -> str:

@@ -99,7 +99,7 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd)
 
   before = (out / 'costs.json').read_bytes(), (out / 'results.json').read_bytes()
   failed, said = run([run_folder], sets, out)
-  assert failed == 0 and len(said) == 1 and said[0].startswith('benchmark.md')
+  assert failed == 0 and len(said) == 1 and said[0].startswith('wrote benchmark.md')
   assert before == ((out / 'costs.json').read_bytes(), (out / 'results.json').read_bytes())
 
   write_weights(run_folder / 'weights.safetensors', seed=2)
