@@ -227,7 +227,7 @@ def test_games_that_are_not_played(change, told):
     adversarial.make(config, models.make(**config.model))
 
 
-def test_a_config_without_a_critic_is_told():
+def test_a_config_without_a_critic_is_reported():
   config = nafnet.get_config('smoke')
   with pytest.raises(ValueError, match=r'begin with configs/deblurgan\.py'):
     adversarial.make(config, models.make(**config.model))
@@ -330,7 +330,7 @@ def test_keras_names_are_read():
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_what_is_not_vgg_is_told():
+def test_what_is_not_vgg_is_reported():
   with pytest.raises(DoesNotFit, match=r'not VGG-19: no features\.0\.weight'):
     vgg19.parameters({'conv1.weight': np.zeros(3)})
   params, _ = vgg19.parameters(small_vgg())

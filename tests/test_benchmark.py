@@ -139,7 +139,7 @@ def test_names_that_would_collide_are_refused(tmp_path):
     ('pairs:/nowhere', 'no such folder'),
   ],
 )
-def test_wrong_sets_are_told_in_a_line_before_any_work(sets, told, tmp_path, capsys):
+def test_wrong_sets_are_reported_in_a_line_before_any_work(sets, told, tmp_path, capsys):
   assert cli.main(['benchmark', '--sets', sets, '-o', str(tmp_path / 'out')]) == 2
   err = capsys.readouterr().err
   assert told in err and err.count('\n') == 1

@@ -469,7 +469,7 @@ def test_what_is_torn_is_named(name, torn, told, shared):
   assert told in str(error.value)
 
 
-def test_a_level_without_blocks_is_told(shared):
+def test_a_level_without_blocks_is_reported(shared):
   state, _, _ = golden(shared, 'nafnet')
   state = {key: value for key, value in state.items() if not key.startswith('decoders.1.')}
   with pytest.raises(
@@ -478,7 +478,7 @@ def test_a_level_without_blocks_is_told(shared):
     convert.from_torch('nafnet', state)
 
 
-def test_wrong_overrides_are_told(shared):
+def test_wrong_overrides_are_reported(shared):
   state, _, _ = golden(shared, 'hinet')
   with pytest.raises(ValueError, match='hinet has no argument wide'):
     convert.from_torch('hinet', state, wide=3)

@@ -185,7 +185,7 @@ def test_each_device_blurs_its_own_pictures_on_two_axes(key):
     ('', 'found no Slurm, .* give --coordinator=HOST:PORT'),
   ],
 )
-def test_what_does_not_start_is_told(arguments, told):
+def test_what_does_not_start_is_reported(arguments, told):
   code = f'from deblur_jax import sharding\nsharding.start({arguments})'
   environment = {name: v for name, v in os.environ.items() if not name.startswith('SLURM')}
   done = subprocess.run(

@@ -91,7 +91,7 @@ def test_sharpness_needs_no_sharp_picture(pair):
   assert set(scores) == {'laplacian', 'blur_effect'}
 
 
-def test_wrong_protocols_and_sizes_are_told(pair):
+def test_wrong_protocols_and_sizes_are_reported(pair):
   with pytest.raises(ValueError, match=r"no protocol 'gorpo' \(known: plain, gopro"):
     protocols.find('gorpo')
   with pytest.raises(ValueError, match='differ in size'):
@@ -355,7 +355,7 @@ def test_multiply_adds_by_hand():
   assert costs.count_macs(many, jnp.ones((3, 4))) == 6 * 3 * 4 * 4
 
 
-def test_a_psf_that_made_the_blur_is_told(tmp_path):
+def test_a_psf_that_made_the_blur_is_reported(tmp_path):
   pictures = blurred_set.open_set('builtin', blur='motion(9..15)', limit=1)
   example = pictures[0]
   image = color.SRGB.to_linear(example['sharp'] / 255.0)

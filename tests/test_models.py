@@ -290,7 +290,7 @@ def test_exact_networks_see_their_halo_and_no_more(name, overrides):
     ('swinir', {'depths': (3, 2), 'num_heads': (1, 1)}),
   ],
 )
-def test_receptive_fields_are_as_told(name, overrides):
+def test_receptive_fields_are_as_documented(name, overrides):
   model, params = prepared(name, **overrides)
   multiple, reach = model.needs.multiple, model.needs.field // 2
   start = round_up(reach + 1, multiple)

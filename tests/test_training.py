@@ -488,7 +488,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, broken):
     assert np.isfinite(leaf).all()
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
   usage = shutil.disk_usage(tmp_path)
   free = iter([4000, 3999])
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=next(free)))
@@ -518,7 +518,7 @@ def test_checkpoints_are_sealed_apart_from_training(tmp_path, monkeypatch):
   assert sealed == {'1', '3'}  # the best and the newest
 
 
-def test_a_checkpoint_that_has_changed_is_told(tmp_path):
+def test_a_checkpoint_that_has_changed_is_reported(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     for step, psnr in ((1, 30.0), (2, 20.0)):
       checkpoints.save(step, {'params': {'scale': jnp.arange(1000.0) + step}}, {'psnr': psnr})
@@ -564,7 +564,7 @@ def test_two_stages_go_on_within_either(tmp_path, monkeypatch, capsys):
     assert steps[-1] == 3
 
 
-def test_what_is_wrong_with_the_second_stage_is_told_before_the_first(tmp_path):
+def test_what_is_wrong_with_the_second_stage_is_reported_before_the_first(tmp_path):
   config = dbgan.get_config('smoke')
   config.data.source = 'sharp'
   with pytest.raises(ValueError, match="'sharp' needs a directory"):
@@ -573,7 +573,7 @@ def test_what_is_wrong_with_the_second_stage_is_told_before_the_first(tmp_path):
 
 
 @pytest.mark.parametrize('phases', [(), ((2, 'crop(16)', 4), (2, 'crop(32)', 3))])
-def test_parts_that_do_not_divide_a_batch_are_told(phases):
+def test_parts_that_do_not_divide_a_batch_are_reported(phases):
   config = srcnn.get_config('smoke')
   config.batch_size, config.accumulate, config.data.phases = 3, 2, phases
   with pytest.raises(ValueError, match='accumulate 2 does not divide a batch of 3 pictures'):
