@@ -48,7 +48,7 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
   """The weights file called `name`.
 
   `name` is that of `shipped` weights, a run's folder or a `.safetensors` file; './general' means a
-  folder or file although 'general' is shipped. Raises FileNotFoundError, listing what is available.
+  folder or file even if 'general' is shipped. Raises FileNotFoundError, listing what is available.
   """
   known = shipped()
   if os.fspath(name) in known:

@@ -15,7 +15,7 @@ WHOLE_PIXELS = 1280 * 1024
 """Images of up to this many pixels are not tiled; it bounds the memory that a function needs."""
 
 TILE = {'exact': 512, 'approximate': 1024}
-"""Longest side of a tile; for approximate ones, which gain by size, what `WHOLE_PIXELS` allows."""
+"""Longest side of a tile; approximate tiles are better if larger, so up to `WHOLE_PIXELS`."""
 
 BLEND = {'exact': 0, 'approximate': 32}
 """Pixels over which neighboring tiles are blended; exact tiles agree and need no blending."""

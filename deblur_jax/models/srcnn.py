@@ -24,7 +24,7 @@ VARIANTS = {
   '9-5-5-y': {'kernel_sizes': (9, 5, 5), 'channels': 1},  # 57,281
 }
 
-# BT.601 luma of R, G and B in [0, 1], in the [16, 234] of 255 of the PyTorch code.
+# BT.601 luma weights of R, G and B in [0, 1], with the PyTorch code's range, 16 to 234 of 255.
 _LUMA = (64.738 / 256, 129.057 / 256, 25.064 / 256)
 _LUMA_RANGE = 219 / 255
 
