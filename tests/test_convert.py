@@ -218,7 +218,7 @@ def test_one_of_several_state_dicts_is_chosen():
     ((1, 2, 3), 'no state dict in a tuple'),
     ([1, 2, 3], 'no state dict in a list'),
     (np.zeros((3, 3)), 'no state dict in a ndarray'),
-    ({}, 'no state dict among an empty dict'),
+    ({}, 'no state dict in an empty dict'),
     ({'epoch': 3, 'loss': np.float32(1)}, 'no state dict among epoch, loss'),
   ],
 )

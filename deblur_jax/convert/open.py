@@ -44,8 +44,8 @@ def unwrap(content: Any, key: str = '') -> dict[str, np.ndarray]:
     content = _chosen(content, key, key)
   found = list(_state_dicts(content))
   if not found:
-    inside = f'among {_listed(content)}' if isinstance(content, Mapping) else f'in {_kind(content)}'
-    raise ValueError(f'no state dict {inside}')
+    among = isinstance(content, Mapping) and content
+    raise ValueError(f'no state dict {"among" if among else "in"} {_listed(content)}')
   state = _best(found)[1]
   # Flax's older optimizers saved parameters with the prefix 'opt/target/'.
   return {
