@@ -335,8 +335,8 @@ def test_weights_of_another_network_are_reported():
     vgg19.parameters({'conv1.weight': np.zeros(3)})
   params, _ = vgg19.parameters(small_vgg())
   with pytest.raises(
-    ValueError, match="no layer 'conv4_1' in these VGG-19 weights, which hold conv1_1"
+    ValueError, match="these VGG-19 weights have no layer 'conv4_1'; available: conv1_1"
   ):
     vgg.features(params, np.zeros((1, 16, 16, 3)), 'conv4_1')
-  with pytest.raises(ValueError, match="not 'rgb'"):
+  with pytest.raises(ValueError, match="got 'rgb'"):
     vgg.features(params, np.zeros((1, 16, 16, 3)), 'conv1_1', colors='rgb')

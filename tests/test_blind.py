@@ -97,9 +97,9 @@ def test_likeness():
 @pytest.mark.parametrize(
   'side,size,said',
   [
-    (64, 8, 'odd and at least 5, not 8'),
-    (64, 3, 'odd and at least 5, not 3'),
-    (60, 31, 'a PSF of 31x31 takes a picture of twice that, not 60x60'),
+    (64, 8, 'odd and at least 5, got 8'),
+    (64, 3, 'odd and at least 5, got 3'),
+    (60, 31, 'a PSF of 31x31 requires a picture of at least 62x62, got 60x60'),
   ],
 )
 def test_what_cannot_be_estimated(side, size, said):

@@ -283,11 +283,11 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
     '--report b.png: a report is a file NAME.json': ['a.png', '--report', 'b.png', *good],
     '--mask none.png: no such file': ['a.png', '--mask', 'none.png', *good],
     '--compare writes beside the result': ['a.png', '-o', '-', '--compare', *good],
-    '--device tpu: JAX finds none here': ['a.png', '--device', 'tpu', *good],
+    '--device tpu: JAX found none': ['a.png', '--device', 'tpu', *good],
     'wiener requires --psf, what blurred the picture': ['a.png', '--weights', 'wiener'],
-    'is a network, which takes no PSF': ['a.png', '--psf', 'disk:2', *good],
+    'is a network and takes no PSF': ['a.png', '--psf', 'disk:2', *good],
     'it is written disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
-    'tv: no such weights; there are: ': ['a.png', '--weights', 'tv', '--psf', 'disk:2'],
+    'tv: no such weights; available: ': ['a.png', '--weights', 'tv', '--psf', 'disk:2'],
   }
   for message, arguments in wrong.items():
     code, out, err = call(capsys, 'restore', *arguments)
@@ -515,15 +515,15 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
 @pytest.mark.parametrize(
   'text, message',
   [
-    ('stages', '--set stages: it is written ARGUMENT=VALUE'),
-    ('stages=one', 'maxim cannot be made with stages=one: '),
-    ('stages=0', 'maxim cannot be made with stages=0: '),
+    ('stages', '--set stages: expected ARGUMENT=VALUE'),
+    ('stages=one', 'maxim cannot be built with stages=one: '),
+    ('stages=0', 'maxim cannot be built with stages=0: '),
     ('stages=3', 'the weights do not fit maxim with stages=3: '),
     ('features=8', 'the weights do not fit maxim with features=8: '),
-    ('dtype=int99', 'maxim cannot be made with dtype=int99: '),
-    ('block=(0, 0)', 'maxim cannot be made with block=(0, 0): '),
-    ('width=8', 'maxim has no argument width; it has: features, stages'),
-    ('name=x', 'maxim cannot be made with name=x: '),
+    ('dtype=int99', 'maxim cannot be built with dtype=int99: '),
+    ('block=(0, 0)', 'maxim cannot be built with block=(0, 0): '),
+    ('width=8', 'maxim has no argument width; available: features, stages'),
+    ('name=x', 'maxim cannot be built with name=x: '),
   ],
 )
 def test_wrong_settings_are_one_line(tmp_path, capsys, two_stages, text, message):

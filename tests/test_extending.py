@@ -12,7 +12,7 @@ import pytest
 from deblur_jax import losses, metrics, models, optim, spec, train, weights, writers, zoo
 from deblur_jax.blur import synthesis
 from deblur_jax.configs import common, srcnn
-from deblur_jax.evaluation import restoration
+from deblur_jax.evaluation import blurred_set
 from deblur_jax.trainers import supervised
 
 PLAIN = {
@@ -118,9 +118,9 @@ def test_networks(outside, key):
   wide = models.make(f'{outside}:Model', 'wide')
   assert wide.features == 6 and models.make(f'{outside}:Gain', features=6) == wide
   assert wide.init(key, jnp.zeros((1, 4, 4, 3)))['params']['mix']['kernel'].shape == (1, 1, 3, 6)
-  with pytest.raises(ValueError, match=r'has no variant .*; it has: default, wide'):
+  with pytest.raises(ValueError, match=r'has no variant .*; available: default, wide'):
     models.make(f'{outside}:Model', 'small')
-  with pytest.raises(ValueError, match=r'has no argument depth; it has: features, dtype'):
+  with pytest.raises(ValueError, match=r'has no argument depth; available: features, dtype'):
     models.make(f'{outside}:Gain', depth=3)
 
 
@@ -152,11 +152,11 @@ def test_losses(outside):
 def test_metrics(outside):
   assert metrics.parse('ssim')['ssim'] is metrics.METRICS['ssim']
   settings = common.evaluation('builtin', blur='gaussian(1)', limit=1)
-  pictures = restoration.open_set(**settings | {'metrics': f'{outside}:largest | psnr_uint8'})
+  pictures = blurred_set.open_set(**settings | {'metrics': f'{outside}:largest | psnr_uint8'})
   scores = pictures.score(pictures[0]['sharp'], pictures[0])
   assert scores['largest'] == 0 and list(scores) == ['psnr', 'ssim', 'largest', 'psnr_uint8']
   with pytest.raises(ValueError, match='no sharp pictures to compare with'):
-    restoration.open_set(**settings | {'metrics': 'ssim', 'protocol': 'sharpness'})
+    blurred_set.open_set(**settings | {'metrics': 'ssim', 'protocol': 'sharpness'})
 
 
 def test_blur_steps(outside, key):

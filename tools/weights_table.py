@@ -20,7 +20,7 @@ import numpy as np
 
 from deblur_jax import tiling, zoo
 from deblur_jax.configs.restore_general import BLUR
-from deblur_jax.evaluation import costs, restoration
+from deblur_jax.evaluation import blurred_set, costs, restoration
 
 CAMERA = ' | poisson(0..0.005) | jpeg(90..98)'
 KINDS = {
@@ -49,14 +49,14 @@ def main() -> None:
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the scores there')
   arguments = parser.parse_args()
   sets = {
-    name: restoration.open_set(
+    name: blurred_set.open_set(
       'sharp', 'all', directory=arguments.pictures, blur=blur, draws=DRAWS.get(blur, 1)
     )
     for name, blur in KINDS.items()
   }
   for text in arguments.pairs:
     source, _, directory = text.partition(':')
-    sets[source] = restoration.open_set(source, directory=directory)
+    sets[source] = blurred_set.open_set(source, directory=directory)
   methods = {name: zoo.load(name) for name in arguments.methods}
   print(f'On {costs.device_name()}.\n')
   print(f'| blur | pictures | blurred | {" | ".join(methods)} |')

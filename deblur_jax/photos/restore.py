@@ -148,7 +148,7 @@ class Restorer:
     known = {} if psf is None else {'psf': psf}
     known |= {'transfer': transfer} if needs.borders else {}  # a classical method
     restore = functools.partial(self.method.restore, **known)
-    restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
+    restore = tiling.smaller_when_out_of_memory(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
     tiles = _ticking(_on_colors(restore), tick)
