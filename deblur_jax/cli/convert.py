@@ -94,8 +94,8 @@ def _convert(arguments: argparse.Namespace) -> int:
   stated = arguments.license or convert.license_of_files(name, source.values())
   manifest = {'network': name, 'arguments': options, 'source': source, 'license': stated}
   weights.write(output, params, manifest, dtype=arguments.dtype)
-  settings = ', '.join(f'{key} {value}' for key, value in options.items())
-  print(f'{name} {variant}'.strip() + f': {settings}')
+  listed = ', '.join(f'{key} {value}' for key, value in options.items())
+  print(f'{name} {variant}'.strip() + f': {listed}')
   theirs = (
     f" ({name}'s authors state {convert.license_of(name)} for their own weights; if these are "
   )
