@@ -23,7 +23,7 @@ import pytest
 from skimage import data
 import test_house
 
-from deblur_jax import cli, losses, main, methods, metrics, models, spec
+from deblur_jax import benchmark, cli, losses, main, methods, metrics, models, spec
 from deblur_jax.blur import synthesis
 from deblur_jax.cli.parser import Parser
 from deblur_jax.data import ops
@@ -161,6 +161,8 @@ def check(words):
     arguments = parse(words[1:])
     if getattr(arguments, 'mix', None):
       synthesis.parse(arguments.mix)
+    if arguments.command == 'benchmark':
+      benchmark.plan(arguments.methods, arguments.sets.split(','), arguments.output)
   elif words[0].startswith(('launch/', '.ci/')):
     check_tool(words)
   else:
