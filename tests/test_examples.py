@@ -38,6 +38,7 @@ def test_restore_photograph(run, capsys):
   assert scores['total_variation'] > scores['mobile'] > scores['blurred']
 
 
+@pytest.mark.slow
 def test_fine_tune(run, capsys):
   for path, corner in (('train', 0), ('test', 100)):
     pathlib.Path('pictures', path).mkdir(parents=True)
