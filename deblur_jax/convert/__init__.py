@@ -30,6 +30,20 @@ from deblur_jax.convert import vgg19
 from deblur_jax.convert.open import stripped, unwrap
 from deblur_jax.nn import vgg
 
+__all__ = [
+  'check_finite',
+  'detect',
+  'from_torch',
+  'license_of',
+  'names',
+  'open_keras',
+  'open_numpy',
+  'open_safetensors',
+  'open_tensorflow',
+  'open_torch',
+  'variant_of',
+]
+
 
 def from_torch(
   name: str, state_dict: Mapping[str, Any], **overrides: Any

@@ -6,7 +6,9 @@ import functools
 import jax
 
 from deblur_jax import spec
-from deblur_jax.losses import pixel
+from deblur_jax.losses import adversarial, perceptual, pixel
+
+__all__ = ['LOSSES', 'Loss', 'adversarial', 'parse', 'perceptual', 'pixel']
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -10,6 +10,8 @@ import flax.linen as nn
 
 from deblur_jax import spec
 
+__all__ = ['make', 'names', 'variants']
+
 
 def names() -> list[str]:
   """The networks that there are, by their files' names."""

@@ -2,12 +2,13 @@
 
   restored = SOLVERS['wiener'](blurred, psf)
 
-Where the PSF is not known, `blind.estimate(blurred).psf` is what it seems to have been.
+Where the PSF is not known, `estimate_psf.estimate(blurred).psf` is an estimate of it.
 
 Images are float32, grey `[h w]` or `[... h w c]`, linear in the light for which the PSF holds;
 nothing is clipped. All can be jitted, mapped and differentiated.
 """
 
+from deblur_jax.solvers import estimate_gaussian, estimate_noise, estimate_psf
 from deblur_jax.solvers.deep_image_prior import deep_image_prior
 from deblur_jax.solvers.hyper_laplacian import hyper_laplacian
 from deblur_jax.solvers.plug_and_play import plug_and_play
@@ -19,6 +20,24 @@ from deblur_jax.solvers.total_variation import total_variation
 from deblur_jax.solvers.unsupervised_wiener import unsupervised_wiener
 from deblur_jax.solvers.wavelet import wavelet
 from deblur_jax.solvers.wiener import wiener
+
+__all__ = [
+  'SOLVERS',
+  'WITHOUT_PSF',
+  'deep_image_prior',
+  'estimate_gaussian',
+  'estimate_noise',
+  'estimate_psf',
+  'hyper_laplacian',
+  'plug_and_play',
+  'polyblur',
+  'richardson_lucy',
+  'tikhonov',
+  'total_variation',
+  'unsupervised_wiener',
+  'wavelet',
+  'wiener',
+]
 
 SOLVERS = {
   'deep_image_prior': deep_image_prior,
