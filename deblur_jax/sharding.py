@@ -200,6 +200,6 @@ def keep_compiled() -> None:
 
   `JAX_COMPILATION_CACHE_DIR` names another folder.
   """
-  if jax.config.jax_compilation_cache_dir is None:
+  if jax.config.values['jax_compilation_cache_dir'] is None:
     jax.config.update('jax_compilation_cache_dir', str(cached.folder()))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

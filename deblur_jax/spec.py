@@ -66,7 +66,7 @@ def functions(what: str, text: str, known: Mapping[str, Any]) -> dict[str, Calla
   """
   found: dict[str, Callable[..., Any]] = {}
   for choices in parse(text):
-    if len(choices) > 1:
+    if len(choices) != 1:
       raise ValueError(f'{what} {text!r}: only steps are drawn from several; write | for or')
     call = choices[0]
     name = call.name.rpartition(':')[2]

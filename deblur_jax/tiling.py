@@ -28,10 +28,14 @@ MOST_SHAPES = 256
 class Images(Protocol):
   """Images `[b h w c]`: an array, or what gives arrays of the rows that it is asked for."""
 
-  shape: tuple[int, ...]
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """(b, h, w, c)"""
+    ...
 
-  def __getitem__(self, part: Any) -> np.ndarray:
+  def __getitem__(self, part: Any, /) -> Any:
     """`[b h w c]` for a slice of images, perhaps with a slice of rows."""
+    ...
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -233,7 +237,7 @@ def self_ensemble(restore: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray]
         restored = np.asarray(restore(np.ascontiguousarray(turned)))
         restored = np.rot90(restored, -turns, (1, 2))
         total = total + (restored[:, :, ::-1] if flip else restored)
-    return total / 8
+    return np.asarray(total / 8)
 
   return ensemble
 
@@ -307,6 +311,7 @@ def _band(restore, images, top, row_weights, columns) -> np.ndarray:
       wide = columns[-1][0] + len(columns[-1][1])
       band = np.zeros((*piece.shape[:2], wide, piece.shape[-1]), np.float32)
     band[:, :, left : left + len(weights)] += piece * (row_weights[:, None] * weights)[..., None]
+  assert band is not None  # `columns` is never empty
   return band
 
 

@@ -82,10 +82,10 @@ def write(
       tensors[name], tensors[name + STEP] = _quantized(np.asarray(value, np.float32))
     else:
       tensors[name] = _stored(value, 'float16' if dtype == INT8 else dtype)
-  manifest = {key: value for key, value in manifest.items() if key != 'sha256'}
-  manifest = json.loads(json.dumps(manifest, default=np.generic.item))
-  manifest['sha256'] = _digest(tensors, manifest)
-  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(manifest)})
+  told = {key: value for key, value in manifest.items() if key != 'sha256'}
+  told = json.loads(json.dumps(told, default=np.generic.item))
+  told['sha256'] = _digest(tensors, told)
+  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(told)})
   with atomic.replacing(path) as partial:
     partial.write_bytes(data)
 
@@ -104,14 +104,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   metadata = _metadata(path, data)
   if METADATA not in metadata:
     raise WeightsError(f'{path}: no deblur_jax manifest inside: weights of another program?')
+  damaged = f'{path}: damaged: contents and SHA-256 disagree; fetch or write it again'
   try:
     manifest = json.loads(metadata[METADATA])
     tensors = {name: _array(tensor) for name, tensor in safetensors.deserialize(data)}
     sound = manifest['sha256'] == _digest(tensors, manifest)
   except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
-    sound = False
+    raise WeightsError(damaged) from None
   if not sound:
-    raise WeightsError(f'{path}: damaged: contents and SHA-256 disagree; fetch or write it again')
+    raise WeightsError(damaged)
   half = (STORED['float16'], STORED['bfloat16'])
   params = {}
   for name, value in tensors.items():

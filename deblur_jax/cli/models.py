@@ -106,7 +106,7 @@ def _count(params: Any) -> int:
   return params.size
 
 
-def _psnrs(scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _psnrs(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
   """(set, PSNR) of a run's scores, {'SET/psnr': value}, or a table's, {SET: {'psnr': value}}."""
   for name, value in scores.items():
     if isinstance(value, Mapping) and 'psnr' in value:

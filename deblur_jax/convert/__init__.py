@@ -113,7 +113,7 @@ def _check(state, found, expected, rules, *, what: str) -> None:
   try:
     weights.check_fit(found, expected, what=what)
   except weights.DoesNotFit:
-    found, expected = (traverse_util.flatten_dict(one, sep='/') for one in (found, expected))
+    found, expected = _flat(found), _flat(expected)
     keys = {_place(key, value, rules)[0]: key for key, value in state.items()}
     wanted = {}
     for path, leaf in expected.items():
@@ -124,6 +124,10 @@ def _check(state, found, expected, rules, *, what: str) -> None:
         wanted[key] = jax.ShapeDtypeStruct(shape, jnp.float32)
     weights.check_fit({key: state[key] for key in keys.values()}, wanted, what=what)
     raise
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  return traverse_util.flatten_dict(tree, sep='/')
 
 
 def _torch_terms(path, shape, keys, rules) -> tuple[str, tuple[int, ...]]:
@@ -212,7 +216,7 @@ def open_torch(path: str | os.PathLike[str], key: str = '') -> dict[str, np.ndar
       values or no state dict.
   """
   try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  # an extra
   except ImportError as error:
     raise ImportError(
       f"torch is needed to open {path}: pip install 'deblur-jax[convert]'"
@@ -244,7 +248,7 @@ def open_tensorflow(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: there is no checkpoint of that name, or it is damaged.
   """
   try:
-    import tensorflow
+    import tensorflow  # pyright: ignore[reportMissingImports, reportMissingModuleSource]  # an extra
   except ImportError as error:
     raise ImportError(f'TensorFlow is needed to open {path}: pip install tensorflow') from error
   try:
@@ -263,7 +267,7 @@ def open_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: the file is no HDF5 file.
   """
   try:
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]  # installed by who needs it
   except ImportError as error:
     raise ImportError(f'h5py is needed to open {path}: pip install h5py') from error
   found = {}

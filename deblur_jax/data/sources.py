@@ -25,7 +25,7 @@ added. Of any split, 'train[:80%]' is a part, as in TFDS, and 'train[80%:]' the 
 on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 import dataclasses
 import difflib
@@ -50,21 +50,32 @@ _SLICE = re.compile(r'(\w+)\[(?:(\d+)%)?:(?:(\d+)%)?\]')
 class Source(Protocol):
   """Examples by index; reading one twice gives the same."""
 
-  paired: bool
-  aligned: bool
+  @property
+  def paired(self) -> bool:
+    """Whether examples have their blurred half."""
+    ...
 
   @property
-  def files(self) -> dict[str, pathlib.Path]:
+  def aligned(self) -> bool:
+    """Whether both halves agree pixel by pixel."""
+    ...
+
+  @property
+  def files(self) -> Mapping[str, pathlib.Path]:
     """The files that examples are read from, by a name that moving them does not change."""
+    ...
 
   def __len__(self) -> int:
     """How many there are."""
+    ...
 
   def __getitem__(self, index: int) -> Example:
     """{'name', 'sharp', and 'blurred' where `paired`}."""
+    ...
 
   def size(self, index: int) -> tuple[int, int]:
     """`(height, width)` of the picture to restore, without reading pixels where that can be."""
+    ...
 
 
 def open(
@@ -108,7 +119,7 @@ def open(
       f' sharp pictures nor trained on as pairs; it is for unpaired training and for scores without'
       f' reference'
     )
-  found = SOURCES[name](whole, directory and pathlib.Path(directory).expanduser(), seed)
+  found = SOURCES[name](whole, pathlib.Path(directory).expanduser() if directory else None, seed)
   return _part(found, split, *percents) if sliced else found
 
 
@@ -129,7 +140,7 @@ class Part:
     return self.source.aligned
 
   @property
-  def files(self) -> dict[str, pathlib.Path]:
+  def files(self) -> Mapping[str, pathlib.Path]:
     """Those of the whole source."""
     return self.source.files
 
@@ -448,7 +459,8 @@ def _prepared(
   encoded = {picture: tfds.decode.SkipDecoding() for picture in pictures}
 
   def records(split: str) -> Any:
-    return builder.as_data_source(split, decoders=encoded)
+    # A decorator hides its arguments.
+    return builder.as_data_source(split, decoders=encoded)  # pyright: ignore[reportCallIssue]
 
   if 'picture' in pictures:
     return Unpaired(records(f'{split}_sharp'), records(f'{split}_blurred'))

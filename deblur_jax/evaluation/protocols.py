@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -112,6 +113,7 @@ def score(
   restored = as_uint8(restored) if protocol.rounding else np.clip(as_float(restored), 0, 1)
   if not protocol.reference:
     return {name: float(_compiled(name)(as_float(restored))) for name in SHARPNESS}
+  assert sharp is not None
   if restored.shape != sharp.shape:
     raise ValueError(f'restored {restored.shape} and sharp {sharp.shape} differ in size')
   if protocol.shift:
@@ -170,7 +172,7 @@ def _learned(name: str, file: str) -> Metric:
   return lambda restored, sharp: compiled(restored, sharp, weights=weights)
 
 
-def as_uint8(image: jax.Array) -> np.ndarray:
+def as_uint8(image: Any) -> np.ndarray:
   """The 8-bit picture that `image` is saved as: clipped and rounded; uint8 stays as it is."""
   image = np.asarray(image)
   if image.dtype == np.uint8:

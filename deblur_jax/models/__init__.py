@@ -47,7 +47,7 @@ def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   return build(variant, **overrides)
 
 
-def _found(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, Any]]:
+def _found(name: str) -> tuple[Callable[..., Any], Mapping[str, Any]]:
   """What makes the network `name` from a variant and overrides, and its variants."""
   if ':' not in name:
     if name not in names():
