@@ -51,7 +51,7 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
   """
   # Without the weights of learned metrics: this process must not use the accelerator.
   opened = {
-    name: blurred_set.open_set(**one | {'lpips': '', 'dists': ''})
+    name: blurred_set.open_set(**{**one, 'lpips': '', 'dists': ''})
     for name, one in plan.sets.items()
   }
   plan.output.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
       say(f'{name}: {_line(error)}')
       failed += 1
       continue
-    job = {'name': name, 'method': method, 'output': str(plan.output)}
+    job: dict[str, Any] = {'name': name, 'method': method, 'output': str(plan.output)}
     costs_tag = _tag(digest, source, code.digest('deblur_jax.evaluation.costs'), device)
     jobs = [{**job, 'device': device, 'tag': costs_tag}] if method else []
     for set_name, pictures in opened.items():
@@ -72,9 +72,9 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
       scoring = code.digest(*_SCORING, *_outside(settings.get('metrics', '')))
       tag = _tag(digest, source, scoring, settings, pictures.protocol, len(pictures))
       jobs.append({**job, 'set': set_name, 'settings': settings, 'tag': tag})
-    found = {one.get('set'): _done(one, say) for one in jobs}
+    found = {one.get('set', ''): _done(one, say) for one in jobs}
     failed += sum(one is None for one in found.values())
-    measured = found.pop(None, None) or {}
+    measured = found.pop('', None) or {}
     scores = {set_name: one for set_name, one in found.items() if one}
     lines.append(tables.Line(name, scores, measured))
   sets = {name: tables.ScoredSet(one.protocol, len(one)) for name, one in opened.items()}
@@ -139,13 +139,13 @@ def _main(text: str) -> int:
 
 
 def _cost(job: dict[str, Any]) -> dict[str, Any]:
-  method, parameters, known = job['method'], 0, {}
+  method, parameters, psf = job['method'], 0, None
   if methods.is_solver(method):
-    known = {'psf': np.asarray(kernels.motion(*TIMED_PSF))}
+    psf = np.asarray(kernels.motion(*TIMED_PSF))
   else:
     # Not kept in memory, where they would be counted in addition to the method's own.
     parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(methods.find(method))[0]))
-  found = costs.measure(lambda: zoo.load(method, **known))
+  found = costs.measure(lambda: zoo.load(method, psf=psf))
   return {'parameters': parameters, **found._asdict(), 'device': job['device']}
 
 

@@ -101,6 +101,7 @@ class Checkpoints:
     Damaged if one of its files has changed since it was written.
     """
     step = self.latest() if step is None else step
+    assert step is not None, f'no checkpoint in {self.folder}'
     self._verify(step)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
     found = self._manager.item_metadata(step)

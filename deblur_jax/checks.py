@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +21,7 @@ def images(array: Any, what: str = 'images', *, values: bool = True) -> None:
   if not jnp.issubdtype(dtype, jnp.floating):
     scale = np.iinfo(dtype).max if jnp.issubdtype(dtype, jnp.unsignedinteger) else 255
     raise ValueError(f'{what} must be floats in [0, 1], not {dtype}: divide by {scale}')
-  if not values or isinstance(array, jax.core.Tracer) or not np.size(array):
+  if not values or isinstance(array, Tracer) or not np.size(array):
     return
   with jax.ensure_compile_time_eval():  # a constant that a compiled function closes over
     largest = float(array.max())

@@ -144,6 +144,7 @@ def _report_lost_processes() -> None:
     stdin=subprocess.PIPE,
     start_new_session=True,
   )
+  assert listener.stdin is not None
   faulthandler.enable(listener.stdin)
 
 
@@ -170,7 +171,9 @@ def _with_file(argument: str) -> str:
   if not match:
     return argument
   flag, name, recipe = match.groups(default='')
-  (folder,) = importlib.util.find_spec('deblur_jax.configs').submodule_search_locations
+  spec = importlib.util.find_spec('deblur_jax.configs')
+  assert spec and spec.submodule_search_locations
+  (folder,) = spec.submodule_search_locations
   files = {path.stem: path for path in sorted(pathlib.Path(folder).glob('*.py'))}
   hidden = ('__init__', 'common')
   known = {name: path for name, path in files.items() if name not in hidden}

@@ -60,7 +60,7 @@ def schedule(
     known = 'cosine, polynomial, exponential, step, constant, plateau'
     raise ValueError(f'no schedule {kind!r} (known: {known}): set optim.schedule')
 
-  def rate(count: jax.Array) -> jax.Array:
+  def rate(count: Any) -> jax.Array:
     count = jnp.asarray(count) // stair
     rising = learning_rate * (count + 1) / max(warmup_stairs, 1)
     late = jnp.maximum(count - warmup_stairs - hold_stairs, 0)
@@ -129,7 +129,7 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
     optimizer = optax.chain(optimizer, plateau)
 
   def rate(step: jax.Array, state: Any) -> jax.Array:
-    return falling(step) * (state[-1].scale if kind == 'plateau' else 1)
+    return jnp.asarray(falling(step) * (state[-1].scale if kind == 'plateau' else 1))
 
   return Optimizer(optax.with_extra_args_support(optimizer), rate)
 

@@ -35,4 +35,4 @@ class Preemption:
 
   def _note(self, number: int, frame: object) -> None:
     self._signaled = True
-    signal.signal(number, self._before[number])
+    signal.signal(number, self._before[signal.Signals(number)])

@@ -204,7 +204,7 @@ def keep_compiled() -> None:
   `JAX_COMPILATION_CACHE_DIR` names another folder. Functions that compile in less than 0.05 s are
   not kept, or as `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` says.
   """
-  if jax.config.jax_compilation_cache_dir is None:
+  if jax.config.values['jax_compilation_cache_dir'] is None:
     jax.config.update('jax_compilation_cache_dir', str(cached.folder()))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)

@@ -66,7 +66,7 @@ def functions(what: str, text: str, known: Mapping[str, Any]) -> dict[str, Calla
   """
   found: dict[str, Callable[..., Any]] = {}
   for choices in parse(text):
-    if len(choices) > 1:
+    if len(choices) != 1:
       raise ValueError(f"{what} {text!r}: 'or' is only for steps; separate these with |")
     call = choices[0]
     name = call.name.rpartition(':')[2]

@@ -24,10 +24,14 @@ BLEND = {'exact': 0, 'approximate': 32}
 class Images(Protocol):
   """Images `[b h w c]`: an array, or an object that returns arrays of the rows requested."""
 
-  shape: tuple[int, ...]
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """(b, h, w, c)"""
+    ...
 
-  def __getitem__(self, part: Any) -> np.ndarray:
+  def __getitem__(self, part: Any, /) -> Any:
     """`[b h w c]` for a slice of images, optionally with a slice of rows."""
+    ...
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -206,7 +210,7 @@ def self_ensemble(restore: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray]
         restored = np.asarray(restore(np.ascontiguousarray(turned)))
         restored = np.rot90(restored, -turns, (1, 2))
         total = total + (restored[:, :, ::-1] if flip else restored)
-    return total / 8
+    return np.asarray(total / 8)
 
   return ensemble
 
@@ -280,6 +284,7 @@ def _band(restore, images, top, row_weights, columns) -> np.ndarray:
       wide = columns[-1][0] + len(columns[-1][1])
       band = np.zeros((*tile.shape[:2], wide, tile.shape[-1]), np.float32)
     band[:, :, left : left + len(weights)] += tile * (row_weights[:, None] * weights)[..., None]
+  assert band is not None  # `columns` is never empty
   return band
 
 

@@ -198,9 +198,10 @@ def _begin_with(name, state):
   params = weights.read(path)[0]
   weights.check_fit(params, weights.shared(state.params, params), what=str(path))
   given = traverse_util.flatten_dict(params)
+  leaves: dict[Any, Any] = traverse_util.flatten_dict(state.params)
   merged = {
     key: jax.device_put(given[key], leaf.sharding) if key in given else leaf
-    for key, leaf in traverse_util.flatten_dict(state.params).items()
+    for key, leaf in leaves.items()
   }
   params = traverse_util.unflatten_dict(merged)
   ema = None if state.ema is None else jax.tree.map(jnp.copy, params)

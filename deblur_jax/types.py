@@ -19,8 +19,9 @@ Batch = Mapping[str, jax.Array]
 class Restore(Protocol):
   """Anything that turns blurred images into sharper ones: a network, a solver, an ensemble."""
 
-  def __call__(self, blurred: jax.Array, **known: Any) -> jax.Array:
+  def __call__(self, blurred: Any, **known: Any) -> Any:
     """Restored images `[b h w 3]`, like `blurred`; `known` may hold a PSF or a noise level."""
+    ...
 
 
 class Needs(NamedTuple):
@@ -54,8 +55,7 @@ class Needs(NamedTuple):
     return self.side or -(-least // self.multiple) * self.multiple
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """Everything that training changes; arrays only, so that it can be saved, sharded and donated."""
 
   step: jax.Array
@@ -77,7 +77,7 @@ class Trainer(NamedTuple):
   """(state, blurred [b h w 3]) -> restored [b h w 3]"""
 
 
-def as_float(images: jax.Array) -> jax.Array:
+def as_float(images: Any) -> Any:
   """float32 in [0, 1] from uint8; float images are only converted to float32."""
   scale = 255 if images.dtype == jnp.uint8 else 1
   return images.astype(jnp.float32) / scale

@@ -84,10 +84,10 @@ def write(
       tensors[name], tensors[name + STEP] = _quantized(np.asarray(value, np.float32))
     else:
       tensors[name] = _stored(value, 'float16' if dtype == INT8 else dtype)
-  manifest = {key: value for key, value in manifest.items() if key != 'sha256'}
-  manifest = json.loads(json.dumps(manifest, default=np.generic.item))
-  manifest['sha256'] = _digest(tensors, manifest)
-  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(manifest)})
+  told = {key: value for key, value in manifest.items() if key != 'sha256'}
+  told = json.loads(json.dumps(told, default=np.generic.item))
+  told['sha256'] = _digest(tensors, told)
+  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(told)})
   with atomic.replacing(path) as partial:
     partial.write_bytes(data)
 
@@ -106,14 +106,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   metadata = _metadata(path, data)
   if METADATA not in metadata:
     raise WeightsError(f'{path}: {_NO_MANIFEST}')
+  damaged = f'{path}: damaged, SHA-256 does not match: download or write the file again'
   try:
     manifest = json.loads(metadata[METADATA])
     tensors = {name: _array(tensor) for name, tensor in safetensors.deserialize(data)}
     intact = manifest['sha256'] == _digest(tensors, manifest)
   except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
-    intact = False
+    raise WeightsError(damaged) from None
   if not intact:
-    raise WeightsError(f'{path}: damaged, SHA-256 does not match: download or write the file again')
+    raise WeightsError(damaged)
   half = (STORED['float16'], STORED['bfloat16'])
   params = {}
   for name, value in tensors.items():

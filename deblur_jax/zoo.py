@@ -10,6 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
@@ -84,7 +85,7 @@ def load(
     checks.batch(blurred)
     checks.images(blurred, values=isinstance(blurred, np.ndarray))
     # Inside another jit, JAX refuses compiler options.
-    run = apply if isinstance(blurred, jax.core.Tracer) else compiled
+    run = apply if isinstance(blurred, Tracer) else compiled
     return run(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)

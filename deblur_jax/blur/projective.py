@@ -135,10 +135,11 @@ def sample(image: jax.Array, x: jax.Array, y: jax.Array, *, boundary: str = 'ref
   height, width, channels = image.shape[-3:]
   pixels = jnp.reshape(image, (*image.shape[:-3], height * width, channels))
   lead = (1,) * (image.ndim - 3)
-  return sum(
+  parts = [
     weight.reshape(*lead, *weight.shape, 1) * pixels[..., index, :]
     for index, weight in _neighbors(x, y, height, width, boundary)
-  )
+  ]
+  return jnp.asarray(sum(parts))
 
 
 def _transform(homography: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:

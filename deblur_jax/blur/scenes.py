@@ -8,6 +8,7 @@ from collections.abc import Callable
 import math
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 
 from deblur_jax.blur import kernels, projective, trajectories
@@ -139,6 +140,6 @@ def _with_mask(image: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _canvas(radii: jax.Array) -> int:
-  if isinstance(radii, jax.core.Tracer):
+  if isinstance(radii, Tracer):
     raise ValueError('the largest radius is unknown under jit: pass the `size` of the kernels')
   return 2 * math.ceil(float(jnp.abs(radii).max())) + 1

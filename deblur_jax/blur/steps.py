@@ -7,6 +7,7 @@ which each image draws its own value, uniformly.
 import abc
 import dataclasses
 import math
+import typing
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
@@ -40,6 +41,7 @@ Amount = Annotated[Value, Within(0)]
 Share = Annotated[Value, Within(0, 1)]
 
 
+@dataclasses.dataclass(frozen=True)
 class Step:
   """One alternative of one step; this base class changes nothing."""
 
@@ -48,18 +50,19 @@ class Step:
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      read = _count if field.type.__origin__ is int else _range
-      value = read(field.name, getattr(self, field.name), *field.type.__metadata__)
+      kind, limits = typing.get_args(field.type)
+      read = _count if kind is int else _range
+      value = read(field.name, getattr(self, field.name), limits)
       object.__setattr__(self, field.name, value)
 
   def draw(self, key: jax.Array) -> dict[str, jax.Array]:
     """What one image draws: a value from each range, by name, and 'key' if `random`."""
     key, rest = jax.random.split(key) if self.random else (key, None)
-    drawn = {'key': rest} if self.random else {}
-    fields = [field for field in dataclasses.fields(self) if field.type.__origin__ is not int]
+    drawn: dict[str, Any] = {'key': rest} if self.random else {}
+    fields = [one for one in dataclasses.fields(self) if typing.get_args(one.type)[0] is not int]
     for field, share in zip(fields, jax.random.uniform(key, (len(fields),)), strict=True):
       low, high = getattr(self, field.name)
-      if field.type.__metadata__[0].whole:
+      if typing.get_args(field.type)[1].whole:
         drawn[field.name] = jnp.minimum(jnp.floor(low + (high + 1 - low) * share), high)
       else:
         drawn[field.name] = low + (high - low) * share
@@ -109,7 +112,7 @@ class Shake(KernelStep):
 
   @property
   def size(self) -> int:
-    return _odd(self.extent.high)
+    return _odd(_high(self.extent))
 
   def psf(self, size, *, key, extent, anxiety, exposure):
     return trajectories.shake(
@@ -126,7 +129,7 @@ class Motion(KernelStep):
 
   @property
   def size(self) -> int:
-    return _odd((self.length.high + 1) / 2)
+    return _odd((_high(self.length) + 1) / 2)
 
   def psf(self, size, *, length, angle):
     return kernels.motion(length, angle, size)
@@ -140,7 +143,7 @@ class Disk(KernelStep):
 
   @property
   def size(self) -> int:
-    return _odd(self.radius.high)
+    return _odd(_high(self.radius))
 
   def psf(self, size, *, radius):
     return kernels.disk(radius, size)
@@ -158,7 +161,7 @@ class Bokeh(KernelStep):
 
   @property
   def size(self) -> int:
-    return _odd(self.radius.high)
+    return _odd(_high(self.radius))
 
   def psf(self, size, *, radius, angle, roundness, rim):
     return kernels.polygon(
@@ -176,7 +179,7 @@ class Gaussian(KernelStep):
 
   @property
   def size(self) -> int:
-    return _odd(4 * self.sigma.high)  # 1/16000 of the weight is outside
+    return _odd(4 * _high(self.sigma))  # 1/16000 of the weight is outside
 
   def psf(self, size, *, sigma, ratio, angle):
     return kernels.gaussian(sigma, size, ratio=ratio, angle=angle)
@@ -215,7 +218,7 @@ class Objects(PixelStep):
   shift: Amount = (5, 30)
 
   def __call__(self, image, *, key, shift):
-    steps = max(2, math.ceil(self.shift.high) + 1)  # instants at most one pixel apart
+    steps = max(2, math.ceil(_high(self.shift)) + 1)  # instants at most one pixel apart
     return scenes.moving_object(key, image, shift=shift, steps=steps)
 
 
@@ -312,12 +315,18 @@ STEPS: dict[str, type[Step]] = {
 }
 
 
+def _high(value: Value) -> float:
+  """The upper end of a field, which `Step` has made a `Range`."""
+  assert isinstance(value, Range)
+  return value.high
+
+
 def _odd(half: float) -> int:
   return 2 * math.ceil(half) + 1
 
 
 def _range(name: str, value: Any, limits: Within) -> Range:
-  bounds = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
+  bounds: Any = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
   if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in bounds):
     raise ValueError(f'{name} must be a number or a range low..high, not {value!r}')
   low, high = bounds

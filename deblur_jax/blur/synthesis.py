@@ -143,9 +143,9 @@ def _step(choices: Choices, place: Place, image: jax.Array, linear: bool) -> tup
   """Images after one of `choices` each, and whether they are now in linear light."""
   if place.psf is not None:
     image, linear = operators.Convolution(place.psf).apply(_light(image, linear, True)), True
-  if len(choices) == 1 and isinstance(choices[0], PixelStep):
-    image, linear = _light(image, linear, choices[0].linear), choices[0].linear
-    image = jax.vmap(lambda image, values: choices[0](image, **values))(image, place.values[0])
+  if len(choices) == 1 and isinstance(only := choices[0], PixelStep):
+    image, linear = _light(image, linear, only.linear), only.linear
+    image = jax.vmap(lambda image, values: only(image, **values))(image, place.values[0])
   elif any(isinstance(step, PixelStep) for step in choices):
     acts = [
       functools.partial(_apply_step, linear, step, index) for index, step in enumerate(choices)

@@ -56,7 +56,7 @@ class SpatiallyVarying:
     (folded,) = jax.linear_transpose(self._extend, image)(total)
     return folded
 
-  def _patches(self, image: jax.Array) -> tuple[jax.Array, ...]:
+  def _patches(self, image: jax.Array) -> tuple[jax.Array, np.ndarray, np.ndarray, np.ndarray]:
     """PSF, first pixel, row window and column window of each patch, in order."""
     gy, gx = self.psfs.shape[:2]
     (tops, high), (lefts, wide) = _windows(image.shape[-3], gy), _windows(image.shape[-2], gx)

@@ -14,6 +14,8 @@ from deblur_jax.cli import benchmark, blur, convert, doctor, models, restore
 from deblur_jax.cli.parser import Parser
 from deblur_jax.photos import interrupt
 
+__all__ = ['COMMANDS', 'FAILED', 'INTERRUPTED', 'WRONG_USE', 'main']
+
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130

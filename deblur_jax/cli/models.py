@@ -110,7 +110,7 @@ def _count(params: Any) -> int:
 
 def _psnrs(
   scores: Mapping[str, Any], blurred: Mapping[str, float]
-) -> Iterator[tuple[str, float, float | None]]:
+) -> Iterator[tuple[str, Any, Any]]:
   """(set, PSNR, that of the blurred pictures or None) of the scores in a manifest.
 
   They are a table's, {SET: {'psnr': value, 'blurred': value}}, or a run's, {'SET/psnr': value} with

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
   def _command(self, name: str | None) -> 'Parser | None':
     for action in self._actions:
       if isinstance(action, argparse._SubParsersAction):
-        return action.choices.get(name)
+        return action.choices.get(name or '')
     return None
 
 

@@ -37,7 +37,7 @@ def read(text: str) -> np.ndarray | int:
   return (psf / psf.sum()).astype(np.float32)
 
 
-def _made(kind: str, numbers: str, text: str) -> np.ndarray:
+def _made(kind: str, numbers: str, text: str) -> np.ndarray | int:
   from deblur_jax.blur import kernels
 
   if kind == 'auto':
@@ -54,7 +54,7 @@ def _made(kind: str, numbers: str, text: str) -> np.ndarray:
   if size > LARGEST:
     raise ValueError(f'--psf {text}: {size} pixels across, where {LARGEST} are the most')
   if kind == 'motion':
-    return np.asarray(kernels.motion(*values, size))
+    return np.asarray(kernels.motion(values[0], values[1], size))
   return np.asarray(getattr(kernels, kind)(values[0], size))
 
 

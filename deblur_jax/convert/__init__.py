@@ -31,6 +31,21 @@ from deblur_jax.convert.files import open_torch as open_torch
 from deblur_jax.convert.open import stripped, unwrap
 from deblur_jax.nn import vgg
 
+__all__ = [
+  'check_finite',
+  'detect',
+  'from_torch',
+  'license_of',
+  'license_of_files',
+  'names',
+  'open_keras',
+  'open_numpy',
+  'open_safetensors',
+  'open_tensorflow',
+  'open_torch',
+  'variant_of',
+]
+
 PUBLISHED = {
   'maxim': ('9a7d3c1fb5d8ca0564f9486f3490c39de1412a420e6d6061cf6623cef9890e8f',),
   'vgg19': ('dcbb9e9d',),  # torchvision's vgg19-dcbb9e9d.pth
@@ -109,7 +124,7 @@ def _check(state, found, expected, rules, *, what: str) -> None:
   try:
     weights.check_fit(found, expected, what=what)
   except weights.DoesNotFit:
-    found, expected = (traverse_util.flatten_dict(one, sep='/') for one in (found, expected))
+    found, expected = _flat(found), _flat(expected)
     keys = {_place(key, value, rules)[0]: key for key, value in state.items()}
     wanted = {}
     for path, leaf in expected.items():
@@ -120,6 +135,10 @@ def _check(state, found, expected, rules, *, what: str) -> None:
         wanted[key] = jax.ShapeDtypeStruct(shape, jnp.float32)
     weights.check_fit({key: state[key] for key in keys.values()}, wanted, what=what)
     raise
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  return traverse_util.flatten_dict(tree, sep='/')
 
 
 def _torch_terms(path, shape, keys, rules) -> tuple[str, tuple[int, ...]]:

@@ -21,7 +21,7 @@ def open_torch(path: str | os.PathLike[str], key: str = '') -> dict[str, np.ndar
       objects than tensors and plain values.
   """
   try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  # an extra
   except ImportError as error:
     raise ImportError(
       f"opening {path} requires torch: pip install 'deblur-jax[convert]'"
@@ -53,7 +53,7 @@ def open_tensorflow(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: there is no checkpoint of that name, or it is damaged.
   """
   try:
-    import tensorflow
+    import tensorflow  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
   except ImportError as error:
     raise ImportError(f'opening {path} requires TensorFlow: pip install tensorflow') from error
   try:
@@ -72,7 +72,7 @@ def open_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: the file is not an HDF5 file.
   """
   try:
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]  # installed by those who need it
   except ImportError as error:
     raise ImportError(f'opening {path} requires h5py: pip install h5py') from error
   found = {}

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import pathlib
 import types
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Builtin:
   def __len__(self) -> int:
     return len(TEST) if self.split == 'test' else len(_train_photographs()) + LEAVES
 
-  def __getitem__(self, index: int) -> dict[str, str | np.ndarray]:
+  def __getitem__(self, index: int) -> dict[str, Any]:
     if not 0 <= index < len(self):
       raise IndexError(f'no picture {index}: there are {len(self)}')
     photographs = TEST if self.split == 'test' else _train_photographs()
@@ -75,6 +76,7 @@ def photograph(file: str) -> np.ndarray:
   """A photograph from the scikit-image wheel, uint8 `[h w 3]`, read-only."""
   # The package is located, not imported: only its files are needed.
   package = importlib.util.find_spec('skimage')
+  assert package and package.origin
   path = pathlib.Path(package.origin).parent / 'data' / file
   if not path.exists():
     raise FileNotFoundError(

@@ -32,7 +32,7 @@ class Chain:
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     for choices in self.steps:
-      op = choices[rng.integers(len(choices))] if len(choices) > 1 else choices[0]
+      op = choices[rng.integers(len(choices)) if len(choices) > 1 else 0]
       example = op(example, rng)
     return example
 

@@ -103,7 +103,8 @@ def open(name: str, split: str, directory: pathlib.Path | None) -> Prepared | Un
   encoded = {picture: tfds.decode.SkipDecoding() for picture in pictures}
 
   def records(split: str) -> Any:
-    return builder.as_data_source(split, decoders=encoded)
+    # A decorator hides its arguments.
+    return builder.as_data_source(split, decoders=encoded)  # pyright: ignore[reportCallIssue]
 
   if 'picture' in pictures:
     return Unpaired(records(f'{split}_sharp'), records(f'{split}_blurred'))

@@ -25,7 +25,7 @@ are added. 'train[:80%]' is a part of a split, as in TFDS, and 'train[80%:]' the
 on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 import dataclasses
 import difflib
@@ -51,21 +51,32 @@ _SLICE = re.compile(r'(\w+)\[(?:(\d+)%)?:(?:(\d+)%)?\]')
 class Source(Protocol):
   """Examples by index; reading one twice gives the same result."""
 
-  paired: bool
-  aligned: bool
+  @property
+  def paired(self) -> bool:
+    """Whether examples have their blurred half."""
+    ...
 
   @property
-  def files(self) -> dict[str, pathlib.Path]:
+  def aligned(self) -> bool:
+    """Whether both halves agree pixel by pixel."""
+    ...
+
+  @property
+  def files(self) -> Mapping[str, pathlib.Path]:
     """The files that examples are read from, by names that moving them does not change."""
+    ...
 
   def __len__(self) -> int:
     """The number of examples."""
+    ...
 
   def __getitem__(self, index: int) -> Example:
     """{'name', 'sharp', and 'blurred' if `paired`}."""
+    ...
 
   def size(self, index: int) -> tuple[int, int]:
     """`(height, width)` of the picture to restore, without reading pixels if possible."""
+    ...
 
 
 def open(
@@ -108,7 +119,7 @@ def open(
       f'source {name!r} is not aligned ({published.unaligned}): it cannot be trained on or scored'
       f' as pairs; use it for unpaired training and for scores without reference'
     )
-  found = SOURCES[name](whole, directory and pathlib.Path(directory).expanduser(), seed)
+  found = SOURCES[name](whole, pathlib.Path(directory).expanduser() if directory else None, seed)
   return _part(found, split, *percents) if sliced else found
 
 
@@ -129,7 +140,7 @@ class Part:
     return self.source.aligned
 
   @property
-  def files(self) -> dict[str, pathlib.Path]:
+  def files(self) -> Mapping[str, pathlib.Path]:
     """The files of the whole source."""
     return self.source.files
 

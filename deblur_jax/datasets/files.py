@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import struct
+from typing import Any
 import zlib
 
 import numpy as np
@@ -98,7 +99,7 @@ def thumbnail(file: str | os.PathLike, *, side: int = 16) -> np.ndarray:
   return np.asarray(small.resize((side, side), Image.Resampling.BOX), np.float32) / 255
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def _upright_size(image: Any) -> tuple[int, int]:
   if image.format == 'PNG':  # Pillow would decode all of it to find a tag after the pixels.
     turned = png.described(image.fp).orientation >= 5
   elif image.format == 'TIFF' and ExifTags.Base.Orientation in image.tag_v2:

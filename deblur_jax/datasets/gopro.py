@@ -49,7 +49,7 @@ def _split(directory: pathlib.Path, kind: str) -> list[pairs.Pair]:
 SET = Published(
   name='gopro',
   title='GoPro',
-  description=__doc__,
+  description=str(__doc__),
   homepage='https://seungjunnah.github.io/Datasets/gopro',
   license='CC BY 4.0',
   citation="""@inproceedings{nah2017deep,

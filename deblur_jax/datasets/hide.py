@@ -39,7 +39,7 @@ def _pair(
 SET = Published(
   name='hide',
   title='HIDE',
-  description=__doc__,
+  description=str(__doc__),
   homepage='https://github.com/joanshen0508/HA_deblur',
   license='not stated by the authors',
   citation="""@inproceedings{HAdeblur,

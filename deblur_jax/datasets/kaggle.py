@@ -37,7 +37,7 @@ def _scene(name: str) -> str:
 SET = Published(
   name='kaggle',
   title="Kaggle's blur dataset",
-  description=__doc__,
+  description=str(__doc__),
   homepage='https://www.kaggle.com/datasets/kwentar/blur-dataset',
   license='CC0 on Kaggle; none stated in https://github.com/Kwentar/blur_dataset',
   citation="""@misc{alekseev_blur_dataset,

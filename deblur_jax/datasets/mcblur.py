@@ -31,7 +31,7 @@ def read(directory: pathlib.Path, kind: str) -> Examples:
 SET = Published(
   name='mcblur',
   title='MC-Blur',
-  description=__doc__,
+  description=str(__doc__),
   homepage='https://github.com/HDCVLab/MC-Blur-Dataset',
   license='CC BY-NC-ND 4.0',
   citation="""@article{zhang2023mcblur,

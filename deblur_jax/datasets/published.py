@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deblur_jax.datasets import files, pairs
 
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
   """Glob, within the set's folder, that only this form matches."""
 
 
-Examples = dict[str, list[pairs.Pair] | list[Single]]
+Examples = dict[str, list[Any]]
 """Split -> pairs; for an unpaired set `{train,test}_{sharp,blurred}` -> single pictures."""
 
 

@@ -54,7 +54,7 @@ def _listed(file: pathlib.Path) -> list[pairs.Pair]:
 SET = Published(
   name='realblur',
   title='RealBlur',
-  description=__doc__,
+  description=str(__doc__),
   homepage='http://cg.postech.ac.kr/research/RealBlur',
   license='CC BY 4.0',
   citation="""@inproceedings{rim_2020_ECCV,

@@ -32,7 +32,7 @@ def read(directory: pathlib.Path, kind: str) -> Examples:
 SET = Published(
   name='unpaired',
   title='an unpaired set',
-  description=__doc__,
+  description=str(__doc__),
   homepage='https://github.com/HDCVLab/Deblurring-by-Realistic-Blurring',
   license='that of the pictures: photographers differ for COCO, not stated for RWBI',
   citation="""@inproceedings{zhang2020deblurring,

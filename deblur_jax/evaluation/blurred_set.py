@@ -84,6 +84,7 @@ class Blurred:
 
   def _blur_one(self, key, sharp):
     """`sharp` `[h w 3]` blurred, and the random parameters of the blur."""
+    assert self._degrade is not None  # only sharp pictures are blurred
     places = self._degrade.draw(key)
     several = jax.tree.map(lambda leaf: leaf[None], places)
     return self._degrade.apply(several, sharp[None])[0], places

@@ -49,4 +49,4 @@ def _path(name: str) -> pathlib.Path | None:
     spec = importlib.util.find_spec(name)
   except ModuleNotFoundError:  # a name in a module, not a module
     return None
-  return pathlib.Path(spec.origin) if spec and spec.has_location else None
+  return pathlib.Path(spec.origin) if spec and spec.origin and spec.has_location else None

@@ -52,9 +52,9 @@ def measure(load: Callable[[], Any]) -> Costs:
   """
   method, compiling = load(), []
 
-  def listen(event: str, seconds: float, **_: Any) -> None:
+  def listen(event: str, duration_secs: float, **_: Any) -> None:
     if event == '/jax/core/compile/backend_compile_duration':
-      compiling.append(seconds)
+      compiling.append(duration_secs)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   small, large = _milliseconds(method, SMALL), _milliseconds(method, LARGE)
@@ -91,7 +91,7 @@ def device_name() -> str:
   return f'{name}, {count} cores'
 
 
-def _macs(jaxpr: core.Jaxpr) -> int:
+def _macs(jaxpr: Any) -> int:
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'conv_general_dilated':

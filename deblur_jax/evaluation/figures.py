@@ -148,7 +148,7 @@ def _first_score(scores: Mapping[str, float]) -> str:
   return f'{value:.2f} dB' if metric == 'psnr' else f'{metric} {value:.4g}'
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
   while font.getlength(text) > width and len(text) > 1:
     text = text[:-2] + '…'
   return text

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -113,6 +114,7 @@ def score(
   restored = as_uint8(restored) if protocol.rounding else np.clip(as_float(restored), 0, 1)
   if not protocol.reference:
     return {name: float(_compiled(name)(as_float(restored))) for name in SHARPNESS}
+  assert sharp is not None
   if restored.shape != sharp.shape:
     raise ValueError(f'restored {restored.shape} and sharp {sharp.shape} differ in size')
   if protocol.shift:
@@ -172,7 +174,7 @@ def _learned(name: str, file: str) -> Metric:
   return lambda restored, sharp: compiled(restored, sharp, weights=weights)
 
 
-def as_uint8(image: jax.Array) -> np.ndarray:
+def as_uint8(image: Any) -> np.ndarray:
   """`image` as it would be saved with 8 bits: clipped and rounded; uint8 is returned unchanged."""
   image = np.asarray(image)
   if image.dtype == np.uint8:

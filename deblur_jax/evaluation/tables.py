@@ -18,7 +18,7 @@ class Line(NamedTuple):
   """A method: its scores on each set, and what it costs (`costs.Costs`, parameters, device)."""
 
   method: str
-  scores: Mapping[str, Mapping[str, float]]
+  scores: Mapping[str, Mapping[str, Any]]
   costs: Mapping[str, Any]
   source: str = MEASURED
 
@@ -53,8 +53,10 @@ _ON_TERMINAL = 7
 def quoted(sets: Sets) -> list[Line]:
   """Published scores on GoPro, as lines of the first set with the same protocol."""
   name = next((name for name, one in sets.items() if one.protocol == 'gopro'), None)
+  if name is None:
+    return []
   lines = []
-  for method, quote in GOPRO.items() if name else ():
+  for method, quote in GOPRO.items():
     scores = {'psnr': quote.psnr} | ({'ssim': quote.ssim} if quote.ssim else {})
     costs = {'parameters': quote.parameters, 'gmacs': quote.gmacs}
     lines.append(Line(method, {name: scores}, costs, f'quoted: {quote.source}'))

@@ -21,7 +21,7 @@ def suited(image: pyvips.Image, kind: str) -> tuple[pyvips.Image, list[str]]:
     lost.append(f'{NAMES[kind]} has no floats: values below 0 or above 1 are clipped')
   if image.hasalpha() and kind not in ALPHA:
     white = 65535 if image.format == 'ushort' else 255
-    image = image.flatten(background=white).cast(image.format)
+    image = image.flatten(background=[white]).cast(image.format)
     lost.append(f'{NAMES[kind]} has no transparency: the picture lies on white')
   if image.format == 'ushort' and kind not in DEEP:
     image = (image / 257).rint().cast('uchar').copy(interpretation='b-w' if grey else 'srgb')

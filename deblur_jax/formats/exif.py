@@ -24,7 +24,8 @@ def orientation(block: bytes | None, xmp: bytes | None) -> int:
 
   That is the precedence of the Metadata Working Group's guidelines (2.0, section 5), and Pillow's.
   """
-  for directory, tag, at, _ in _entries(block or b''):
+  block = block or b''
+  for directory, tag, at, _ in _entries(block):
     if directory == 0 and tag == ORIENTATION:
       found = _number(block, at)
       if found in range(1, 9):

@@ -99,7 +99,11 @@ def carry(
   with contextlib.suppress(struct.error), contextlib.ExitStack() as files:
     if source is None and (strip or not metadata.exif):
       return []
-    given = io.BytesIO(metadata.exif) if source is None else files.enter_context(open(source, 'rb'))
+    given = (
+      io.BytesIO(metadata.exif or b'')
+      if source is None
+      else files.enter_context(open(source, 'rb'))
+    )
     from_layout, at = begin(given)
     found = directory(given, from_layout, at)
     written = files.enter_context(open(target, 'rb+'))

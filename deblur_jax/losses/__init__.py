@@ -6,7 +6,9 @@ import functools
 import jax
 
 from deblur_jax import spec
-from deblur_jax.losses import pixel
+from deblur_jax.losses import adversarial, perceptual, pixel
+
+__all__ = ['LOSSES', 'Loss', 'adversarial', 'parse', 'perceptual', 'pixel']
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -32,11 +34,11 @@ def parse(text: str) -> dict[str, tuple[float, Loss]]:
   for term in text.split('+') if text.strip() else ():
     weight, star, name = term.partition('*')
     try:
-      value = float(weight)
+      value = float(weight if star else '')
     except ValueError:
-      star = ''
-    if not star:
-      raise ValueError(f'cannot read {term.strip()!r} in the loss {text!r}: write WEIGHT*NAME')
+      raise ValueError(
+        f'cannot read {term.strip()!r} in the loss {text!r}: write WEIGHT*NAME'
+      ) from None
     for own, loss in spec.functions('loss', name, LOSSES).items():
       if own in found:
         raise ValueError(f'loss {text!r}: {own!r} is given twice')

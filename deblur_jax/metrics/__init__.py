@@ -9,6 +9,17 @@ from typing import Any
 from deblur_jax import spec
 from deblur_jax.metrics import fidelity, perceptual, realblur, sharpness
 
+__all__ = [
+  'LEARNED',
+  'METRICS',
+  'SHARPNESS',
+  'fidelity',
+  'parse',
+  'perceptual',
+  'realblur',
+  'sharpness',
+]
+
 METRICS = {
   'psnr': fidelity.psnr,
   'psnr_uint8': fidelity.psnr_uint8,

@@ -5,6 +5,8 @@ float type, compute in float32, do not clip or round unless their name says so, 
 per image; unequal shapes raise.
 """
 
+from typing import Any
+
 import chex
 import dm_pix
 import jax
@@ -17,7 +19,7 @@ SIGMA = 1.5
 
 def psnr(restored: jax.Array, sharp: jax.Array) -> jax.Array:
   """Peak signal-to-noise ratio in dB; infinite at equality."""
-  return dm_pix.psnr(*_floats(restored, sharp))
+  return jnp.asarray(dm_pix.psnr(*_floats(restored, sharp)))
 
 
 def psnr_uint8(restored: jax.Array, sharp: jax.Array) -> jax.Array:
@@ -36,7 +38,7 @@ def ssim(restored: jax.Array, sharp: jax.Array) -> jax.Array:
   """
   if min(restored.shape[-3:-1]) < WINDOW:
     raise ValueError(f'ssim requires images of at least 11x11, not {restored.shape}')
-  return dm_pix.ssim(*_floats(restored, sharp), filter_fn=_smooth)
+  return jnp.asarray(dm_pix.ssim(*_floats(restored, sharp), filter_fn=_smooth))
 
 
 def ssim_matlab_3d(restored: jax.Array, sharp: jax.Array) -> jax.Array:
@@ -46,7 +48,7 @@ def ssim_matlab_3d(restored: jax.Array, sharp: jax.Array) -> jax.Array:
   all six sides, averaged over every pixel. MPRNet, HINet, NAFNet and Restormer report this one,
   which is several hundredths higher than `ssim`; 1 at equality.
   """
-  return dm_pix.ssim(*_floats(restored, sharp), filter_fn=_smooth_volume)
+  return jnp.asarray(dm_pix.ssim(*_floats(restored, sharp), filter_fn=_smooth_volume))
 
 
 def accuracy(restored: jax.Array, sharp: jax.Array) -> jax.Array:
@@ -65,7 +67,7 @@ def _taps() -> np.ndarray:
   return (weights / weights.sum()).astype(np.float32)
 
 
-def _smooth(x: jax.Array) -> jax.Array:
+def _smooth(x: Any) -> Any:
   """The Gaussian window over height and width, where it is entirely inside."""
   *lead, height, width, channels = x.shape
   height, width = height - WINDOW + 1, width - WINDOW + 1
@@ -73,12 +75,12 @@ def _smooth(x: jax.Array) -> jax.Array:
   # Shifted sums over rows of pixels use long contiguous memory; XLA's single-channel convolutions
   # are ten times slower on the CPU.
   x = x.reshape(*lead, x.shape[-3], -1)
-  x = sum(taps[i] * x[..., i : i + height, :] for i in range(WINDOW))
-  x = sum(taps[i] * x[..., i * channels : (i + width) * channels] for i in range(WINDOW))
-  return x.reshape(*lead, height, width, channels)
+  rows: Any = sum(taps[i] * x[..., i : i + height, :] for i in range(WINDOW))
+  parts = [taps[i] * rows[..., i * channels : (i + width) * channels] for i in range(WINDOW)]
+  return jnp.asarray(sum(parts)).reshape(*lead, height, width, channels)
 
 
-def _smooth_volume(x: jax.Array) -> jax.Array:
+def _smooth_volume(x: Any) -> Any:
   margin = WINDOW // 2
   widths = ((0, 0),) * (x.ndim - 3) + ((margin, margin),) * 2 + ((0, 0),)
   return _smooth(jnp.pad(x, widths, 'edge')) @ _over_channels(x.shape[-1])

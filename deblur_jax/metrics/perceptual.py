@@ -63,7 +63,7 @@ def lpips(restored: jax.Array, sharp: jax.Array, *, weights: Weights) -> jax.Arr
     outputs = _outputs(scaled, weights, stages, 'net.slice', _maximum, 'lpips')
     return [x / (jnp.sqrt((x * x).sum(-1, keepdims=True)) + 1e-10) for x in outputs]
 
-  total = 0.0
+  total = jnp.zeros(())
   images, lead = _flat(restored, sharp)
   for index, pair in enumerate(zip(*map(features, images), strict=True)):
     linear = jnp.asarray(_weight(weights, f'lin{index}.model.1.weight', 'lpips')).reshape(-1)
@@ -150,8 +150,8 @@ def _flat(restored: jax.Array, sharp: jax.Array) -> tuple[list[jax.Array], tuple
 
 
 def _normalized(images: jax.Array, mean: tuple, spread: tuple) -> jax.Array:
-  mean, spread = (jnp.asarray(one, jnp.float32).reshape(1, 1, 1, 3) for one in (mean, spread))
-  return (images - mean) / spread
+  center, scale = (jnp.asarray(one, jnp.float32).reshape(1, 1, 1, 3) for one in (mean, spread))
+  return (images - center) / scale
 
 
 def _weight(weights: Weights, name: str, what: str) -> Any:

@@ -46,7 +46,7 @@ def align(restored: Any, sharp: Any) -> Aligned:
   criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, STEPS, 0)
   start = np.eye(3, dtype=np.float32)
   try:
-    _, homography = cv2.findTransformECC(
+    _, homography = cv2.findTransformECC(  # pyright: ignore[reportCallIssue], mask None is fine
       *greys, start, cv2.MOTION_HOMOGRAPHY, criteria, inputMask=None, gaussFiltSize=5
     )
   except cv2.error:
@@ -75,7 +75,7 @@ def psnr_of(pair: Aligned) -> float:
 
 def ssim_of(pair: Aligned) -> float:
   """SSIM (Gaussian 11x11, as scikit-image) over the mask, the mean over channels."""
-  _, similarity = skimage.metrics.structural_similarity(
+  found: Any = skimage.metrics.structural_similarity(
     pair.sharp,
     pair.restored,
     channel_axis=-1,
@@ -84,6 +84,7 @@ def ssim_of(pair: Aligned) -> float:
     data_range=1.0,
     full=True,
   )
+  similarity = found[1]
   inside = (slice(MARGIN, -MARGIN),) * 2
   total, count = (
     image[inside].sum((0, 1), dtype=np.float64) for image in (similarity * pair.mask, pair.mask)

@@ -38,7 +38,7 @@ def _kept(luma: jax.Array, size: int) -> jax.Array:
   """The share of vertical variation that is left after a mean over `size` rows."""
   height = luma.shape[-2]
   padded = _padded(luma, size // 2, 'symmetric')[..., size // 2 : -(size // 2)]
-  again = sum(padded[..., i : i + height, :] for i in range(size)) / size
+  again = jnp.asarray(sum(padded[..., i : i + height, :] for i in range(size)) / size)
   before, after = _change(luma), _change(again)
   lost = jnp.maximum(before - after, 0).sum((-2, -1))
   before = jnp.maximum(before.sum((-2, -1)), jnp.finfo(jnp.float32).tiny)

@@ -10,6 +10,8 @@ import flax.linen as nn
 
 from deblur_jax import spec
 
+__all__ = ['make', 'names', 'variants']
+
 
 def names() -> list[str]:
   """The names of all networks, which are those of their files."""
@@ -46,7 +48,7 @@ def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   return build(variant, **overrides)
 
 
-def _found(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, Any]]:
+def _found(name: str) -> tuple[Callable[..., Any], Mapping[str, Any]]:
   """The function that builds the network `name` from a variant and overrides, and its variants."""
   if ':' not in name:
     if name not in names():

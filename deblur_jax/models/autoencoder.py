@@ -27,7 +27,7 @@ VARIANTS = {
   'smoke': {'features': (4, 8), 'latent': 6, 'side': 64},  # 28,025, for tests
 }
 
-GLOROT = {'kernel_init': nn.initializers.glorot_uniform()}
+GLOROT: dict[str, Any] = {'kernel_init': nn.initializers.glorot_uniform()}
 
 
 class Encoder(nn.Module):

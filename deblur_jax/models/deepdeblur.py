@@ -88,7 +88,7 @@ class DeepDeblur(nn.Module):
     return Needs(coarsest, tiling='approximate', halo=128, reach=reach)
 
   @nn.compact
-  def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+  def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, Any]:
     conv = functools.partial(Conv, kernel_size=self.kernel_size, dtype=self.dtype)
     images = self.pyramid(255 * blurred - 127.5)
     scales, coarser = [], ()
@@ -122,7 +122,8 @@ def _halving(length: int) -> np.ndarray:
   """`halved` along one axis, as a matrix `[n/2 n]`."""
   taps = np.exp(-0.5 * (np.arange(-3, 4) / (2 / 3)) ** 2)
   continued = np.pad(np.eye(length), ((3, 3), (0, 0)), 'symmetric')
-  blurred = sum(tap * continued[i : i + length] for i, tap in enumerate(taps / taps.sum()))
+  parts = [tap * continued[i : i + length] for i, tap in enumerate(taps / taps.sum())]
+  blurred = np.sum(parts, axis=0)
   return ((blurred[::2] + blurred[1::2]) / 2).astype(np.float32)
 
 

@@ -100,7 +100,7 @@ class DMPHN(nn.Module):
         features = join(features, *cuts[level - 1])
       decoder = Decoder(self.width, self.channels, self.dtype, name=f'decoder_lv{level + 1}')
       restored = decoder(features)
-    return {'restored': restored.astype(jnp.float32) + 0.5}
+    return {'restored': jnp.asarray(restored, jnp.float32) + 0.5}
 
 
 def Model(variant: str = 'default', **overrides: Any) -> DMPHN:

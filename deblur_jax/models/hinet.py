@@ -55,7 +55,7 @@ class UNetConvBlock(nn.Module):
   downsample: bool = False
 
   @nn.compact
-  def __call__(self, x, encoded=None, decoded=None):
+  def __call__(self, x, encoded: Any = None, decoded: Any = None):
     conv = functools.partial(Conv, self.features, dtype=self.dtype)
     out = conv(name='conv_1')(x)
     if self.norm is not None:
@@ -122,10 +122,9 @@ class HINet(nn.Module):
     return Needs(2 ** (self.depth - 1), tiling='approximate', halo=max(64, self.tlc // 2))
 
   @nn.compact
-  def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+  def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, Any]:
     conv = functools.partial(Conv, dtype=self.dtype)
-    encoded = decoded = None
-    images = []
+    encoded, decoded, images = [], [], []  # none before the first stage
     for stage in range(1, self.stages + 1):
       x = conv(self.wf, name=f'conv_0{stage}')(blurred)
       if stage > 1:
@@ -138,7 +137,7 @@ class HINet(nn.Module):
     restored = conv(self.channels, name='last')(decoded[0]).astype(jnp.float32) + blurred
     return {'restored': restored, 'stages': (*images, restored)}
 
-  def encode(self, x, encoded=None, decoded=None, *, stage):
+  def encode(self, x, encoded, decoded, *, stage) -> Any:
     """The deepest features, and those of all other levels, finest first."""
     norm = functools.partial(InstanceNorm, affine=True)
     if self.tlc:
@@ -156,7 +155,7 @@ class HINet(nn.Module):
       )
       if level == self.depth - 1:
         return block(x), features
-      before = (encoded[level], decoded[level]) if encoded is not None else ()
+      before = (encoded[level], decoded[level]) if encoded else ()
       out, x = block(x, *before)
       features.append(out)
 

@@ -59,7 +59,7 @@ class Encoder(nn.Module):
   conv: Callable
 
   @nn.compact
-  def __call__(self, x, widths, encoded=None, decoded=None):
+  def __call__(self, x, widths, encoded: Any = None, decoded: Any = None):
     features = []
     for level, width in enumerate(widths, start=1):
       if level > 1:
@@ -177,7 +177,7 @@ class MPRNet(nn.Module):
     return Needs(multiple=8, tiling='approximate', halo=max(64, self.tlc // 2))
 
   @nn.compact
-  def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+  def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, Any]:
     conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
     # One module with one slope, shared by the whole network.
     act = nn.PReLU(negative_slope_init=0.25, name='act')

@@ -91,7 +91,7 @@ def tiled(function: Callable, x: jax.Array, rows: int, columns: int) -> jax.Arra
     around = ((0, 0), (top, height - rows - top), (left, width - columns - left), (0, 0))
     total += jnp.pad(tile, around)
     count += jnp.pad(jnp.ones((1, rows, columns, 1), tile.dtype), around)
-  return total / count
+  return jnp.asarray(total / count)
 
 
 def starts(length: int, size: int) -> list[int]:

@@ -121,7 +121,7 @@ def _shifted_depthwise(x, kernel):
     for i in range(size)
     for j in range(size)
   )
-  return total.astype(x.dtype)
+  return jnp.asarray(total).astype(x.dtype)
 
 
 def _shifted_forward(x, kernel):

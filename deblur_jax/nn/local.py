@@ -22,9 +22,9 @@ def sides(x: jax.Array, image: Sequence[int], window: int) -> tuple[int, int]:
   At most all of them, and all of them if `window` is 0.
   """
   if not window:
-    return x.shape[1:3]
-  scaled = (max(window * x.shape[axis] // image[axis], 1) for axis in (1, 2))
-  return tuple(min(pair) for pair in zip(scaled, x.shape[1:3], strict=True))
+    return x.shape[1], x.shape[2]
+  rows, columns = (max(window * x.shape[axis] // image[axis], 1) for axis in (1, 2))
+  return min(rows, x.shape[1]), min(columns, x.shape[2])
 
 
 def mean(x: jax.Array, image: Sequence[int] = (), window: int = 0) -> jax.Array:
@@ -65,4 +65,4 @@ def _sums(x, length, axis):
       rest = powers.shape[axis] - size
       first = lax.slice_in_dim(powers, 0, rest, axis=axis)
       powers = first + lax.slice_in_dim(powers, size, size + rest, axis=axis)
-  return total
+  return jnp.asarray(total)

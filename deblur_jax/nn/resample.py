@@ -83,7 +83,7 @@ def _shrink(x, axis, factor):
   sums = sum(weight * _part(padded, axis, i, i + stop, factor) for i, weight in enumerate(weights))
   shape = [1] * x.ndim
   shape[axis] = count
-  return sums * (1 / total).astype(x.dtype).reshape(shape)
+  return sums * np.asarray(1 / total).astype(x.dtype).reshape(shape)
 
 
 def _double(x, axis):

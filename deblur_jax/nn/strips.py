@@ -1,5 +1,7 @@
 """Layers computed for a strip of the image at a time, so that a large one takes less memory."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from jax import lax
@@ -33,7 +35,8 @@ def in_strips(layer: nn.Module, x: jax.Array, cells: int, *, across: bool) -> ja
 
   def step(i, view):
     strip = lax.dynamic_slice_in_dim(view, i * length, length, axis)
-    done = function.apply(variables, strip.reshape(b, -1, w, c)).reshape(strip.shape)
+    done: Any = function.apply(variables, strip.reshape(b, -1, w, c))
+    done = done.reshape(strip.shape)
     return lax.dynamic_update_slice_in_dim(view, done, i * length, axis)
 
   # In place: no strip is looked at again.

@@ -51,7 +51,7 @@ class Made(NamedTuple):
   sharp: np.ndarray
   record: dict[str, Any]
   """How it was made, for the manifest."""
-  arrays: dict[str, np.ndarray]
+  arrays: dict[str, Any]
   """What is too large for the manifest."""
 
 

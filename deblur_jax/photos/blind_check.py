@@ -10,6 +10,7 @@ variation over the blurred picture, both after the best shift:
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def objection(colors: np.ndarray, found: estimate_psf.Estimate, transfer: color.
   return ''
 
 
-def overshoot(colors: np.ndarray, psf: np.ndarray, transfer: color.Transfer) -> float:
+def overshoot(colors: np.ndarray, psf: Any, transfer: color.Transfer) -> float:
   """How far the values that `psf` leads to leave [0, 1], over how much it changes the picture.
 
   Root mean squares of code values, of the most textured square of `estimate_psf.WINDOW` pixels.

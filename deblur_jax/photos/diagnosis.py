@@ -195,7 +195,7 @@ def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
     float(found.sigma) * scale, float(found.ratio), float(found.angle)
   )
   evidence = float(agreement * support * (1 if clear else 0.3))
-  has_structure = _directions(luma[seen], gaussian.angle) >= ONE_WAY
+  has_structure = _directions(luma[seen], float(gaussian.angle)) >= ONE_WAY
   if gaussian.sigma >= SHARP and not has_structure:
     return Blur('unknown', 0.0, 0.0, gaussian, 0.0)
   return _named(gaussian, evidence, min(side, SIDE) / LARGEST_PART)
@@ -283,7 +283,7 @@ def _compared(before, after, gaussian) -> tuple[jax.Array, jax.Array, jax.Array]
 
 def _named(gaussian: estimate_gaussian.Gaussian, evidence: float, largest: float) -> Blur:
   """The kind of a blur and its size, at most `largest` pixels across; unknown if in doubt."""
-  sigma, ratio, angle = gaussian
+  sigma, ratio, angle = (float(one) for one in gaussian)
   unknown = Blur('unknown', 0.0, 0.0, gaussian, 0.0)
   if evidence < (EVIDENCE_SHARP if sigma < SHARP else EVIDENCE):
     return unknown

@@ -13,6 +13,9 @@ Large pictures are never in memory as a whole: libvips keeps them decoded in a t
 rows are taken as they are asked for.
 """
 
+# pyvips' types know no bytes as file names and no names of options such as keep='none'.
+# pyright: reportArgumentType=false
+
 import dataclasses
 import math
 import os
@@ -105,7 +108,7 @@ class Picture:
   @property
   def dtype(self) -> np.dtype:
     """uint8, uint16 or float32, whose values are in [0, 1] for the most part."""
-    return np.dtype(DEPTHS[self.image.format])
+    return np.dtype(DEPTHS[str(self.image.format)])
 
   @property
   def notes(self) -> tuple[str, ...]:
@@ -120,7 +123,7 @@ class Picture:
     profile, in AVIF after it.
     """
     named = 'icc-profile-data'
-    profile = self.image.get(named) if self.image.get_typeof(named) else None
+    profile: Any = self.image.get(named) if self.image.get_typeof(named) else None
     codes = self.metadata.cicp if profile is None or self.stored == 'png' else None
     return color.transfer(icc=profile, cicp=codes and codes[1], gamma=self.metadata.gamma)
 
@@ -149,18 +152,18 @@ class Canvas:
 
   def append(self, rows: np.ndarray) -> None:
     """Adds rows `[n w c]`, of the dtype of the picture."""
-    if self._file is None:
+    if self._pixels is not None:
       self._pixels[self._done : self._done + len(rows)] = rows
-    else:
-      self._file.write(np.ascontiguousarray(rows))
+    elif self._file is not None:
+      self._file.write(np.ascontiguousarray(rows).data)
     self._done += len(rows)
 
   def picture(self) -> Picture:
     """The picture, once all rows are there; lasts as long as this object."""
     height, width, channels = self._like.shape
-    if self._file is None:
+    if self._pixels is not None:
       image = pyvips.Image.new_from_array(self._pixels)
-    else:
+    elif self._file is not None:
       self._file.flush()
       form = self._like.image.format
       image = pyvips.Image.rawload(self._file.name, width, height, channels, format=form)
@@ -450,7 +453,9 @@ def _checked(image: pyvips.Image) -> pyvips.Image:
   """A picture of floats, whose values must be those of a picture."""
   try:
     # Extremes pass over NaN, which alone differs from itself.
-    least, most, same = image.min(), image.max(), image.relational(image, 'equal').min()
+    least: Any = image.min()
+    most: Any = image.max()
+    same = image.relational(image, 'equal').min()
   except pyvips.Error as error:
     raise PictureError(_damage(error)) from None
   if not same:
@@ -467,7 +472,7 @@ def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
 
 
 def _kind(image: pyvips.Image) -> str:
-  kind = image.get('vips-loader').partition('load')[0]
+  kind = str(image.get('vips-loader')).partition('load')[0]
   if kind not in SUFFIXES.values() or _field(image, 'heif-compression', 'av1') != 'av1':
     raise PictureError(f'unsupported picture format ({kind}): convert it to PNG or TIFF first')
   return kind

@@ -61,7 +61,7 @@ class Restorer:
   """From 0, the input, to 1, the result."""
   precise: Callable[[], zoo.Method] | None = None
   """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
-  find: Callable[[np.ndarray], estimate_psf.Estimate] | None = None
+  find: Callable[[Any], estimate_psf.Estimate] | None = None
   """Estimates the PSF of a picture `[h w c]` in linear light; None if that is not wanted."""
   fallback: Callable[[], 'Restorer'] | None = None
   """The method for pictures whose estimated PSF is wrong; they stay as they are if None."""
@@ -130,7 +130,7 @@ class Restorer:
     images: tiling.Images,
     *,
     mask: tiling.Images | None = None,
-    psf: np.ndarray | None = None,
+    psf: Any = None,
     transfer: color.Transfer = color.SRGB,
     note: Note = lambda text: None,
     tick: Callable[[], None] = lambda: None,
@@ -202,7 +202,7 @@ def load(
     method = zoo.load(name, settings=settings)
     method = method._replace(needs=method.needs._replace(halo=2 * psf))
   else:
-    find = WITHOUT_PSF[name] if solver and psf is None else None
+    find = WITHOUT_PSF[str(name)] if solver and psf is None else None
     method = zoo.load(name, psf=psf, settings=settings)
   if tile is not None:
     tiling.side(method.needs, tile)  # Better told before any work than after.
@@ -330,7 +330,7 @@ class _Rows:
   def __init__(self, picture: pictures.Picture):
     self._picture, self.shape = picture, (1, *picture.shape)
 
-  def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+  def __getitem__(self, part: tuple[slice, slice], /) -> np.ndarray:
     start, stop, _ = part[1].indices(self.shape[1])
     return self._picture.rows(start, stop)[None]
 
@@ -340,8 +340,10 @@ def _restore_file(
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """The notes on a file and more of its `jobs.Outcome`, once its result is written."""
   picture = pictures.read(job.source)
-  mask = options.mask and pictures.read_mask(options.mask, picture.shape[:2])
-  picture, mask = _cropped(picture, options.crop), mask and _Rows(_cropped(mask, options.crop))
+  mask = None
+  if options.mask:
+    mask = _Rows(_cropped(pictures.read_mask(options.mask, picture.shape[:2]), options.crop))
+  picture = _cropped(picture, options.crop)
   samples = diagnosis.windows(picture.shape, picture.rows)
   notes: Counter[str] = Counter()
   changes = []
@@ -377,7 +379,7 @@ def _restore_file(
       beside = job.target.with_name(f'{job.target.name}.compare.png')
       pictures.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
-      pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
+      pictures.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
     notes.update(_write(job, result, picture, options))
   told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   return (*told, *found.warnings), {'diagnosis': found, 'psf': psf}
@@ -416,7 +418,7 @@ def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
   if restorer.fallback:
     instead = f'{methods.DEFAULT} at strength {FALLBACK_STRENGTH * restorer.strength:g}'
     return restorer.fallback(), f'restored with {instead} instead'
-  unchanged = zoo.Method('unchanged', lambda blurred: blurred, Needs())
+  unchanged = zoo.Method('unchanged', lambda blurred, **known: blurred, Needs())
   return Restorer(unchanged), 'left as it is'
 
 

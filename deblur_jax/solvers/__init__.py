@@ -8,6 +8,7 @@ Images are float32, gray `[h w]` or `[... h w c]`, in linear light; nothing is c
 jitted, vmapped and differentiated.
 """
 
+from deblur_jax.solvers import estimate_gaussian, estimate_noise, estimate_psf
 from deblur_jax.solvers.deep_image_prior import deep_image_prior
 from deblur_jax.solvers.hyper_laplacian import hyper_laplacian
 from deblur_jax.solvers.plug_and_play import plug_and_play
@@ -19,6 +20,24 @@ from deblur_jax.solvers.total_variation import total_variation
 from deblur_jax.solvers.unsupervised_wiener import unsupervised_wiener
 from deblur_jax.solvers.wavelet import wavelet
 from deblur_jax.solvers.wiener import wiener
+
+__all__ = [
+  'SOLVERS',
+  'WITHOUT_PSF',
+  'deep_image_prior',
+  'estimate_gaussian',
+  'estimate_noise',
+  'estimate_psf',
+  'hyper_laplacian',
+  'plug_and_play',
+  'polyblur',
+  'richardson_lucy',
+  'tikhonov',
+  'total_variation',
+  'unsupervised_wiener',
+  'wavelet',
+  'wiener',
+]
 
 SOLVERS = {
   'deep_image_prior': deep_image_prior,

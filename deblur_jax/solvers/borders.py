@@ -39,7 +39,8 @@ class Scene:
   @property
   def shape(self) -> tuple[int, int]:
     """Height and width of the scene."""
-    return self.seen.shape
+    height, width = self.seen.shape
+    return height, width
 
   def blur(self, scene: jax.Array) -> jax.Array:
     """The blurred scene, which is valid only inside the picture."""
@@ -144,10 +145,10 @@ def surround(picture: jax.Array, psf: jax.Array, boundary: str) -> tuple[Scene, 
   scene match (MATLAB's edgetaper). With boundary 'wrap' the picture is returned unchanged.
   """
   if boundary == 'wrap':
-    return scene(psf, picture.shape, boundary), picture
+    return scene(psf, (picture.shape[0], picture.shape[1]), boundary), picture
   kh, kw = psf.shape
   wide = jnp.pad(psf, ((kh // 2 + 1,) * 2, (kw // 2 + 1,) * 2))  # doubles the margin
-  around = scene(wide, picture.shape, boundary)
+  around = scene(wide, (picture.shape[0], picture.shape[1]), boundary)
   placed = around.place(picture)
   height, width = around.shape
   weight = _taper(psf.sum(1), height)[:, None] * _taper(psf.sum(0), width)[None]

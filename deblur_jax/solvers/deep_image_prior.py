@@ -6,6 +6,7 @@ Requires an accelerator in practice: fitting a picture takes minutes on a GPU an
 
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -154,7 +155,7 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
   noise = 0.1 * jax.random.uniform(noise_key, (1, *canvas, _NOISE_CHANNELS))
   psf_noise = jax.random.uniform(psf_noise_key, (_PSF_NOISE,))
   net, psf_net = SkipNet(channels, features, levels), PsfNet(size)
-  params = {'net': net.init(net_key, noise)['params']}
+  params: dict[str, Any] = {'net': net.init(net_key, noise)['params']}
   if not known:
     params['psf'] = psf_net.init(psf_key, psf_noise)['params']
 
@@ -165,7 +166,7 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
   def scene_of(params):
     if known:
       return around
-    found = psf_net.apply({'params': params['psf']}, psf_noise)
+    found: Any = psf_net.apply({'params': params['psf']}, psf_noise)
     return borders.scene(found, (height, width), boundary, multiple=2**levels)
 
   def error(params, noise):
@@ -192,8 +193,8 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
     progress.report(i, num_iter)
     return (optax.apply_updates(params, updates), state, mean + share * (drawn - mean)), misfit
 
-  start = (params, optimizer.init(params), jnp.zeros_like(placed))
-  (params, _, mean), errors = jax.lax.scan(step, start, jnp.arange(num_iter))
+  start: Any = (params, optimizer.init(params), jnp.zeros_like(placed))
+  (learned, _, mean), errors = jax.lax.scan(step, start, jnp.arange(num_iter))
   if not known:
-    psf = psf_net.apply({'params': params['psf']}, psf_noise)
+    psf = psf_net.apply({'params': learned['psf']}, psf_noise)
   return over_channels(around.crop)(mean), psf, errors

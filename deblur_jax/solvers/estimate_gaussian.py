@@ -39,11 +39,11 @@ LEAST_RANGE = 1e-3
 class Gaussian(NamedTuple):
   """The arguments of `blur.kernels.gaussian`; one value per image each."""
 
-  sigma: jax.Array
+  sigma: jax.Array | float
   """In pixels, along `angle`, the direction of most blur."""
-  ratio: jax.Array
+  ratio: jax.Array | float
   """sigma across the angle over that along it, at most 1."""
-  angle: jax.Array
+  angle: jax.Array | float
   """Degrees from 0 to 180, counter-clockwise as the picture is seen, 0 along a row."""
 
 

@@ -12,10 +12,11 @@ pixels that the region beyond the border does not affect.
 from collections.abc import Sequence
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from deblur_jax import checks
 from deblur_jax.blur import kernels, operators
@@ -42,9 +43,9 @@ _TAP, _ISLAND = 1 / 20, 0.1  # fractions of the largest tap and of the sum below
 class Estimate(NamedTuple):
   """An estimated PSF."""
 
-  psf: jax.Array
+  psf: jax.Array | np.ndarray
   """`[size size]`, nonnegative, sum 1, its centroid within a pixel of the middle."""
-  confidence: jax.Array
+  confidence: jax.Array | float
   """From 0 to 1: the `likeness` of the PSFs estimated from each half of the picture, times the
   distance of the PSF from no blur (the root of 1 minus its squared likeness to it), times the
   fraction of the gradients' energy that is not noise.
@@ -120,7 +121,8 @@ def _most_textured(plane: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
   texture = jnp.pad(gradients.length(gradients.gradient(plane)), ((1, 0), (1, 0)))
   sums = texture.cumsum(0).cumsum(1)
   sums = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
-  return jnp.unravel_index(jnp.argmax(sums), sums.shape)
+  top, left = jnp.unravel_index(jnp.argmax(sums), sums.shape)
+  return top, left
 
 
 @functools.partial(jax.jit, static_argnames='side')
@@ -157,7 +159,7 @@ def _by_variation(plane: jax.Array, psfs: jax.Array) -> jax.Array:
 
   def find(pair):
     def improve(psf, _):
-      sharp = total_variation(plane, psf, weight, _VARIATION_STEPS)
+      sharp: Any = total_variation(plane, psf, weight, _VARIATION_STEPS)
       return _tidy(_fit(gradients.gradient(sharp), slopes, psf.shape[0], part)), None
 
     psf, part = pair

@@ -1,6 +1,7 @@
 """Non-local means denoising: each pixel is averaged with pixels that have similar neighborhoods."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,5 +69,5 @@ def non_local_means(
 def _box(plane: jax.Array, size: int) -> jax.Array:
   """Sums over windows that lie wholly inside the plane."""
   height, width = (side - size + 1 for side in plane.shape)
-  rows = sum(plane[i : i + height] for i in range(size))
-  return sum(rows[:, i : i + width] for i in range(size))
+  rows: Any = sum(plane[i : i + height] for i in range(size))
+  return jnp.asarray(sum(rows[:, i : i + width] for i in range(size)))

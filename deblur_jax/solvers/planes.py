@@ -6,6 +6,7 @@ from typing import Any
 import warnings
 
 import jax
+from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 import jax.numpy as jnp
 import numpy as np
@@ -89,9 +90,9 @@ def _mapped(function, inputs):
 
 def _stacked(*parts):
   # `solve` may close over traced values even if the image is not traced.
-  if any(isinstance(part, jax.core.Tracer) for part in parts):
+  if any(isinstance(part, Tracer) for part in parts):
     return jnp.stack(parts)
-  return np.stack(parts) if len(parts) > 1 else np.asarray(parts[0])[None]
+  return np.asarray(parts[0])[None] if len(parts) == 1 else np.stack(parts)
 
 
 def _like(array):
@@ -124,13 +125,13 @@ def _checked(image, psf, boundary):
   if boundary not in BOUNDARIES:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
   checks.images(image if hasattr(image, 'dtype') else np.asarray(image), 'images to restore')
-  traced = any(isinstance(one, jax.core.Tracer) for one in (image, psf))
+  traced = any(isinstance(one, Tracer) for one in (image, psf))
   array = np.asarray if jax.default_backend() == 'cpu' and not traced else jnp.asarray
   image, psf = array(image, np.float32), array(psf, np.float32)
   image = image[..., None] if image.ndim == 2 else image
   _check(image, psf)
   total = psf.sum((-2, -1), keepdims=True)
-  if not isinstance(total, jax.core.Tracer):
+  if not isinstance(total, Tracer):
     sums = np.ravel(total)
     if not (np.isfinite(sums) & (sums != 0)).all():
       raise ValueError('the PSF sums to 0 or has values that are not finite')
@@ -140,7 +141,7 @@ def _checked(image, psf, boundary):
   return image, psf / total
 
 
-def _check(image: jax.Array, psf: jax.Array) -> None:
+def _check(image: jax.Array | np.ndarray, psf: jax.Array | np.ndarray) -> None:
   if image.ndim < 3 or not image.size:
     raise ValueError(f'an image must be [h w] or [... h w c], got {list(image.shape)}')
   if psf.ndim < 2 or not psf.size:

@@ -46,6 +46,7 @@ def polyblur(
   if psf is None:
     with jax.enable_x64(False):
       psf = _psf(image[..., None] if image.ndim == 2 else image)
+  assert psf is not None
   solve = functools.partial(_sharpen, alpha=alpha, beta=beta, boundary=boundary)
   return planes.each(solve, image, psf, boundary=boundary)
 

@@ -18,9 +18,11 @@ class Blur(Protocol):
 
   def apply(self, image: jax.Array) -> jax.Array:
     """`image` blurred."""
+    ...
 
   def adjoint(self, image: jax.Array) -> jax.Array:
     """The adjoint of `apply`."""
+    ...
 
 
 def total_variation_of(

@@ -19,7 +19,7 @@ WEIGHT = 0.7
 def total_variation(
   image: jax.Array,
   psf: jax.Array,
-  weight: float | None = None,
+  weight: jax.Array | float | None = None,
   num_iter: int = 60,
   *,
   noise_sigma: float | None = None,

@@ -22,7 +22,7 @@ _REFINEMENTS = 10
 def wiener(
   image: jax.Array,
   psf: jax.Array,
-  balance: float | None = None,
+  balance: jax.Array | float | None = None,
   *,
   reg: str | jax.Array = 'laplacian',
   noise_sigma: float | None = None,

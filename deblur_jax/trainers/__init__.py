@@ -2,6 +2,8 @@
 
 from deblur_jax.trainers import adversarial, supervised
 
+__all__ = ['TRAINERS', 'adversarial', 'supervised']
+
 TRAINERS = {
   'supervised': supervised.make,
   'adversarial': adversarial.make,

@@ -77,7 +77,7 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     params = critic.lazy_init(other, shape)['params']
     return plain.init(own, batch).replace(critic=(params, critic_optimizer.init(params)))
 
-  def judge(params, images):
+  def judge(params, images) -> Any:
     return critic.apply({'params': params}, images)
 
   def critic_loss(params, key, images, made):
@@ -97,8 +97,8 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
       loss = loss + settings.penalty * penalty.mean()
     return loss, values
 
-  def apply(params, given, key):
-    streams = dict(zip(('dropout', 'noise'), jax.random.split(key), strict=True))
+  def apply(params, given, key) -> Any:
+    streams: Any = dict(zip(('dropout', 'noise'), jax.random.split(key), strict=True))
     return model.apply({'params': params}, given, train=True, rngs=streams)
 
   def objective(params, images, critic_params, key):

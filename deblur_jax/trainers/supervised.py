@@ -40,7 +40,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
     )
 
   def objective(params, blurred, sharp, key):
-    output = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
+    output: Any = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
     loss, terms = judge(output, sharp)
     restored = jnp.clip(output['restored'], 0, 1)
     return loss, (terms, METRICS['psnr'](restored, sharp).mean())
@@ -66,7 +66,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
 
   def predict(state: TrainState, blurred: jax.Array) -> jax.Array:
     params = state.params if state.ema is None else state.ema
-    return model.apply({'params': params}, blurred)['restored']
+    output: Any = model.apply({'params': params}, blurred)
+    return output['restored']
 
   return Trainer(init, step, predict)
 
@@ -130,7 +131,8 @@ def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Ar
     share = jnp.where(jax.random.uniform(chance) < config.mixup_probability, share, 1.0)
     blurred, sharp = pair(batch, own)
     # Batches are in random order, so the next image is a random one.
-    return tuple(share * x + (1 - share) * jnp.roll(x, 1, axis=0) for x in (blurred, sharp))
+    x, y = (share * x + (1 - share) * jnp.roll(x, 1, axis=0) for x in (blurred, sharp))
+    return x, y
 
   return mixed if config.mixup else pair
 
@@ -141,7 +143,12 @@ def _generator(path: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
   if manifest.get('network') != 'bgan':
     raise ValueError(f'bgan {path}: weights of {manifest.get("network")}, not of bgan')
   model = models.make('bgan', **manifest['arguments'])
-  return lambda key, sharp: model.apply({'params': params}, sharp, rngs={'noise': key})['restored']
+
+  def blurred(key: jax.Array, sharp: jax.Array) -> jax.Array:
+    output: Any = model.apply({'params': params}, sharp, rngs={'noise': key})
+    return output['restored']
+
+  return blurred
 
 
 def content(
@@ -160,16 +167,16 @@ def content(
     raise ValueError(f'loss {", ".join(both)} is in both config.loss and config.more_loss')
   terms_of = {name: one for name, one in (known | more).items() if one[0]}
   seen = dict(config.perceptual)
-  if seen_weight := seen.pop('weight'):
-    compare = perceptual.load(**seen)
+  seen_weight = seen.pop('weight')
+  compare = perceptual.load(**seen) if seen_weight else None
 
   def judge(output: Mapping[str, Any], sharp: jax.Array):
     judged = supervised(model, output, sharp)
-    terms = {
+    terms: dict[str, Any] = {
       name: sum(loss(*pair).mean() for pair in judged) for name, (_, loss) in terms_of.items()
     }
     loss = sum((weight * terms[name] for name, (weight, _) in terms_of.items()), jnp.zeros(()))
-    if seen_weight:
+    if compare:
       terms['perceptual'] = compare(output['restored'], sharp).mean()
       loss = loss + seen_weight * terms['perceptual']
     return loss, terms
