@@ -13,10 +13,12 @@ from deblur_jax import lazy
 if TYPE_CHECKING:
   from deblur_jax.data import (
     builtin,
+    folders,
     leaves,
     mixture,
     ops,
     pipeline,
+    prepared,
     sources,
   )
   from deblur_jax.data.pipeline import batches
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = [
   'batches',
   'builtin',
+  'folders',
   'leaves',
   'mixture',
   'ops',
   'pipeline',
+  'prepared',
   'sources',
 ]
 

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     conv,
     local,
     norm,
+    parameters,
     parts,
     patchgan,
     resample,
+    strips,
     vgg,
   )
   from deblur_jax.nn.attention import ChannelAttention
@@ -34,11 +36,13 @@ __all__ = [
   'conv',
   'local',
   'norm',
+  'parameters',
   'parts',
   'patchgan',
   'pixel_shuffle',
   'pixel_unshuffle',
   'resample',
+  'strips',
   'vgg',
 ]
 
