@@ -17,7 +17,8 @@ from deblur_jax import cli, color
 from deblur_jax.blur import kernels, trajectories
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import psfs
-from deblur_jax.photos import blind_check, restore
+from deblur_jax.photos import blind_check
+from deblur_jax.photos.restorer import load
 from deblur_jax.solvers import estimate_psf
 from deblur_jax.solvers.polyblur import estimate, polyblur
 from deblur_jax.solvers.total_variation import total_variation
@@ -178,7 +179,7 @@ def test_a_psf_that_is_larger_than_it_may_be_is_told(photograph, capsys):
 def test_images_in_memory_get_a_psf_each(shaken):
   blurred = np.asarray(color.SRGB.from_linear(shaken[0])).clip(0, 1)
   images = np.stack([blurred, blurred.T])[..., None]
-  restorer = restore.load('wiener', psf=SIZE)
+  restorer = load('wiener', psf=SIZE)
   np.testing.assert_allclose(restorer(images)[1], restorer(images[1]), atol=1e-6)
   assert np.abs(restorer(images)[0] - images[0]).max() > 0.1
 
@@ -211,8 +212,8 @@ def test_polyblur_needs_no_psf_on_the_command_line(photograph):
 
 def test_polyblur_takes_one_psf_for_all_tiles():
   blurred = np.asarray(Convolution(kernels.gaussian(1.5, 13)).apply(crop(192)[..., None]))
-  whole = restore.load('polyblur', force=True)(blurred)
-  tiled = dataclasses.replace(restore.load('polyblur', force=True), tile=144)
+  whole = load('polyblur', force=True)(blurred)
+  tiled = dataclasses.replace(load('polyblur', force=True), tile=144)
   tiled = dataclasses.replace(
     tiled, method=tiled.method._replace(needs=tiled.method.needs._replace(halo=32))
   )

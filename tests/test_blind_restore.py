@@ -14,6 +14,7 @@ from deblur_jax.blur import kernels
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.data import builtin
 from deblur_jax.photos import blind_check, jobs, pictures, restore
+from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.solvers import estimate_psf
 from deblur_jax.types import Needs
 
@@ -57,7 +58,7 @@ def test_the_right_psf_passes_and_wrong_ones_do_not(sharp, blurred):
   ):
     found = estimate_psf.Estimate(np.asarray(wrong), 0.8)
     assert 'ring' in blind_check.objection(colors, found, color.SRGB)
-    result = restore.load('total_variation', psf=np.asarray(wrong))(colors)
+    result = load('total_variation', psf=np.asarray(wrong))(colors)
     assert psnr(result, sharp) < psnr(colors, sharp) - 1
 
 
@@ -65,8 +66,8 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
   PIL.Image.fromarray(blurred).save(tmp_path / 'a.png')
   wrong = estimate_psf.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
   solver = zoo.load('total_variation', psf=np.asarray(wrong.psf))
-  darker = restore.Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
-  guarded = restore.Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
+  darker = Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
+  guarded = Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
 
   outcome = run(tmp_path / 'a.png', tmp_path / 'out', guarded)
   assert outcome.status == 'restored' and outcome.psf is None
@@ -75,7 +76,7 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
   half = np.asarray(PIL.Image.open(tmp_path / 'out/a.png'))
   np.testing.assert_array_equal(half, np.rint(blurred * 0.5))
 
-  alone = restore.Restorer(solver, find=lambda _: wrong)
+  alone = Restorer(solver, find=lambda _: wrong)
   outcome = run(tmp_path / 'a.png', tmp_path / 'same', alone)
   assert 'left as it is' in outcome.notes[0]
   np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / 'same/a.png')), blurred)
@@ -88,19 +89,19 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
 def test_arrays_are_guarded_as_files_are(blurred):
   wrong = estimate_psf.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
   solver = zoo.load('total_variation', psf=np.asarray(wrong.psf))
-  darker = restore.Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
-  guarded = restore.Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
+  darker = Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
+  guarded = Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
   with pytest.warns(UserWarning, match='no PSF found .*at strength 0.5 instead.*force=True'):
     result = guarded(blurred)
   np.testing.assert_array_equal(result, np.rint(blurred * 0.5))
   with pytest.warns(UserWarning, match='left as it is'):
-    np.testing.assert_array_equal(restore.Restorer(solver, find=lambda _: wrong)(blurred), blurred)
+    np.testing.assert_array_equal(Restorer(solver, find=lambda _: wrong)(blurred), blurred)
   right = estimate_psf.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
-  used = restore.Restorer(zoo.load('total_variation', psf=right.psf), find=lambda _: right)
+  used = Restorer(zoo.load('total_variation', psf=right.psf), find=lambda _: right)
   assert np.abs(used(blurred).astype(int) - blurred).max() > 20  # and no warning
-  forced = restore.load('total_variation', psf=15, force=True)
+  forced = load('total_variation', psf=15, force=True)
   assert forced.force and forced.find
-  forced = restore.Restorer(solver, find=lambda _: wrong, force=True)
+  forced = Restorer(solver, find=lambda _: wrong, force=True)
   assert np.abs(forced(blurred).astype(int) - blurred).max() > 50
 
 
@@ -110,9 +111,9 @@ def test_real_shakes_are_not_made_worse(shared, tmp_path, name):
   with PIL.Image.open(shared(f'data/real_triples/{name}_M.jpg')) as image:
     image.thumbnail((480, 480))
     image.save(tmp_path / 'a.png')
-  restorer = restore.load('total_variation', psf=31)
-  identity = restore.Restorer(zoo.Method('same', lambda image: image, Needs()))
-  restorer = restore.Restorer(restorer.method, find=restorer.find, fallback=lambda: identity)
+  restorer = load('total_variation', psf=31)
+  identity = Restorer(zoo.Method('same', lambda image: image, Needs()))
+  restorer = Restorer(restorer.method, find=restorer.find, fallback=lambda: identity)
   outcome = run(tmp_path / 'a.png', tmp_path / 'out', restorer)
   assert outcome.notes[0].startswith('no PSF found (')
 
@@ -170,7 +171,7 @@ def test_classical_methods_work_in_the_light_that_the_file_means(tmp_path, sharp
   """The same picture in ten encodings: within 0.3 dB, measured in the same light."""
   psf = np.asarray(kernels.disk(3.0, 9))
   light = np.asarray(Convolution(psf).apply(color.SRGB.to_linear(sharp)))
-  restorer, scores = restore.load('total_variation', psf=psf), {}
+  restorer, scores = load('total_variation', psf=psf), {}
   for how, curve in CURVES.items():
     path = tmp_path / f'{how}.{"tif" if how.startswith("icc") else "png"}'
     write(path, np.clip(curve.from_linear(light), 0, 1), how)
@@ -188,7 +189,7 @@ def test_classical_methods_work_in_the_light_that_the_file_means(tmp_path, sharp
 
 def test_the_pair_of_case_10_agrees(shared, tmp_path):
   folder, restorer = shared('cases/10_linear_light_profile'), None
-  restorer = restore.load('total_variation', psf=np.asarray(kernels.disk(3.0, 9)))
+  restorer = load('total_variation', psf=np.asarray(kernels.disk(3.0, 9)))
   results = []
   for name, curve in (('linear.tif', color.LINEAR), ('srgb.tif', color.SRGB)):
     assert run(folder / name, tmp_path / 'out', restorer).status == 'restored'
@@ -201,6 +202,6 @@ def test_a_profile_without_curves_is_taken_for_srgb_with_a_note(tmp_path, blurre
   image = pyvips.Image.new_from_array(blurred[:60, :60]).copy(interpretation='srgb')
   image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', whole(profile([], names=())))
   image.tiffsave(str(tmp_path / 'a.tif'))
-  outcome = run(tmp_path / 'a.tif', tmp_path / 'out', restore.load('wiener', psf=np.eye(3) / 3))
+  outcome = run(tmp_path / 'a.tif', tmp_path / 'out', load('wiener', psf=np.eye(3) / 3))
   note = 'the ICC profile has no tone curves, only color tables: taken for sRGB'
   assert note in outcome.notes, outcome

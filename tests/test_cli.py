@@ -19,7 +19,7 @@ from deblur_jax import cli, color, methods, models, weights, zoo
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import doctor, psfs
 from deblur_jax.models import maxim
-from deblur_jax.photos import restore
+from deblur_jax.photos.restorer import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -499,7 +499,7 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
   assert cli.main([*command, '--set', 'stages=1', '--report', str(report)]) == 0
   assert json.loads(report.read_text())['set'] == ['stages=1']
   # What does tiles again in float32 is the same network.
-  first = restore.load(two_stages, settings={'stages': 1}).precise()
+  first = load(two_stages, settings={'stages': 1}).precise()
   expected = np.asarray(first.restore(image[None].astype(np.float32) / 255))[0]
   expected = np.rint(np.clip(expected, 0, 1) * 255)
   with PIL.Image.open(out / 'a.png') as result:

@@ -11,6 +11,7 @@ import pytest
 
 from deblur_jax import cli, zoo
 from deblur_jax.photos import history, interrupt, jobs, restore
+from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.types import Needs
 
 
@@ -78,7 +79,7 @@ def test_results_of_formats_that_are_only_read_are_named_by_what_is_written(tmp_
 def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   save(tmp_path / 'a.png')
-  restorer = restore.Restorer(zoo.Method('same', lambda blurred: blurred, Needs()))
+  restorer = Restorer(zoo.Method('same', lambda blurred: blurred, Needs()))
 
   def run(made, overwrite=False):
     options = restore.Options(made=made, overwrite=overwrite)
@@ -142,7 +143,7 @@ def test_unwritable_outputs_are_found_before_anything_is_computed(tmp_path, monk
   def never(*_, **__):
     raise AssertionError
 
-  monkeypatch.setattr(restore, 'load', never)
+  monkeypatch.setattr('deblur_jax.photos.restorer.load', never)
   wrong = {
     'file/out': 'file/out: cannot write here (Not a directory)',
     '/proc/none': '/proc/none: cannot write here',
@@ -170,7 +171,7 @@ def test_an_interrupt_that_is_swallowed_ends_the_work_at_the_next_tile(tmp_path)
   method = zoo.Method('m', swallowing, Needs(tiling='exact', halo=2))
   todo = jobs.plan([tmp_path / 'a.png', tmp_path / 'b.png'], tmp_path / 'out')
   with pytest.raises(KeyboardInterrupt), interrupt.remembered():
-    restore.restore_files(todo, restore.Restorer(method, tile=64))
+    restore.restore_files(todo, Restorer(method, tile=64))
   assert len(seen) == 1
   interrupt.check()  # forgotten afterwards
   assert not list(tmp_path.glob('out/*'))
@@ -193,18 +194,18 @@ def test_progress_counts_every_tile(tmp_path):
   method = zoo.Method('m', lambda blurred: blurred, Needs(tiling='approximate', halo=8))
   watch = Watch()
   todo = jobs.plan([tmp_path / 'a.png'], tmp_path / 'out')
-  restore.restore_files(todo, restore.Restorer(method, tile=128), watch=watch)
+  restore.restore_files(todo, Restorer(method, tile=128), watch=watch)
   assert len(watch.steps) == 16 and sum(watch.steps) == watch.pixels == 300 * 300
 
 
 def test_a_network_in_float32_is_loaded_once_for_all_bad_tiles(tmp_path, monkeypatch):
   loads = []
 
-  def load(name, **options):
+  def loaded(name, **options):
     loads.append(options.get('dtype'))
     bad = options.get('dtype') is None
     return zoo.Method('m', lambda blurred: blurred * (np.inf if bad else 1), Needs())
 
-  monkeypatch.setattr(zoo, 'load', load)
-  restored = restore.load('anything', tile=64)(np.full((200, 200, 3), 0.5, np.float32))
+  monkeypatch.setattr(zoo, 'load', loaded)
+  restored = load('anything', tile=64)(np.full((200, 200, 3), 0.5, np.float32))
   assert np.all(restored == 0.5) and loads == [None, 'float32']

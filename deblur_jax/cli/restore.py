@@ -196,10 +196,11 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
   """Restores what is left to do."""
   from deblur_jax import sharding
   from deblur_jax.photos import restore
+  from deblur_jax.photos.restorer import load
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
-  restorer = restore.load(
+  restorer = load(
     arguments.weights or methods.DEFAULT,
     tile=arguments.tile,
     self_ensemble=arguments.self_ensemble,

@@ -1,0 +1,285 @@
+"""Restores numpy arrays by any method.
+
+A method gets RGB: grey is repeated into three channels, and the luma of the result (Rec. 601) is
+kept; alpha is copied unchanged.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import functools
+import os
+from typing import Any
+import warnings
+
+import numpy as np
+
+from deblur_jax import color, methods, tiling, zoo
+from deblur_jax.photos import blind_check, interrupt
+from deblur_jax.photos.pictures import as_float
+from deblur_jax.solvers import WITHOUT_PSF, estimate_psf
+from deblur_jax.types import Needs
+
+Path = str | os.PathLike[str]
+Note = Callable[[str], None]
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Rec. 601; adds up to 1, so that a result that stayed grey is kept as it is."""
+
+MOST_FLOAT = 16
+"""A float image with larger values is one in [0, 255] or [0, 65535]."""
+
+LOOKED_AT = 2048
+"""Side of the middle of a picture in which a PSF is looked for."""
+
+FALLBACK_STRENGTH = 0.5
+"""Of the default weights for pictures whose PSF is not known. Of 40 real shakes and defocused shots
+(GoPro, phones, a camera) none lost more than 0.4 dB with it and the mean gain is 0.6 dB; at full
+strength the worst lost 1.2 dB."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restorer:
+  """A method applied to images as people have them. Keeps no state: safe to share among threads."""
+
+  method: zoo.Method
+  tile: int | None = None
+  """Side of the tiles; by itself where None."""
+  self_ensemble: bool = False
+  """Whether to average over turned and mirrored copies, in eight times the time."""
+  strength: float = 1.0
+  """From 0, the input, to 1, the result."""
+  precise: Callable[[], zoo.Method] | None = None
+  """Gives the method that does pieces again, in float32, that came back with NaN or infinity."""
+  find: Callable[[np.ndarray], estimate_psf.Estimate] | None = None
+  """Estimates the PSF of a picture `[h w c]` in linear light; None if that is not wanted."""
+  fallback: Callable[[], 'Restorer'] | None = None
+  """The method for pictures whose estimated PSF is wrong; they stay as they are if None."""
+  force: bool = False
+  """Whether an estimated PSF is used even if it is likely wrong."""
+
+  def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
+    """The restored image, of the dtype and shape of `image`.
+
+    `image` is `[h w]`, `[h w c]` or `[b h w c]` with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB,
+    alpha) channels, uint8, uint16 or float in [0, 1]. Floats are not clipped. `mask` `[h w]`, of
+    one of these types or bool, says where to restore (white) and where not (black), and blends in
+    between. Raises ValueError for any other image or mask. Warns of an estimated PSF that is likely
+    wrong, for which `fallback` is used instead unless `force` is set.
+    """
+    given = np.asarray(image)
+    image = given.astype(given.dtype.newbyteorder('='), copy=False)
+    images = _batched(image)
+    if mask is not None:
+      mask = np.asarray(mask)
+      mask = mask.astype(np.float32) if mask.dtype == bool else mask
+      if mask.shape != images.shape[1:3]:
+        raise ValueError(f'a mask [h w] is of {images.shape[1:3]} here, not {mask.shape}')
+      mask = _batched(mask)
+    result = np.empty_like(images)
+    for i in range(len(images)):  # One by one: no image's result depends on the others.
+      one = images[i : i + 1]
+      restorer, found, reason = self.judged(one)
+      if reason:
+        warnings.warn(f'{reason}; force=True uses it all the same', stacklevel=2)
+      for rows, restored in restorer.parts(one, mask=mask, psf=found and found.psf):
+        result[i, rows] = restored[0]
+    return result.reshape(image.shape).astype(given.dtype, copy=False)
+
+  def find_psf(
+    self, images: tiling.Images, transfer: color.Transfer = color.SRGB
+  ) -> estimate_psf.Estimate | None:
+    """What seems to have blurred the one picture in `images` `[1 h w c]`; None if it is given.
+
+    Looks at the middle of a large picture, in linear light.
+    """
+    if not self.find:
+      return None
+    found = self.find(transfer.to_linear(middle(images)))
+    return estimate_psf.Estimate(np.asarray(found.psf), float(found.confidence))
+
+  def judged(
+    self, images: tiling.Images, transfer: color.Transfer = color.SRGB, *, force: bool = False
+  ) -> tuple['Restorer', estimate_psf.Estimate | None, str]:
+    """(what restores the one picture in `images`, its estimated PSF, why that is not used or '').
+
+    The PSF is None if it is given or not used; the first is `self` if nothing speaks against it.
+    """
+    found = self.find_psf(images, transfer)
+    if found is None or force or self.force:
+      return self, found, ''
+    reason = blind_check.objection(middle(images), found, transfer)
+    if not reason:
+      return self, found, ''
+    restorer, instead = _fallback(self)
+    hint = blind_check.cut_off(found)
+    return restorer, None, f'no PSF found ({reason}): {instead}{"; " if hint else ""}{hint}'
+
+  def parts(
+    self,
+    images: tiling.Images,
+    *,
+    mask: tiling.Images | None = None,
+    psf: np.ndarray | None = None,
+    transfer: color.Transfer = color.SRGB,
+    note: Note = lambda text: None,
+    tick: Callable[[], None] = lambda: None,
+  ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields `(rows, restored [1 r w c])` from top to bottom of the one image in `images`.
+
+    `images` is `[1 h w c]`, `mask` `[1 h w 1]`, `psf` the estimated blur if there is one, and
+    `transfer` what light the values stand for, which classical methods use. `note` gets a sentence
+    about whatever did not go as planned, `tick` is called after every tile. The image is padded
+    only to the method's own multiple, so that its result does not depend on what else is restored.
+    Raises MemoryError if not even the smallest tile fits, ValueError if the method returns values
+    that are not finite.
+    """
+    needs = self.method.needs
+    known = {} if psf is None else {'psf': psf}
+    known |= {'transfer': transfer} if needs.borders else {}  # a classical method
+    restore = functools.partial(self.method.restore, **known)
+    restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
+    if self.self_ensemble:
+      restore = tiling.self_ensemble(restore)
+    tiles = _ticking(_on_colors(restore), tick)
+    for (which, rows), colors in tiling.bands(tiles, images, needs, tile=self.tile):
+      restored = np.array(images[which, rows])
+      kept = restored[..., : _colors(restored)]
+      if mask is not None or self.strength != 1:
+        weight = self.strength * (1 if mask is None else as_float(mask[:, rows]))
+        before = as_float(kept)
+        colors = before + weight * (colors - before)
+      kept[...] = _quantized(colors, kept.dtype)
+      yield rows, restored
+
+
+def middle(images: tiling.Images) -> np.ndarray:
+  """The colors `[h w c]`, in [0, 1], of the middle of the first of `images` `[b h w c]`."""
+  _, height, width, _ = images.shape
+  top, left = (max(0, side - LOOKED_AT) // 2 for side in (height, width))
+  part = images[:1, top : min(height, top + LOOKED_AT)][0, :, left : left + LOOKED_AT]
+  return as_float(part[..., : _colors(part)])
+
+
+def load(
+  name: Path = methods.DEFAULT,
+  *,
+  tile: int | None = None,
+  self_ensemble: bool = False,
+  strength: float = 1.0,
+  psf: np.ndarray | int | None = None,
+  settings: Mapping[str, Any] | None = None,
+  force: bool = False,
+) -> Restorer:
+  """A function that restores numpy images by the method called `name`.
+
+  `name` is that of weights in the package (`methods.shipped`), a run's folder, a `.safetensors`
+  file or a classical method (`solvers.SOLVERS`). A classical method takes the `psf` `[kh kw]` that
+  blurred the pictures, or the odd side of a PSF that `solvers.estimate_psf` estimates for each
+  picture. `tile`, `self_ensemble`, `strength` and `force` are those of `Restorer`, `settings`
+  those of `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if it cannot
+  be used like this.
+  """
+  if not 0 <= strength <= 1:
+    raise ValueError(f'the strength is from 0 to 1, not {strength}')
+  solver, find = methods.is_solver(name), None
+  if solver and psf is None and name not in WITHOUT_PSF:
+    raise ValueError(f'{name} needs the PSF that blurred the pictures')
+  if solver and self_ensemble:
+    raise ValueError(f'{name} does the same to turned pictures: there is no self-ensemble of it')
+  if solver and isinstance(psf, int):
+    find = functools.partial(estimate_psf.estimate, size=psf)
+    method = zoo.load(name, settings=settings)
+    method = method._replace(needs=method.needs._replace(halo=2 * psf))
+  else:
+    find = WITHOUT_PSF[name] if solver and psf is None else None
+    method = zoo.load(name, psf=psf, settings=settings)
+  if tile is not None:
+    tiling.side(method.needs, tile)  # Better told before any work than after.
+  # Kept: a picture may have many tiles that overflow.
+  again = functools.partial(zoo.load, name, dtype='float32', settings=settings)
+  precise = None if solver else functools.cache(again)
+  fallback = None
+  if find and methods.DEFAULT in methods.shipped():
+    fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
+  return Restorer(method, tile, self_ensemble, strength, precise, find, fallback, force)
+
+
+def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
+  """What restores a picture whose PSF is not known, and what to say of it."""
+  if restorer.fallback:
+    instead = f'{methods.DEFAULT} at strength {FALLBACK_STRENGTH * restorer.strength:g}'
+    return restorer.fallback(), f'restored with {instead} instead'
+  unchanged = zoo.Method('unchanged', lambda blurred: blurred, Needs())
+  return Restorer(unchanged), 'left as it is'
+
+
+def _batched(image: np.ndarray) -> np.ndarray:
+  """`image` as `[b h w c]`, or ValueError."""
+  if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != 'f':
+    raise ValueError(f'images are uint8, uint16 or float in [0, 1], not {image.dtype}')
+  if not image.size:
+    raise ValueError(f'an image without pixels: shape {image.shape}')
+  if image.dtype.kind == 'f' and not np.isfinite(image).all():
+    raise ValueError('the image has values that are not finite (NaN or infinity)')
+  if image.dtype.kind == 'f' and np.max(image) > MOST_FLOAT:
+    raise ValueError(f'float images are in [0, 1], but the largest value is {np.max(image):g}')
+  if image.ndim == 2:
+    return image[None, :, :, None]
+  if image.ndim not in (3, 4) or image.shape[-1] > 4:
+    raise ValueError(
+      f'images are [h w], [h w c] or [b h w c] with 1 to 4 channels, not {list(image.shape)}'
+    )
+  return image if image.ndim == 4 else image[None]
+
+
+def _colors(images: np.ndarray) -> int:
+  """How many of the channels are not alpha."""
+  return images.shape[-1] - (images.shape[-1] in (2, 4))
+
+
+def _finite(restore: Callable, precise: Callable[[], zoo.Method] | None, note: Note) -> Callable:
+  """`restore`, with what is not finite done again precisely."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    restored = np.asarray(restore(images))
+    if np.isfinite(restored).all():
+      return restored
+    if precise is not None:
+      restored = np.asarray(precise().restore(images))
+    if not np.isfinite(restored).all():
+      raise ValueError('the method returned values that are not finite (NaN or infinity)')
+    note('a piece with values that are not finite was done again in float32')
+    return restored
+
+  return run
+
+
+def _ticking(restore: Callable, tick: Callable[[], None]) -> Callable[[np.ndarray], np.ndarray]:
+  """`restore`, with a `tick` after every tile; Ctrl-C ends it before the next."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    interrupt.check()
+    restored = restore(images)
+    tick()
+    return restored
+
+  return run
+
+
+def _on_colors(restore: Callable) -> Callable[[np.ndarray], np.ndarray]:
+  """`restore` for images as stored: `[b h w 1..4]` of any dtype -> `[b h w 1 or 3]` float32."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    colors = as_float(images[..., : _colors(images)])
+    if colors.shape[-1] == 3:
+      return restore(colors)
+    return (restore(np.repeat(colors, 3, -1)) @ LUMA)[..., None]
+
+  return run
+
+
+def _quantized(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
+  if dtype.kind == 'f':
+    return colors.astype(dtype)
+  most = np.iinfo(dtype).max
+  return np.rint(np.clip(colors, 0, 1) * most).astype(dtype)
