@@ -160,7 +160,7 @@ def test_restore_finds_the_psf(photograph, shaken, capsys):
   method = ['restore', 'a.png', '--weights', 'total_variation', '--psf']
   given = [f'auto:{SIZE}', '--write-psf', '--report', 'report.json']
   assert cli.main([*method, *given]) == 0
-  assert 'PSF found, confidence 0.' in capsys.readouterr().out
+  assert 'PSF estimated, confidence 0.' in capsys.readouterr().out
   (told,) = json.loads(pathlib.Path('report.json').read_text())['files']
   assert blind_check.LEAST_CONFIDENCE < told['psf_confidence'] <= 1
   found = psfs.read('restored/a.png.psf.png')
@@ -187,8 +187,8 @@ def test_images_in_memory_get_a_psf_each(shaken):
 @pytest.mark.parametrize(
   'given,said',
   [
-    (['--psf', 'auto:12'], 'SIZE is an odd number of pixels from 5 up'),
-    (['--psf', 'disk:3', '--write-psf'], '--write-psf goes with --psf auto'),
+    (['--psf', 'auto:12'], 'SIZE must be odd and at least 5 pixels'),
+    (['--psf', 'disk:3', '--write-psf'], '--write-psf requires --psf auto'),
   ],
 )
 def test_wrong_options_are_told(photograph, capsys, given, said):

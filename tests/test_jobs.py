@@ -59,7 +59,7 @@ def test_jfif_is_found_and_unsupported_formats_are_named(tmp_path, capsys, monke
   assert jobs.left_out(['in/e.gif'], 'out') == []  # named: fails with a reason instead
   assert cli.main(['restore', 'in', '--weights', 'polyblur', '--dry-run']) == 0
   said = capsys.readouterr().out
-  assert 'left out, of unsupported formats: c.PSD, d.jxl, e.gif and 2 more' in said
+  assert 'skipped, unsupported formats: c.PSD, d.jxl, e.gif and 2 more' in said
 
 
 def test_results_of_formats_that_are_only_read_are_named_by_what_is_written(tmp_path, capsys):
@@ -73,7 +73,7 @@ def test_results_of_formats_that_are_only_read_are_named_by_what_is_written(tmp_
   assert plan[0].target.name == 'a.png'
   arguments = [str(tmp_path / 'c.webp'), '-o', str(tmp_path / 'c.heic')]
   assert cli.main(['restore', *arguments, '--weights', 'polyblur']) == 2
-  assert 'cannot write .heic files; supported are .jpg' in capsys.readouterr().err
+  assert 'cannot write .heic files; supported: .jpg' in capsys.readouterr().err
 
 
 def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypatch):
@@ -91,9 +91,9 @@ def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypa
   assert run(mobile)[0] == 'restored'
   assert run(mobile) == ('skipped', 'already restored with --weights mobile --strength 0.5')
   general = {'weights': 'general', 'weights_sha256': 'bb'}
-  again = 'restored again: was made with --weights mobile --strength 0.5'
+  again = 'restored again: the old one was made with --weights mobile --strength 0.5'
   assert run(general) == ('restored', again)
-  other = 'restored again: was made with another file of that name'
+  other = 'restored again: the old one was made with another file of the same name'
   assert run(general | {'weights_sha256': 'cc'}) == ('restored', other)
   save(tmp_path / 'a.png', side=30)
   changed = general | {'weights_sha256': 'cc'}
@@ -101,11 +101,11 @@ def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypa
   # What people did to a result is never lost.
   save(tmp_path / 'out/a.png', seed=7)
   edited = (tmp_path / 'out/a.png').read_bytes()
-  assert run(mobile) == ('skipped', 'already there and edited since; --overwrite replaces it')
+  assert run(mobile) == ('skipped', 'already exists and was edited since; --overwrite replaces it')
   assert (tmp_path / 'out/a.png').read_bytes() == edited
   assert run(mobile, overwrite=True)[0] == 'restored'
   (tmp_path / 'out' / history.FILE).unlink()
-  assert run(general)[1].startswith('already there, how it was made is not known')
+  assert run(general)[1].startswith('already exists, with unknown options')
   (tmp_path / 'out' / history.FILE).write_bytes(b'\xff\n{"file": 3}\n[]\n')
   assert run(general)[0] == 'skipped'
 
@@ -120,7 +120,10 @@ def test_options_change_what_counts_as_the_same(tmp_path, monkeypatch, capsys):
   said = capsys.readouterr().out
   assert '1 skipped (already restored with --weights wiener --psf disk:1)' in said
   assert cli.main([*common, 'disk:2']) == 0
-  assert '  restored again: was made with --weights wiener --psf disk:1' in capsys.readouterr().out
+  assert (
+    '  restored again: the old one was made with --weights wiener --psf disk:1'
+    in capsys.readouterr().out
+  )
   # A PSF in a file counts by its content.
   np.save(tmp_path / 'psf.npy', np.ones((3, 3)))
   for psf, count in (
@@ -147,7 +150,7 @@ def test_unwritable_outputs_are_found_before_anything_is_computed(tmp_path, monk
   wrong = {
     'file/out': 'file/out: cannot write here (Not a directory)',
     '/proc/none': '/proc/none: cannot write here',
-    'out.gif': '-o out.gif: cannot write .gif files; supported are .jpg, .jpeg,',
+    'out.gif': '-o out.gif: cannot write .gif files; supported: .jpg, .jpeg,',
     'out.HEIC': 'cannot write .HEIC files',
   }
   for output, message in wrong.items():

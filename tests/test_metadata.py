@@ -154,7 +154,7 @@ def test_what_does_not_fit_a_changed_png_is_named(tmp_path):
   (tmp_path / 'a.png').write_bytes(with_chunks(encoded('PNG'), given))
   assert pictures.read(tmp_path / 'a.png').notes == (
     'only the first of the 4 frames of this animation is restored',
-    'not kept: PNG chunks caBX, which do not fit a changed picture',
+    'not kept: PNG chunks caBX, which may not be valid for changed pixels',
   )
 
 

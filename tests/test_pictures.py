@@ -321,13 +321,13 @@ def spoiled(folder):
   frames[0].save(folder / 'moving.gif', save_all=True, append_images=frames[1:])
   vips(scene().astype(np.uint8)).cast('float').tiffsave(str(folder / 'float.tif'))
   return {
-    'empty.png': 'an empty file',
+    'empty.png': 'the file is empty',
     'text.jpg': 'not a JPEG, PNG, WebP, TIFF or AVIF picture',
     'bomb.png': '30000x30000 pixels',
     'pages.tif': '3 pages',
     'moving.gif': 'unsupported picture format (',
-    'float.tif': 'floats from 27 to 226: scale them',
-  } | {f'cut.{suffix}': 'cut short' for suffix in ('jpg', 'png', 'webp', 'tif', 'avif')}
+    'float.tif': 'float values from 27 to 226: scale them',
+  } | {f'cut.{suffix}': 'truncated' for suffix in ('jpg', 'png', 'webp', 'tif', 'avif')}
 
 
 def test_what_is_no_picture_gets_one_clear_line(tmp_path):
@@ -407,7 +407,7 @@ def test_side_by_side_shows_both_and_says_which_is_which(tmp_path):
 def test_masks_are_made_grey_and_must_fit(tmp_path):
   PIL.Image.fromarray(scene(20, 30)).save(tmp_path / 'color.png')
   assert pictures.read_mask(tmp_path / 'color.png', (20, 30)).shape == (20, 30, 1)
-  with pytest.raises(ValueError, match=r'mask .* is 30x20 and the picture 20x30'):
+  with pytest.raises(ValueError, match=r'mask .* is 30x20 pixels, but the picture is 20x30'):
     pictures.read_mask(tmp_path / 'color.png', (30, 20))
 
 

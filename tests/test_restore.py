@@ -233,7 +233,7 @@ def test_what_is_not_finite_is_done_again_in_float32_or_refused():
   # Tiles of 56 start at 0, 56, 112 and 144; the last two saw what is bright.
   np.testing.assert_allclose(result[:, :112], image[:, :112])
   np.testing.assert_allclose(result[:, 112:], image[:, 112:] + 0.5)
-  assert told == ['a piece with values that are not finite was done again in float32'] * 2
+  assert told == ['a tile had values that were not finite; it was recomputed in float32'] * 2
 
 
 def test_weights_that_overflow_in_float16_are_done_again_in_float32(tmp_path):
@@ -324,7 +324,7 @@ def folder(tmp_path):
   return folder
 
 
-BAD = {'cut.jpg': 'cut short', 'empty.png': 'empty', 'text.jpg': 'not a JPEG'}
+BAD = {'cut.jpg': 'truncated', 'empty.png': 'empty', 'text.jpg': 'not a JPEG'}
 
 
 def test_bad_files_are_told_and_the_rest_is_done(folder, tmp_path):
@@ -404,7 +404,7 @@ def test_a_result_is_written_in_the_format_of_its_name(tmp_path, suffix, dtype, 
   if flat:
     alpha = expected[..., -1:]
     expected = expected[..., :colors] * alpha + 1 - alpha
-    assert 'JPEG has no transparency: the picture lies on white' in outcome.notes
+    assert 'JPEG has no transparency: it is blended onto white' in outcome.notes
   elif suffix != '.webp' and channels in (2, 4):
     assert written.hasalpha()
   found = np.atleast_3d(written.numpy()) / (65535 if deep else 255)
@@ -427,11 +427,11 @@ def test_floats_become_integers_in_formats_without(tmp_path, suffix, channels):
   assert outcome.status == 'restored', outcome
   written = pyvips.Image.new_from_file(str(tmp_path / f'out{suffix}'))
   if suffix == '.tiff':
-    assert written.format == 'float' and not any('floats' in note for note in outcome.notes)
+    assert written.format == 'float' and not any('store floats' in note for note in outcome.notes)
     found = np.atleast_3d(written.numpy())
     np.testing.assert_allclose(found[..., :colors], image[..., :colors], atol=1e-6)  # luma
     return
-  assert any('has no floats: values below' in note for note in outcome.notes)
+  assert any('cannot store floats: values below' in note for note in outcome.notes)
   found = np.atleast_3d(written.numpy()) / (65535 if written.format == 'ushort' else 255)
   expected = np.clip(image, 0, 1)[..., :colors].mean(-1)
   assert np.abs(found[..., :colors].mean(-1) - expected).mean() < 0.015
@@ -458,7 +458,7 @@ def test_quality_and_crop(tmp_path):
   (outcome,) = restored(
     tmp_path / 'a.png', tmp_path / 'd', brighter(), crop=(80, 0, 50, 40)
   ).outcomes
-  assert outcome.message == '--crop 80,0,50,40 reaches beyond the picture of 120x80 pixels'
+  assert outcome.message == '--crop 80,0,50,40 exceeds the picture of 120x80 pixels'
 
 
 def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
@@ -655,7 +655,7 @@ def test_mask_compare_and_strip_reach_the_files(tmp_path):
   assert b'A camera' not in (tmp_path / 'out/a.png').read_bytes()
   PIL.Image.fromarray(mask[:-1]).save(tmp_path / 'mask.png')
   (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'new', brighter(), **options).outcomes
-  assert 'is 40x29 and the picture 40x30' in outcome.message
+  assert 'is 40x29 pixels, but the picture is 40x30' in outcome.message
 
 
 def test_incidents_and_warnings_are_told(tmp_path):
@@ -666,7 +666,7 @@ def test_incidents_and_warnings_are_told(tmp_path):
   (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'out', Restorer(method)).outcomes
   assert outcome.notes[0].startswith('memory ran out with pieces of 304x200')
   assert outcome.notes[1] == 'memory ran out with pieces of 112x104: cut to at most 56 pixels'
-  assert 'the picture was sharp already' in outcome.notes
+  assert 'the picture was already sharp' in outcome.notes
   assert outcome.diagnosis.blur.kind == 'sharp'
   (same,) = restored(tmp_path / 'a.png', tmp_path / 'same', brighter(0)).outcomes
   assert 'the result equals the input' in same.notes

@@ -1,1 +1,1 @@
-"""What libvips does not do with picture files: checking them, and keeping all of their metadata."""
+"""Picture files beyond libvips: detecting damage and keeping all metadata."""

@@ -1,1 +1,1 @@
-"""Photographs as files: reading, restoring and writing them with all that is not pixels."""
+"""Photograph files: reading, restoring and writing them with their metadata."""

@@ -1,16 +1,13 @@
-"""Users' photographs: files to pixels and back, with all that is not pixels kept.
+"""Reads picture files: pixels, color descriptions and metadata (`writing` writes them).
 
-Reads and writes JPEG, PNG, WebP, TIFF and AVIF through libvips, 8 and 16 bit and, in TIFF, float,
-grey and color, with and without alpha; reads HEIC and camera raw files by other packages. Pixels
-are upright: the orientation, of EXIF or, if EXIF has none, of XMP, is applied and set to 1 (in AVIF
-and HEIC that of the container, which alone counts there). Color descriptions and metadata are kept,
-by `formats` if libvips does not, and what cannot be kept is in `Picture.notes`; an embedded
-thumbnail is drawn anew. A picture is written in the format that it came in, and lossless WebP and
-AVIF stay so, but a palette becomes RGB, AVIF in grey becomes RGB, and CMYK is converted to sRGB by
-its own profile, or a generic one if it has none.
+JPEG, PNG, WebP, TIFF and AVIF are read through libvips, with 8 or 16 bits and, in TIFF, floats,
+grey or color, with or without alpha; HEIC and camera raw files through other packages. Pixels are
+upright: the orientation in EXIF, or else in XMP, is applied (in AVIF and HEIC only the
+orientation of the container counts). CMYK is converted to sRGB with its own profile, or a generic
+one if it has none. What of a file cannot be kept is in `Picture.notes`.
 
 Large pictures are never in memory as a whole: libvips keeps them decoded in a temporary file, and
-rows are taken as they are asked for.
+rows are read from there when needed.
 """
 
 import dataclasses
@@ -39,19 +36,19 @@ from deblur_jax.formats.metadata import Metadata
 Path = str | os.PathLike[str]
 
 MOST_PIXELS = 300_000_000
-"""Beyond this a file is taken for a decompression bomb."""
+"""Larger files are refused as decompression bombs."""
 
 MOST_FLOAT = 16
-"""Floats are beyond 1 only in highlights; larger ones are of another scale."""
+"""Only highlights exceed 1; larger values mean that floats are on another scale."""
 
 UNSUPPORTED = ('data precision', 'whole number of bytes', 'out of range', 'not configured')
-"""What libvips says of sound files that it cannot read."""
+"""Parts of libvips' messages about intact files that it cannot read."""
 
 FORMATS = {'jpeg': jpeg, 'png': png, 'webp': webp, 'tiff': tiff, 'heif': avif}
 
 DEPTHS = {'uchar': np.uint8, 'ushort': np.uint16, 'float': np.float32}
 
-# "Ultra HDR" is a JPEG with a gain map; libvips would else take it for a kind of its own.
+# "Ultra HDR" is a JPEG with a gain map; libvips would otherwise use a separate loader.
 pyvips.operation_block_set('VipsForeignLoadUhdr', True)
 
 
@@ -61,19 +58,19 @@ class PictureError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """A photograph whose rows are read when they are asked for."""
+  """A photograph whose rows are read on demand."""
 
   image: pyvips.Image
-  """Upright, grey or RGB, perhaps with alpha; carries the metadata."""
+  """Upright, grey or RGB, with or without alpha; carries the metadata."""
   kind: str
   """A value of `SUFFIXES`."""
   source: pathlib.Path
   lossless: bool = False
-  """Whether a file of a kind that may lose something does not."""
+  """Whether a file of a format that can be lossy is lossless."""
   stored: str = ''
-  """The kind of the file that it was read from."""
+  """The kind of the file that it was read from, 'foreign' if not by libvips."""
   metadata: Metadata = dataclasses.field(default_factory=Metadata)
-  """What the file says that libvips does not tell."""
+  """Metadata that libvips does not read."""
 
   @property
   def shape(self) -> tuple[int, int, int]:
@@ -82,20 +79,20 @@ class Picture:
 
   @property
   def dtype(self) -> np.dtype:
-    """uint8, uint16 or float32, whose values are in [0, 1] for the most part."""
+    """uint8, uint16 or float32; floats are in [0, 1] except in highlights."""
     return np.dtype(DEPTHS[self.image.format])
 
   @property
   def notes(self) -> tuple[str, ...]:
-    """What of the file is not kept, a sentence each."""
+    """What of the file cannot be kept, a sentence each."""
     return self.metadata.notes
 
   @property
   def transfer(self) -> color.Transfer:
-    """How its code values stand for light; ValueError if that is damaged or has no curve.
+    """The transfer curve; ValueError if its description is damaged or holds no curve.
 
-    ICC profile, CICP codes and gamma count as in the standards: in PNG the codes before the
-    profile, in AVIF after it.
+    ICC profile, CICP codes and gamma have the precedence of the standards: in PNG the codes come
+    before the profile, in AVIF after it.
     """
     named = 'icc-profile-data'
     profile = self.image.get(named) if self.image.get_typeof(named) else None
@@ -103,9 +100,9 @@ class Picture:
     return color.transfer(icc=profile, cicp=codes and codes[1], gamma=self.metadata.gamma)
 
   def rows(self, start: int, stop: int) -> np.ndarray:
-    """Pixels `[stop - start w c]`, alpha not multiplied into the color.
+    """Pixels `[stop - start w c]`, colors not premultiplied by alpha.
 
-    Raises PictureError where the file is damaged or cut short; the first call decodes it.
+    Raises PictureError if the file is damaged or truncated; the first call decodes it.
     """
     try:
       strip = self.image.crop(0, start, self.image.width, stop - start).numpy()
@@ -115,7 +112,7 @@ class Picture:
 
 
 def size(path: Path) -> tuple[int, int]:
-  """(height, width) of the upright picture at `path`, from its header alone."""
+  """(height, width) of the upright picture at `path`, read from its header."""
   path = pathlib.Path(path)
   if foreign.is_foreign(path):
     try:
@@ -129,10 +126,10 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def read(path: Path) -> Picture:
-  """The picture at `path`, its header read and its pixels not yet.
+  """The picture at `path`; reads only the header.
 
-  Raises PictureError where the file is empty, damaged, of an unknown kind or of several pages,
-  OSError where it cannot be opened.
+  Raises PictureError if the file is empty, damaged, of an unknown format or has several pages,
+  OSError if it cannot be opened.
   """
   path = pathlib.Path(path)
   if foreign.is_foreign(path):
@@ -151,7 +148,7 @@ def read(path: Path) -> Picture:
 
 
 def _developed(path: pathlib.Path) -> Picture:
-  """A picture that another library decodes."""
+  """A picture that a library other than libvips decodes."""
   try:
     pixels, kind, profile, metadata = foreign.read(path)
   except ValueError as error:
@@ -165,7 +162,7 @@ def _developed(path: pathlib.Path) -> Picture:
 
 
 def _turned(image: pyvips.Image, kind: str, metadata: Metadata) -> pyvips.Image:
-  """The upright picture; libvips knows but some of the places where an orientation stands."""
+  """The upright picture, by the orientation in `metadata`: libvips does not look everywhere."""
   if kind != 'heif':
     image = image.copy()
     image.set_type(pyvips.GValue.gint_type, 'orientation', metadata.orientation)
@@ -173,30 +170,32 @@ def _turned(image: pyvips.Image, kind: str, metadata: Metadata) -> pyvips.Image:
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> Picture:
-  """The grey picture at `path`, which must be of `shape` (height, width); color is made grey.
+  """The picture at `path`, converted to grey, which must have the `shape` (height, width).
 
-  Raises ValueError for another size, else as `read`.
+  Raises ValueError for another size, otherwise as `read`.
   """
   mask = read(path)
   if mask.shape[:2] != tuple(shape):
     (height, width), (tall, wide) = mask.shape[:2], shape
-    raise ValueError(f'the mask {path} is {width}x{height} and the picture {wide}x{tall}')
-  image, _ = conversion.suited(mask.image, 'png')  # libvips takes floats for values up to 255
+    raise ValueError(
+      f'the mask {path} is {width}x{height} pixels, but the picture is {wide}x{tall}'
+    )
+  image, _ = conversion.converted(mask.image, 'png')  # libvips expects floats up to 255
   image = image.flatten() if image.hasalpha() else image
   grey = image.colourspace('grey16' if image.format == 'ushort' else 'b-w')
   return dataclasses.replace(mask, image=grey)
 
 
 def as_float(pixels: np.ndarray) -> np.ndarray:
-  """float32: integers as parts of their range, floats as they are."""
+  """float32: integers are divided by their maximum, floats are unchanged."""
   scale = np.iinfo(pixels.dtype).max if pixels.dtype.kind == 'u' else 1
   return pixels.astype(np.float32) / np.float32(scale)
 
 
 def _open(path: pathlib.Path) -> pyvips.Image:
-  """The picture with only its header read, checked."""
+  """The picture with only its header read, after checks of its type and size."""
   if not path.stat().st_size:
-    raise PictureError('an empty file' if path.is_file() else 'not a file')
+    raise PictureError('the file is empty' if path.is_file() else 'not a file')
   try:
     source = pyvips.Source.new_from_file(os.fsencode(path))
     image = pyvips.Image.new_from_source(source, '', fail_on='warning')
@@ -212,21 +211,22 @@ def _open(path: pathlib.Path) -> pyvips.Image:
   if image.width * image.height > MOST_PIXELS:
     raise PictureError(f'{image.width}x{image.height} pixels; the limit is {MOST_PIXELS:,}')
   if header(image, 'n-pages', 1) > 1:
-    raise PictureError(f'{image.get("n-pages")} pages or frames; only single pictures are read')
+    pages = image.get('n-pages')
+    raise PictureError(f'{pages} pages or frames; only files with one picture are supported')
   return image
 
 
 def _checked(image: pyvips.Image) -> pyvips.Image:
-  """A picture of floats, whose values must be those of a picture."""
+  """A float picture, after a check of its values."""
   try:
-    # Extremes pass over NaN, which alone differs from itself.
+    # min and max ignore NaN, the only value that differs from itself.
     least, most, same = image.min(), image.max(), image.relational(image, 'equal').min()
   except pyvips.Error as error:
     raise PictureError(_damage(error)) from None
   if not same:
-    raise PictureError('floats that are not numbers (NaN)')
+    raise PictureError('pixels that are not numbers (NaN)')
   if not -MOST_FLOAT < least <= most < MOST_FLOAT:
-    raise PictureError(f'floats from {least:g} to {most:g}: scale them to the range from 0 to 1')
+    raise PictureError(f'float values from {least:g} to {most:g}: scale them to [0, 1]')
   if image.bands == 1 or image.bands == 2:
     return image.copy(interpretation='b-w')
   return image.copy(interpretation='srgb')
@@ -245,20 +245,20 @@ def _kind(image: pyvips.Image) -> str:
 
 
 def _damage(error: pyvips.Error) -> str:
-  """Why a file cannot be read: it is of a type that libvips does not know, or damaged."""
+  """Why a file cannot be read: libvips does not support its type, or it is damaged."""
   reason = libvips_reason(error)
   if any(sign in reason for sign in UNSUPPORTED):
-    return f'unsupported type of file ({reason.partition(": ")[2] or reason})'
-  return f'damaged or cut short ({reason})'
+    return f'unsupported file type ({reason.partition(": ")[2] or reason})'
+  return f'damaged or truncated ({reason})'
 
 
 def libvips_reason(error: pyvips.Error) -> str:
-  """The line of libvips' several that says what is wrong; others may be left from other calls."""
+  """The line of a libvips error that says what is wrong; other lines may be from earlier calls."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-  told = [line for line in lines if ': ' in line and not line.endswith('load error')]
-  return next((line for line in reversed(told) if line.startswith('Vips')), (told or lines)[-1])
+  clear = [line for line in lines if ': ' in line and not line.endswith('load error')]
+  return next((line for line in reversed(clear) if line.startswith('Vips')), (clear or lines)[-1])
 
 
 def doubts(picture: Picture) -> tuple[str, ...]:
-  """Why a picture may be damaged though it was read without an error, see `soundness`."""
+  """Why a picture may be damaged although it was read without an error, see `soundness`."""
   return soundness.doubts(picture.source, picture.stored)

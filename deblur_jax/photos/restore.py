@@ -1,8 +1,4 @@
-"""Photographs in, photographs out, by any method: numpy arrays and files.
-
-Colors are what a method sees: grey is repeated into three channels and comes back as the luma of
-the result (Rec. 601), alpha is set aside and comes back bit for bit.
-"""
+"""Restores photograph files by any method: reads, restores, diagnoses and writes them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,8 +20,9 @@ from deblur_jax.photos.restorer import Path, Restorer, load
 Crop = tuple[int, int, int, int]
 
 MUCH_SHARPER, MUCH_CLIPPED = 7.0, 0.05
-"""Times as sharp and share of values clipped beyond which, both together, a PSF is likely wrong: so
-were 95 of 105 results of crops of Kodak's for wrong ones, and 2 of 72 for the right one."""
+"""Gain in sharpness and share of clipped values that, if both are exceeded, mean that the PSF is
+likely wrong. On crops of Kodak pictures, 95 of 105 results with a wrong PSF exceeded both, and 2 of
+72 with the right one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,25 +30,25 @@ class Options:
   """How files are restored."""
 
   overwrite: bool = False
-  """Whether results that are there already are made again."""
+  """Whether to restore again if the result exists."""
   strip: bool = False
-  """Whether to leave out all metadata but the ICC profile."""
+  """Whether to drop all metadata except the ICC profile."""
   compare: bool = False
-  """Whether to write before and after side by side, too, as NAME.compare.png."""
+  """Whether to also write before and after side by side, as NAME.compare.png."""
   write_psf: bool = False
-  """Whether to write the PSF that was estimated, too, as NAME.psf.png."""
+  """Whether to also write the estimated PSF, as NAME.psf.png."""
   mask: Path | None = None
-  """A grey picture of the size of all others: restore where it is white."""
+  """A grey picture of the same size as every input: white where to restore."""
   dry_run: bool = False
-  """Whether to compute and write nothing."""
+  """Whether to only report what would be done."""
   crop: Crop | None = None
-  """(left, top, width, height) of the part that is restored; all if None."""
+  """(left, top, width, height) of the part to restore; None restores all."""
   quality: int | None = None
-  """From 1 to 100, of JPEG, WebP and AVIF."""
+  """Of JPEG, WebP and AVIF, from 1 to 100."""
   force: bool = False
-  """Whether an estimated PSF is used even if it is likely wrong."""
+  """Whether to use an estimated PSF even if it is likely wrong."""
   made: Mapping[str, Any] | None = None
-  """What results depend on, see `jobs.settle`; None skips every result that is there."""
+  """What results depend on, see `jobs.select`; None skips every existing result."""
 
 
 def restore_files(
@@ -61,11 +58,11 @@ def restore_files(
   *,
   watch: jobs.Watch | None = None,
 ) -> jobs.Report:
-  """Restores the files of a plan (see `jobs.plan`), and tells what became of each.
+  """Restores the files of a plan (see `jobs.plan`) and reports the outcome of each.
 
-  A file that cannot be restored is told in the report and the rest is done; an input is never
-  overwritten. Results appear complete or not at all. A result is the same, bit for bit, whatever
-  other files are restored along with it.
+  A file that cannot be restored is reported, and the rest are restored; an input is never
+  overwritten. Results are written completely or not at all. A result is the same, bit for bit,
+  whatever other files are restored in the same call.
   """
   outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
@@ -74,10 +71,10 @@ def restore_files(
     if watch:
       watch.finish(outcomes[job])
 
-  left, settled = jobs.settle(todo, options.made, overwrite=options.overwrite)
-  for job, outcome in settled:
+  pending, finished = jobs.select(todo, options.made, overwrite=options.overwrite)
+  for job, outcome in finished:
     finish(job, outcome.status, outcome.message)
-  sizes = _sizes(left, options.crop, finish)
+  sizes = _sizes(pending, options.crop, finish)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
   for job, size in sizes.items():
@@ -91,10 +88,10 @@ def restore_files(
       notes, found = _restore_file(job, restorer, options, tick)
       if options.made is not None:
         history.record(job.target, job.source, options.made)
-    except Exception as error:  # One bad file must not end the work on a thousand others.
+    except Exception as error:  # One bad file must not stop the restoration of a thousand others.
       finish(job, 'failed', _line(error, job), **known)
     else:
-      notes = (left[job], *notes) if left[job] else notes
+      notes = (pending[job], *notes) if pending[job] else notes
       seconds = time.monotonic() - begin
       finish(job, 'restored', seconds=seconds, notes=notes, **known, **found)
     tick.finish()
@@ -109,26 +106,26 @@ def restore(
 ) -> jobs.Report:
   """Restores photographs (files, folders, patterns) into the folder `output`.
 
-  `restorer` is what `load` returns, by default with the default weights. See `jobs.plan` for the
-  names of the results and `restore_files` for what can go wrong.
+  `restorer` is what `load` returns; the default has the default weights. See `jobs.plan` for the
+  names of the results and `restore_files` for failures.
   """
   return restore_files(jobs.plan(inputs, output), restorer or load(), options)
 
 
 class _Ticks:
-  """Reports the pixels of a picture, in equal parts for its tiles."""
+  """Reports the pixels of a picture as done, an equal share after each tile."""
 
   def __init__(self, watch: jobs.Watch | None, pixels: int, tiles: int):
     self._watch, self._pixels, self._tiles = watch, pixels, tiles
     self._ticks = self._done = 0
 
   def __call__(self) -> None:
-    """One more tile is done; more tiles than planned do not count."""
+    """Reports one more tile; ignores more tiles than planned."""
     self._ticks = min(self._ticks + 1, self._tiles)
     self._advance(self._pixels * self._ticks // self._tiles)
 
   def finish(self) -> None:
-    """The picture is done, or will not be."""
+    """Reports the remaining pixels, when the picture is restored or has failed."""
     self._advance(self._pixels)
 
   def _advance(self, done: int) -> None:
@@ -138,7 +135,7 @@ class _Ticks:
 
 
 class _Rows:
-  """A picture as an array `[1 h w c]` that reads the rows that it is asked for."""
+  """A picture as an array `[1 h w c]` that reads rows when they are sliced."""
 
   def __init__(self, picture: pictures.Picture):
     self._picture, self.shape = picture, (1, *picture.shape)
@@ -151,7 +148,7 @@ class _Rows:
 def _restore_file(
   job: jobs.Job, restorer: Restorer, options: Options, tick: Callable[[], None]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-  """The notes on a file and more of its `jobs.Outcome`, once its result is written."""
+  """Restores and writes one file; returns its notes and further fields of its `jobs.Outcome`."""
   picture = pictures.read(job.source)
   mask = options.mask and pictures.read_mask(options.mask, picture.shape[:2])
   picture, mask = _cropped(picture, options.crop), mask and _Rows(_cropped(mask, options.crop))
@@ -162,9 +159,9 @@ def _restore_file(
   notes.update((*picture.notes, *pictures.doubts(picture)))
   transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
   notes.update([assumed] if assumed else [])
-  restorer, psf, reason = restorer.judged(whole, transfer, force=options.force)
+  restorer, psf, reason = restorer.checked(whole, transfer, force=options.force)
   if reason:
-    notes.update([f'{reason}; --force uses it all the same'])
+    notes.update([f'{reason}; --force uses it anyway'])
   elif psf and (hint := blind_check.cut_off(psf)):
     notes.update([hint])
   parts = restorer.parts(
@@ -184,7 +181,7 @@ def _restore_file(
     changed = functools.reduce(operator.add, changes)
     found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
     if restorer.method.needs.borders and _overdone(found, changed):
-      notes.update(['the PSF is likely wrong: there is far more in the result than was blurred'])
+      notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if options.compare:
       beside = job.target.with_name(f'{job.target.name}.compare.png')
@@ -192,19 +189,19 @@ def _restore_file(
     if options.write_psf and psf:
       writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), psf.psf)
     notes.update(_write(job, result, picture, options))
-  told = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  return (*told, *found.warnings), {'diagnosis': found, 'psf': psf}
+  counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
+  return (*counted, *found.warnings), {'diagnosis': found, 'psf': psf}
 
 
 def _write(
   job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options
 ) -> list[str]:
-  """Writes a result in the format of its name; what could not be kept."""
+  """Writes a result in the format of its name; returns what could not be kept."""
   lost = []
   suffix = job.target.suffix.lower()
-  if suffix != job.source.suffix.lower():  # else a picture leaves as it came, whatever its name
+  if suffix != job.source.suffix.lower():  # else the format stays, even under a wrong suffix
     like = dataclasses.replace(like, kind=kinds.SUFFIXES[suffix])
-    image, lost = conversion.suited(result.image, like.kind)
+    image, lost = conversion.converted(result.image, like.kind)
     result = dataclasses.replace(result, image=image)
   kept = {'strip': options.strip, 'quality': options.quality}
   return [*lost, *writing.write(job.target, result, like, **kept)]
@@ -221,11 +218,11 @@ def _transfer(picture: pictures.Picture) -> tuple[color.Transfer, str]:
   try:
     return picture.transfer, ''
   except ValueError as error:
-    return color.SRGB, f'{error}: taken for sRGB'
+    return color.SRGB, f'{error}: sRGB is assumed'
 
 
 def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
-  """Whether a result looks like what comes of the wrong PSF."""
+  """Whether a result looks as if the PSF was wrong."""
   sharper = found.sharpness_after > MUCH_SHARPER * found.sharpness_before
   return sharper and changed.clipped > MUCH_CLIPPED * changed.count * len(changed.before)
 
@@ -233,7 +230,7 @@ def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
 def _sizes(
   todo: Iterable[jobs.Job], crop: Crop | None, finish: Callable
 ) -> dict[jobs.Job, tuple[int, int]]:
-  """(height, width) of what is restored of the pictures; `finish` gets those that cannot be."""
+  """Job -> (height, width) to restore; jobs that cannot be restored go to `finish`."""
   sizes = {}
   for job in todo:
     interrupt.check()
@@ -241,7 +238,7 @@ def _sizes(
       height, width = pictures.size(job.source)
       if crop and (crop[0] + crop[2] > width or crop[1] + crop[3] > height):
         shown = ','.join(map(str, crop))
-        raise ValueError(f'--crop {shown} reaches beyond the picture of {width}x{height} pixels')
+        raise ValueError(f'--crop {shown} exceeds the picture of {width}x{height} pixels')
       sizes[job] = (crop[3], crop[2]) if crop else (height, width)
     except Exception as error:
       finish(job, 'failed', _line(error, job))
@@ -249,9 +246,9 @@ def _sizes(
 
 
 def _line(error: Exception, job: jobs.Job) -> str:
-  """The first line of an error, or its name where it has none; of a file of which it is told."""
+  """The first line of an error, or its type if it has none; names any file but the input."""
   if isinstance(error, OSError) and error.strerror:
     path = pathlib.Path(error.filename or job.source)
-    path = job.target if path.suffix == '.part' else path  # what is not yet the result
+    path = job.target if path.suffix == '.part' else path  # the partly written result
     return error.strerror if path == job.source else f'{path}: {error.strerror}'
   return next(iter(str(error).splitlines()), '') or type(error).__name__

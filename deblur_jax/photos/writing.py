@@ -1,4 +1,9 @@
-"""Writes pictures: pixels in the format and with the metadata of the picture they came from."""
+"""Writes restored pictures in the format, and with the metadata, of the pictures they came from.
+
+Color descriptions and metadata are kept, by `formats` if libvips does not keep them; `write`
+returns what was lost. The orientation becomes 1, and an embedded thumbnail is made again. Lossless
+WebP and AVIF stay lossless, but a palette becomes RGB, as does grey AVIF.
+"""
 
 import dataclasses
 import math
@@ -16,10 +21,10 @@ from deblur_jax.formats.metadata import Metadata
 from deblur_jax.photos.pictures import FORMATS, Path, Picture, PictureError, header, libvips_reason
 
 IN_MEMORY = 100_000_000
-"""Bytes; rows of larger pictures lie in a temporary file, those that libvips decodes as well."""
+"""Bytes; larger pictures are kept in a temporary file (libvips does the same when reading)."""
 
 KEPT = ('exif', 'icc-', 'xmp', 'iptc', 'photoshop', 'resolution', 'image-desc', 'png-comment')
-"""Beginnings of the names of the header fields that go from the old picture to the new."""
+"""Prefixes of the header fields that are copied to the new picture."""
 
 BY_LIBVIPS = {
   'jpeg': ('iptc',),
@@ -28,13 +33,13 @@ BY_LIBVIPS = {
   'tiff': ('xmp', 'iptc', 'other'),
   'heif': ('xmp', 'iptc', 'other'),
 }
-"""What libvips writes of the metadata beside the profile, and `FORMATS` does not."""
+"""Metadata besides the profile that libvips writes; `FORMATS` writes the rest."""
 
 THUMBNAIL_SIDE = 160
 
 
 class Canvas:
-  """Takes the rows of a picture like another one, from top to bottom."""
+  """Collects the rows of a new picture, from top to bottom."""
 
   def __init__(self, like: Picture):
     self._like, self._done = like, 0
@@ -53,7 +58,7 @@ class Canvas:
     self._done += len(rows)
 
   def picture(self) -> Picture:
-    """The picture, once all rows are there; lasts as long as this object."""
+    """The picture, after all rows were added; valid until `close`."""
     height, width, channels = self._like.shape
     if self._file is None:
       image = pyvips.Image.new_from_array(self._pixels)
@@ -65,7 +70,7 @@ class Canvas:
     return dataclasses.replace(self._like, image=image)
 
   def close(self) -> None:
-    """Gives the memory or the temporary file back."""
+    """Frees the memory or the temporary file."""
     self._pixels = None
     if self._file is not None:
       self._file.close()
@@ -74,11 +79,11 @@ class Canvas:
 def write(
   path: Path, picture: Picture, like: Picture, *, strip: bool = False, quality: int | None = None
 ) -> tuple[str, ...]:
-  """Writes the pixels of `picture` with the kind and metadata of `like`, or nothing; what was lost.
+  """Writes the pixels of `picture` in the format and with the metadata of `like`, or nothing.
 
-  `strip` leaves out all metadata but what colors need. `quality`, from 1 to 100, is for JPEG, lossy
-  WebP and AVIF. Raises PictureError where libvips cannot,
-  OSError where the folder cannot be written to.
+  Returns what was lost. `strip` drops all metadata except what colors need. `quality`, from 1 to
+  100, is for JPEG, lossy WebP and AVIF. Raises PictureError if libvips cannot write it, OSError if
+  the folder is not writable.
   """
   image, form = _labelled(picture.image, like.image), FORMATS[like.kind]
   image, not_kept = _profiled(image, like)
@@ -99,7 +104,7 @@ def write(
 
 
 def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
-  """Writes a PNG of 8 bits with two pictures of one size beside each other, labelled.
+  """Writes an 8-bit PNG with two pictures of the same size side by side, labeled.
 
   Raises as `write`.
   """
@@ -124,7 +129,7 @@ def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
 
 
 def write_plane(path: Path, plane: np.ndarray) -> None:
-  """Writes values `[h w]` from 0 up as a grey PNG of 16 bits, the largest of them white.
+  """Writes nonnegative values `[h w]` as a 16-bit grey PNG in which the largest is white.
 
   Raises as `write`.
   """
@@ -140,7 +145,7 @@ def write_plane(path: Path, plane: np.ndarray) -> None:
 def _save(image: pyvips.Image, path: bytes, like: Picture, keep: str, quality: int | None) -> None:
   raw = math.prod(like.shape) * like.dtype.itemsize
   if like.kind == 'jpeg':
-    # Better codes take a second pass, for which all coefficients must stay in memory.
+    # Optimal Huffman codes take a second pass, which needs all coefficients in memory.
     image.jpegsave(path, Q=quality or 95, optimize_coding=raw <= IN_MEMORY, keep=keep)
   elif like.kind == 'png':
     image.pngsave(path, keep=keep)
@@ -160,7 +165,7 @@ def _save(image: pyvips.Image, path: bytes, like: Picture, keep: str, quality: i
 def _add_density(path: pathlib.Path, like: pyvips.Image) -> None:
   """Adds a JFIF header (ITU-T T.871) with the density of `like`, if that is known.
 
-  libvips writes it into EXIF alone.
+  libvips writes the density only into EXIF.
   """
   data = pathlib.Path(path).read_bytes()
   if like.get_typeof('resolution-unit') and data[2:4] != b'\xff\xe0':
@@ -170,7 +175,7 @@ def _add_density(path: pathlib.Path, like: pyvips.Image) -> None:
 
 
 def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
-  """`image` with the metadata of `like` that libvips keeps."""
+  """`image` with those metadata of `like` that libvips writes."""
   image = image.copy(xres=like.xres, yres=like.yres)
   for field in like.get_fields():
     if field.startswith(KEPT):
@@ -187,9 +192,10 @@ def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
 
 
 def _profiled(image: pyvips.Image, like: Picture) -> tuple[pyvips.Image, list[str]]:
-  """`image` with a profile for colors that `like` describes without one; what cannot be kept.
+  """(`image` with an ICC profile if `like` describes its colors otherwise, what cannot be kept).
 
-  In the format that it came in, and CICP codes in PNG and AVIF, they stay as they are.
+  Adds none if the format stays the same, or for CICP codes in PNG and AVIF: there `FORMATS` writes
+  the description itself.
   """
   codes, gamma = like.metadata.cicp, like.metadata.gamma
   corners = like.metadata.chromaticities or profiles.PRIMARIES[1]
@@ -233,7 +239,7 @@ def _upright(like: Picture, image: pyvips.Image) -> Metadata:
 
 def _label(text: str, width: int, height: int) -> pyvips.Image:
   """Text on a white strip."""
-  from PIL import Image, ImageDraw, ImageFont  # Only here: most people want no comparison.
+  from PIL import Image, ImageDraw, ImageFont  # imported here because few runs need it
 
   strip = Image.new('RGB', (width, height), 'white')
   font = ImageFont.load_default(height * 0.7)
