@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from deblur_jax import blur, losses, metrics, models, solvers
-  from deblur_jax.photos.restore import load, restore
+  from deblur_jax.photos.restore import restore
+  from deblur_jax.photos.restorer import load
 
 __version__: str
 __all__ = ['__version__', 'blur', 'load', 'losses', 'metrics', 'models', 'restore', 'solvers']
+PHOTOS = {'load': 'restorer', 'restore': 'restore'}  # the module of each
 
 
 def __getattr__(name: str) -> Any:
   # On first use (PEP 562), so that `import deblur_jax` stays light.
-  if name in ('load', 'restore'):
-    return getattr(importlib.import_module('deblur_jax.photos.restore'), name)
+  if name in PHOTOS:
+    return getattr(importlib.import_module(f'deblur_jax.photos.{PHOTOS[name]}'), name)
   if name == '__version__':
     return importlib.metadata.version('deblur-jax')
   if name in __all__:

@@ -17,7 +17,8 @@ from deblur_jax import cli, color
 from deblur_jax.blur import kernels, trajectories
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import psfs
-from deblur_jax.photos import blind_check, restore
+from deblur_jax.photos import blind_check
+from deblur_jax.photos.restorer import load
 from deblur_jax.solvers import estimate_psf
 from deblur_jax.solvers.polyblur import estimate, polyblur
 from deblur_jax.solvers.total_variation import total_variation
@@ -159,7 +160,7 @@ def test_restore_finds_the_psf(photograph, shaken, capsys):
   method = ['restore', 'a.png', '--weights', 'total_variation', '--psf']
   given = [f'auto:{SIZE}', '--write-psf', '--report', 'report.json']
   assert cli.main([*method, *given]) == 0
-  assert 'PSF found, confidence 0.' in capsys.readouterr().out
+  assert 'PSF estimated, confidence 0.' in capsys.readouterr().out
   (told,) = json.loads(pathlib.Path('report.json').read_text())['files']
   assert blind_check.LEAST_CONFIDENCE < told['psf_confidence'] <= 1
   found = psfs.read('restored/a.png.psf.png')
@@ -178,7 +179,7 @@ def test_a_psf_that_is_larger_than_it_may_be_is_told(photograph, capsys):
 def test_images_in_memory_get_a_psf_each(shaken):
   blurred = np.asarray(color.SRGB.from_linear(shaken[0])).clip(0, 1)
   images = np.stack([blurred, blurred.T])[..., None]
-  restorer = restore.load('wiener', psf=SIZE)
+  restorer = load('wiener', psf=SIZE)
   np.testing.assert_allclose(restorer(images)[1], restorer(images[1]), atol=1e-6)
   assert np.abs(restorer(images)[0] - images[0]).max() > 0.1
 
@@ -186,8 +187,8 @@ def test_images_in_memory_get_a_psf_each(shaken):
 @pytest.mark.parametrize(
   'given,said',
   [
-    (['--psf', 'auto:12'], 'SIZE is an odd number of pixels from 5 up'),
-    (['--psf', 'disk:3', '--write-psf'], '--write-psf goes with --psf auto'),
+    (['--psf', 'auto:12'], 'SIZE must be odd and at least 5 pixels'),
+    (['--psf', 'disk:3', '--write-psf'], '--write-psf requires --psf auto'),
   ],
 )
 def test_wrong_options_are_told(photograph, capsys, given, said):
@@ -211,8 +212,8 @@ def test_polyblur_needs_no_psf_on_the_command_line(photograph):
 
 def test_polyblur_takes_one_psf_for_all_tiles():
   blurred = np.asarray(Convolution(kernels.gaussian(1.5, 13)).apply(crop(192)[..., None]))
-  whole = restore.load('polyblur', force=True)(blurred)
-  tiled = dataclasses.replace(restore.load('polyblur', force=True), tile=144)
+  whole = load('polyblur', force=True)(blurred)
+  tiled = dataclasses.replace(load('polyblur', force=True), tile=144)
   tiled = dataclasses.replace(
     tiled, method=tiled.method._replace(needs=tiled.method.needs._replace(halo=32))
   )

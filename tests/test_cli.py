@@ -19,7 +19,7 @@ from deblur_jax import cli, color, methods, models, weights, zoo
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import doctor, psfs
 from deblur_jax.models import maxim
-from deblur_jax.photos import restore
+from deblur_jax.photos.restorer import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -107,7 +107,9 @@ def test_restore_tells_each_file_and_exits_with_1(here, brighter, capsys):
   again = ['restore', 'a.png', 'b.png', 'deeper', '--weights', brighter, '--tile', '64']
   code, out, err = call(capsys, *again, '--self-ensemble')
   assert (code, err) == (0, [])
-  again_lines = [line for line in out if line.startswith('  restored again: was made with')]
+  again_lines = [
+    line for line in out if line.startswith('  restored again: the old one was made with')
+  ]
   assert len(again_lines) == 2 and again_lines[0].endswith(f'--weights {brighter}')
   assert out[-1].startswith('3 restored in ')
   np.testing.assert_array_equal(pixels('restored/c.png'), more(picture(150, 250)))
@@ -148,8 +150,8 @@ def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
     ('disk:0', None, 'disk:RADIUS'),
     ('gaussian:x', None, 'gaussian:SIGMA'),
     ('motion:9,inf', None, 'motion:LENGTH,ANGLE'),
-    ('disk:4000', None, '8001 pixels across, where 1001 are the most'),
-    ('nothing.png', None, 'no such file, and not motion'),
+    ('disk:4000', None, '8001 pixels wide; the limit is 1001'),
+    ('nothing.png', None, 'not a file and not motion'),
   ],
 )
 def test_psfs_are_read_as_they_are_written(text, size, told):
@@ -167,13 +169,13 @@ def test_psfs_are_read_as_they_are_written(text, size, told):
 def test_files_that_hold_no_psf(tmp_path):
   for name, values in {'flat': np.zeros((3, 3)), 'below': -np.eye(3), 'line': np.ones(3)}.items():
     np.save(tmp_path / f'{name}.npy', values)
-    with pytest.raises(ValueError, match='a PSF is a plane of values from 0 up'):
+    with pytest.raises(ValueError, match='a PSF must be 2-D, finite, nonnegative and not all 0'):
       psfs.read(str(tmp_path / f'{name}.npy'))
   np.save(tmp_path / 'text.npy', np.array(['a']))
   np.save(tmp_path / 'object.npy', np.array([{}]), allow_pickle=True)
   (tmp_path / 'text.png').write_text('no picture')
   for name, told in {
-    'text.npy': 'not of numbers',
+    'text.npy': 'must hold numbers',
     'object.npy': 'not a .npy',
     'text.png': 'not',
   }.items():
@@ -193,7 +195,7 @@ def test_report_has_outcomes_and_diagnoses(here, brighter, capsys):
   assert files['text.png']['message'] == 'not a JPEG, PNG, WebP, TIFF or AVIF picture'
   one = files['deeper/c.png']
   assert (one['status'], one['height'], one['width'], one['tiles']) == ('restored', 150, 250, 1)
-  assert any(note.startswith('colors drift: red +25.') for note in one['notes'])
+  assert any(note.startswith('color shift: red +25.') for note in one['notes'])
   assert set(one['diagnosis']) >= {'blur', 'confidence', 'sharpness_before', 'reblurred_psnr'}
 
 
@@ -267,26 +269,26 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
   (here / 'empty').mkdir()
   good = ['--weights', brighter]
   wrong = {
-    f"no weights '{methods.DEFAULT}' in this installation: give --weights": ['a.png'],
+    f"no weights '{methods.DEFAULT}' in this installation: use --weights": ['a.png'],
     'no such weights': ['a.png', '--weights', 'nowhere'],
     'no weights.safetensors in this folder': ['a.png', '--weights', 'empty'],
     'not a safetensors file': ['a.png', '--weights', 'file.txt'],
     "no 'arguments' entry": ['a.png', '--weights', 'odd.safetensors'],
     "no network 'later'": ['a.png', '--weights', 'new.safetensors'],
-    'this is a file': ['a.png', '-o', 'file.txt', *good],
-    'no pictures in empty; -r looks': ['empty', *good],
+    '-o file.txt: a file, but -o must be a folder': ['a.png', '-o', 'file.txt', *good],
+    'no pictures in empty; -r includes subfolders': ['empty', *good],
     'too small': ['a.png', '--tile', '4', *good],
-    '-o - goes with a single picture': ['a.png', 'b.png', '-o', '-', *good],
-    '-o new.png, a file, goes with a single picture': ['a.png', 'b.png', '-o', 'new.png', *good],
-    '--mask goes with a single picture': ['a.png', 'b.png', '--mask', 'a.png', *good],
-    'no such folder to write the report to': ['a.png', '--report', 'none/r.json', *good],
-    '--report b.png: a report is a file NAME.json': ['a.png', '--report', 'b.png', *good],
+    '-o - requires a single picture': ['a.png', 'b.png', '-o', '-', *good],
+    '-o new.png, a file, requires a single picture': ['a.png', 'b.png', '-o', 'new.png', *good],
+    '--mask requires a single picture': ['a.png', 'b.png', '--mask', 'a.png', *good],
+    '--report none/r.json: no such folder': ['a.png', '--report', 'none/r.json', *good],
+    '--report b.png: must be a file NAME.json': ['a.png', '--report', 'b.png', *good],
     '--mask none.png: no such file': ['a.png', '--mask', 'none.png', *good],
-    '--compare writes beside the result': ['a.png', '-o', '-', '--compare', *good],
+    '--compare writes next to the result': ['a.png', '-o', '-', '--compare', *good],
     '--device tpu: JAX found none': ['a.png', '--device', 'tpu', *good],
-    'wiener requires --psf, what blurred the picture': ['a.png', '--weights', 'wiener'],
+    'wiener requires --psf, the blur of the picture': ['a.png', '--weights', 'wiener'],
     'is a network and takes no PSF': ['a.png', '--psf', 'disk:2', *good],
-    'it is written disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
+    '--psf disk: expected disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
     'tv: no such weights; available: ': ['a.png', '--weights', 'tv', '--psf', 'disk:2'],
   }
   for message, arguments in wrong.items():
@@ -357,9 +359,9 @@ def test_format_suffix_and_crop_by_options(here, brighter, capsys):
   with PIL.Image.open('out/a_better.jpg') as image:
     assert image.format == 'JPEG' and image.size == (20, 30)
   _, out, _ = call(capsys, *common[:-2], '-f', 'jpg', '-q', '80', '--suffix', '_better')
-  assert f'was made with --weights {brighter} --crop 8,4,20,30 --quality 80' in out[1]
+  assert f'made with --weights {brighter} --crop 8,4,20,30 --quality 80' in out[1]
   code, _, err = call(capsys, *common[:4], '-o', 'a.jpg', '-f', 'png')
-  assert code == 2 and '-o a.jpg and --format png do not agree' in err[0]
+  assert code == 2 and '-o a.jpg conflicts with --format png' in err[0]
 
 
 @pytest.mark.parametrize('crop', ['1,2,3', '1,2,0,4', 'a,b,c,d', '-1,0,4,4'])
@@ -499,7 +501,7 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
   assert cli.main([*command, '--set', 'stages=1', '--report', str(report)]) == 0
   assert json.loads(report.read_text())['set'] == ['stages=1']
   # What does tiles again in float32 is the same network.
-  first = restore.load(two_stages, settings={'stages': 1}).precise()
+  first = load(two_stages, settings={'stages': 1}).precise()
   expected = np.asarray(first.restore(image[None].astype(np.float32) / 255))[0]
   expected = np.rint(np.clip(expected, 0, 1) * 255)
   with PIL.Image.open(out / 'a.png') as result:
@@ -539,4 +541,4 @@ def test_classical_methods_take_no_settings(tmp_path, capsys):
   PIL.Image.fromarray(picture(32, 32)).save(tmp_path / 'a.png')
   command = ['restore', str(tmp_path / 'a.png'), '--weights', 'polyblur', '--set', 'stages=1']
   assert cli.main(command) == 2
-  assert '--set is for networks, and polyblur is a classical method' in capsys.readouterr().err
+  assert '--set requires a network, but polyblur is a classical method' in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_defocus_is_measured_by_half_its_radius(astronaut):
 def test_sharp_pictures_are_told_as_sharp(name):
   image = getattr(skimage.data, name)()
   found = diagnosis.blur(samples(image if image.ndim == 3 else image[..., None]))
-  assert found.kind == 'sharp' and found.confidence > 0.6
+  assert found.kind == 'sharp' and found.confidence > 0.69
 
 
 def drawn(name):
@@ -184,6 +184,18 @@ def test_the_stripes_of_case_12_are_unclear(shared):
   image = np.atleast_3d(skimage.io.imread(shared('cases/12_stripes_motion_length/stripes.png')))
   found = diagnosis.blur(samples(image), min(image.shape[:2]))
   assert str(found) in ('sharp', 'blur unclear')
+
+
+@pytest.mark.parametrize('name', ['page', 'text'])
+def test_motion_on_text_is_unclear(name):
+  """Strokes thinner than the blur are no steps: 9 pixels would look like 16."""
+  page = getattr(skimage.data, name)().astype(float)
+  assert diagnosis.blur(samples(as_uint8(page[..., None] / 255))).kind == 'sharp'
+  for length in (9, 15):
+    moved = scipy.ndimage.uniform_filter1d(page, length, axis=1, mode='reflect')
+    moved += np.random.default_rng(0).normal(0, 1, page.shape)
+    found = diagnosis.blur(samples(as_uint8(moved[..., None] / 255)))
+    assert (found.kind, found.confidence) == ('unknown', 0)
 
 
 @pytest.mark.parametrize('side', [40, 100, 512])
@@ -292,13 +304,13 @@ def test_what_is_odd_is_told_in_plain_sentences(astronaut):
   sharper = as_uint8(soft / 255 + 0.2 * (soft / 255 - gaussian(soft, 1.0) / 255))
   assert warnings_of(soft, sharper) == ()
   assert warnings_of(soft, soft) == ('the result equals the input',)
-  assert warnings_of(astronaut, np.clip(astronaut, 1, 254)) == ('the picture was sharp already',)
+  assert warnings_of(astronaut, np.clip(astronaut, 1, 254)) == ('the picture was already sharp',)
   redder = soft // 2 + np.array([64, 60, 60], np.uint8)
   (drift,) = warnings_of(soft // 2 + 60, redder)
-  assert drift == 'colors drift: red +1.6 %, green +0.0 %, blue +0.0 %'
+  assert drift == 'color shift: red +1.6 %, green +0.0 %, blue +0.0 %'
   bright = soft // 2 + 60
   bright[:30] = 250
   (clipped,) = warnings_of(bright, np.where(bright == 250, 255, bright).astype(np.uint8))
   assert clipped == '5.9 % of the values are clipped to black or white'
   grey = soft[..., :1] // 2
-  assert 'colors drift: grey +3.9 %' in warnings_of(grey, grey + np.uint8(10))
+  assert 'color shift: grey +3.9 %' in warnings_of(grey, grey + np.uint8(10))

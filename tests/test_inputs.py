@@ -13,7 +13,8 @@ import tifffile
 
 from deblur_jax import zoo
 from deblur_jax.formats import kinds
-from deblur_jax.photos import jobs, pictures, restore
+from deblur_jax.photos import jobs, pictures, restore, writing
+from deblur_jax.photos.restorer import Restorer
 from deblur_jax.solvers.polyblur import estimate
 
 
@@ -25,18 +26,18 @@ class Half:
     from deblur_jax import tiling
 
     needs = tiling.Needs(1, 'exact', 0)
-    return restore.Restorer(zoo.Method('half', lambda blurred: blurred / 2, needs))
+    return Restorer(zoo.Method('half', lambda blurred: blurred / 2, needs))
 
 
 @pytest.mark.parametrize(
   'start, message',
   [
-    (b'\xff\xd8\xff\xe0', 'damaged or cut short'),
-    (b'II*\0\x08\0\0\0', 'damaged or cut short'),
-    (b'MM\0+\0\x08', 'damaged or cut short'),
-    (b'\x89PNG\r\n\x1a\n', 'damaged or cut short'),
-    (b'RIFF\x10\0\0\0WEBPVP8 ', 'damaged or cut short'),
-    (b'\0\0\0\x1cftypavif', 'damaged or cut short'),
+    (b'\xff\xd8\xff\xe0', 'damaged or truncated'),
+    (b'II*\0\x08\0\0\0', 'damaged or truncated'),
+    (b'MM\0+\0\x08', 'damaged or truncated'),
+    (b'\x89PNG\r\n\x1a\n', 'damaged or truncated'),
+    (b'RIFF\x10\0\0\0WEBPVP8 ', 'damaged or truncated'),
+    (b'\0\0\0\x1cftypavif', 'damaged or truncated'),
     (b'8BPS\0\1', 'unsupported picture format (Photoshop)'),
     (b'\0\0\0\x0cJXL ', 'unsupported picture format (JPEG XL)'),
     (b'BM....', 'unsupported picture format (BMP)'),
@@ -59,7 +60,7 @@ def test_sound_files_of_unsupported_types_are_not_called_damaged(shared, name):
 
 
 def test_a_cut_tiff_is_called_damaged(shared):
-  with pytest.raises(pictures.PictureError, match='damaged or cut short'):
+  with pytest.raises(pictures.PictureError, match='damaged or truncated'):
     pictures.read(shared('cases/27_called_damaged_but_unsupported/cut_short.tif'))
 
 
@@ -141,7 +142,7 @@ def test_floats_of_another_scale_are_refused(tmp_path, value):
   image = np.full((20, 30, 3), 0.5, np.float32)
   image[3, 4, 1] = value
   tifffile.imwrite(tmp_path / 'a.tif', image, photometric='rgb')
-  with pytest.raises(pictures.PictureError, match='floats'):
+  with pytest.raises(pictures.PictureError, match='float values'):
     pictures.read(tmp_path / 'a.tif')
 
 
@@ -161,7 +162,7 @@ def test_heic_is_read_and_written_as_jpeg(tmp_path, orientation):
   assert picture.kind == 'jpeg' and picture.dtype == np.uint8 and not picture.notes
   pixels = picture.rows(0, picture.shape[0]).astype(int)
   assert np.abs(pixels - upright).mean() < 3
-  pictures.write(tmp_path / 'a.jpg', picture, picture)
+  writing.write(tmp_path / 'a.jpg', picture, picture)
   with PIL.Image.open(tmp_path / 'a.jpg') as image:
     assert dict(image.getexif()) == {0x010F: 'A telephone', 0x0112: 1}
     assert np.abs(np.asarray(image, int) - pixels).mean() < 3
@@ -183,7 +184,7 @@ def test_heic_of_10_bits_keeps_them_and_its_colors(tmp_path):
   assert len(np.unique(pixels[..., 0])) > 600
   assert picture.metadata.cicp[:2] == (12, 13)
   like = dataclasses.replace(picture, kind='tiff')
-  pictures.write(tmp_path / 'a.tif', like, like)
+  writing.write(tmp_path / 'a.tif', like, like)
   result = pictures.read(tmp_path / 'a.tif')
   assert result.dtype == np.uint16 and b'cicp\0\0\0\0\x0c\x0d' in result.image.get(
     'icc-profile-data'
@@ -231,15 +232,15 @@ def test_raw_files_are_developed_to_16_bits(tmp_path, orientation):
   inside = (slice(16, -4), slice(16, -4))
   assert np.abs(pixels / 257 - upright)[inside].mean() < 4
   assert picture.transfer.to_linear(np.float64(0.5)) == pytest.approx(0.214, abs=1e-3)
-  pictures.write(tmp_path / 'a.tif', picture, picture)
+  writing.write(tmp_path / 'a.tif', picture, picture)
   with tifffile.TiffFile(tmp_path / 'a.tif') as file:
     assert file.pages[0].tags[271].value == 'Maker' and file.pages[0].tags[274].value == 1
     assert file.asarray().dtype == np.uint16
   like = dataclasses.replace(picture, kind='heif')
-  pictures.write(tmp_path / 'a.avif', picture, like)
+  writing.write(tmp_path / 'a.avif', picture, like)
   assert pictures.read(tmp_path / 'a.avif').image.get('bits-per-sample') == 12
   (tmp_path / 'b.dng').write_bytes(b'II*\0' + bytes(100))
-  with pytest.raises(pictures.PictureError, match='damaged, or of an unknown camera'):
+  with pytest.raises(pictures.PictureError, match='damaged, or from an unsupported camera'):
     pictures.read(tmp_path / 'b.dng')
 
 
@@ -255,7 +256,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, package, name):
 def test_a_jfif_file_stays_one(shared, tmp_path):
   path = shared('cases/15_jfif_in_folder/a.jfif')
   picture = pictures.read(path)
-  pictures.write(tmp_path / 'a.jfif', picture, picture)
+  writing.write(tmp_path / 'a.jfif', picture, picture)
   assert values(tmp_path / 'a.jfif').shape == picture.shape
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from deblur_jax import cli, zoo
 from deblur_jax.photos import history, interrupt, jobs, restore
+from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.types import Needs
 
 
@@ -58,7 +59,7 @@ def test_jfif_is_found_and_unsupported_formats_are_named(tmp_path, capsys, monke
   assert jobs.left_out(['in/e.gif'], 'out') == []  # named: fails with a reason instead
   assert cli.main(['restore', 'in', '--weights', 'polyblur', '--dry-run']) == 0
   said = capsys.readouterr().out
-  assert 'left out, of unsupported formats: c.PSD, d.jxl, e.gif and 2 more' in said
+  assert 'skipped, unsupported formats: c.PSD, d.jxl, e.gif and 2 more' in said
 
 
 def test_results_of_formats_that_are_only_read_are_named_by_what_is_written(tmp_path, capsys):
@@ -72,13 +73,13 @@ def test_results_of_formats_that_are_only_read_are_named_by_what_is_written(tmp_
   assert plan[0].target.name == 'a.png'
   arguments = [str(tmp_path / 'c.webp'), '-o', str(tmp_path / 'c.heic')]
   assert cli.main(['restore', *arguments, '--weights', 'polyblur']) == 2
-  assert 'cannot write .heic files; supported are .jpg' in capsys.readouterr().err
+  assert 'cannot write .heic files; supported: .jpg' in capsys.readouterr().err
 
 
 def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   save(tmp_path / 'a.png')
-  restorer = restore.Restorer(zoo.Method('same', lambda blurred: blurred, Needs()))
+  restorer = Restorer(zoo.Method('same', lambda blurred: blurred, Needs()))
 
   def run(made, overwrite=False):
     options = restore.Options(made=made, overwrite=overwrite)
@@ -90,9 +91,9 @@ def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypa
   assert run(mobile)[0] == 'restored'
   assert run(mobile) == ('skipped', 'already restored with --weights mobile --strength 0.5')
   general = {'weights': 'general', 'weights_sha256': 'bb'}
-  again = 'restored again: was made with --weights mobile --strength 0.5'
+  again = 'restored again: the old one was made with --weights mobile --strength 0.5'
   assert run(general) == ('restored', again)
-  other = 'restored again: was made with another file of that name'
+  other = 'restored again: the old one was made with another file of the same name'
   assert run(general | {'weights_sha256': 'cc'}) == ('restored', other)
   save(tmp_path / 'a.png', side=30)
   changed = general | {'weights_sha256': 'cc'}
@@ -100,11 +101,11 @@ def test_a_result_is_made_again_only_if_it_was_made_otherwise(tmp_path, monkeypa
   # What people did to a result is never lost.
   save(tmp_path / 'out/a.png', seed=7)
   edited = (tmp_path / 'out/a.png').read_bytes()
-  assert run(mobile) == ('skipped', 'already there and edited since; --overwrite replaces it')
+  assert run(mobile) == ('skipped', 'already exists and was edited since; --overwrite replaces it')
   assert (tmp_path / 'out/a.png').read_bytes() == edited
   assert run(mobile, overwrite=True)[0] == 'restored'
   (tmp_path / 'out' / history.FILE).unlink()
-  assert run(general)[1].startswith('already there, how it was made is not known')
+  assert run(general)[1].startswith('already exists, with unknown options')
   (tmp_path / 'out' / history.FILE).write_bytes(b'\xff\n{"file": 3}\n[]\n')
   assert run(general)[0] == 'skipped'
 
@@ -119,7 +120,10 @@ def test_options_change_what_counts_as_the_same(tmp_path, monkeypatch, capsys):
   said = capsys.readouterr().out
   assert '1 skipped (already restored with --weights wiener --psf disk:1)' in said
   assert cli.main([*common, 'disk:2']) == 0
-  assert '  restored again: was made with --weights wiener --psf disk:1' in capsys.readouterr().out
+  assert (
+    '  restored again: the old one was made with --weights wiener --psf disk:1'
+    in capsys.readouterr().out
+  )
   # A PSF in a file counts by its content.
   np.save(tmp_path / 'psf.npy', np.ones((3, 3)))
   for psf, count in (
@@ -142,11 +146,11 @@ def test_unwritable_outputs_are_found_before_anything_is_computed(tmp_path, monk
   def never(*_, **__):
     raise AssertionError
 
-  monkeypatch.setattr(restore, 'load', never)
+  monkeypatch.setattr('deblur_jax.photos.restorer.load', never)
   wrong = {
     'file/out': 'file/out: cannot write here (Not a directory)',
     '/proc/none': '/proc/none: cannot write here',
-    'out.gif': '-o out.gif: cannot write .gif files; supported are .jpg, .jpeg,',
+    'out.gif': '-o out.gif: cannot write .gif files; supported: .jpg, .jpeg,',
     'out.HEIC': 'cannot write .HEIC files',
   }
   for output, message in wrong.items():
@@ -170,7 +174,7 @@ def test_an_interrupt_that_is_swallowed_ends_the_work_at_the_next_tile(tmp_path)
   method = zoo.Method('m', swallowing, Needs(tiling='exact', halo=2))
   todo = jobs.plan([tmp_path / 'a.png', tmp_path / 'b.png'], tmp_path / 'out')
   with pytest.raises(KeyboardInterrupt), interrupt.remembered():
-    restore.restore_files(todo, restore.Restorer(method, tile=64))
+    restore.restore_files(todo, Restorer(method, tile=64))
   assert len(seen) == 1
   interrupt.check()  # forgotten afterwards
   assert not list(tmp_path.glob('out/*'))
@@ -193,18 +197,18 @@ def test_progress_counts_every_tile(tmp_path):
   method = zoo.Method('m', lambda blurred: blurred, Needs(tiling='approximate', halo=8))
   watch = Watch()
   todo = jobs.plan([tmp_path / 'a.png'], tmp_path / 'out')
-  restore.restore_files(todo, restore.Restorer(method, tile=128), watch=watch)
+  restore.restore_files(todo, Restorer(method, tile=128), watch=watch)
   assert len(watch.steps) == 16 and sum(watch.steps) == watch.pixels == 300 * 300
 
 
 def test_a_network_in_float32_is_loaded_once_for_all_bad_tiles(tmp_path, monkeypatch):
   loads = []
 
-  def load(name, **options):
+  def loaded(name, **options):
     loads.append(options.get('dtype'))
     bad = options.get('dtype') is None
     return zoo.Method('m', lambda blurred: blurred * (np.inf if bad else 1), Needs())
 
-  monkeypatch.setattr(zoo, 'load', load)
-  restored = restore.load('anything', tile=64)(np.full((200, 200, 3), 0.5, np.float32))
+  monkeypatch.setattr(zoo, 'load', loaded)
+  restored = load('anything', tile=64)(np.full((200, 200, 3), 0.5, np.float32))
   assert np.all(restored == 0.5) and loads == [None, 'float32']

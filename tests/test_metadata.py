@@ -16,7 +16,7 @@ import tifffile
 from deblur_jax import color
 from deblur_jax.datasets import files
 from deblur_jax.formats import avif, exif, jpeg, png
-from deblur_jax.photos import pictures
+from deblur_jax.photos import pictures, writing
 
 XMP = (
   b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -154,7 +154,7 @@ def test_what_does_not_fit_a_changed_png_is_named(tmp_path):
   (tmp_path / 'a.png').write_bytes(with_chunks(encoded('PNG'), given))
   assert pictures.read(tmp_path / 'a.png').notes == (
     'only the first of the 4 frames of this animation is restored',
-    'not kept: PNG chunks caBX, which do not fit a changed picture',
+    'not kept: PNG chunks caBX, which may not be valid for changed pixels',
   )
 
 
@@ -327,7 +327,7 @@ def test_color_codes_and_light_levels_of_avif_survive(tmp_path, shared):
   picture = pictures.read(path)
   assert picture.metadata.cicp == (9, 16, 9) and picture.transfer is color.CICP[16]
   assert not picture.notes
-  assert pictures.write(tmp_path / 'a.avif', picture, picture) == ()
+  assert writing.write(tmp_path / 'a.avif', picture, picture) == ()
   result = pictures.read(tmp_path / 'a.avif')
   assert result.metadata.cicp[:2] == (9, 16) and result.dtype == np.uint16
   data = (tmp_path / 'a.avif').read_bytes()
@@ -343,7 +343,7 @@ def test_color_codes_can_be_written_into_any_avif(tmp_path, codes, channels):
   vips(scene(64, 96, channels)).heifsave(str(tmp_path / 'a.avif'), compression='av1', Q=95)
   picture = pictures.read(tmp_path / 'a.avif')
   like = dataclasses.replace(picture, metadata=picture.metadata._replace(cicp=(*codes, 6)))
-  assert pictures.write(tmp_path / 'b.avif', picture, like) == ()
+  assert writing.write(tmp_path / 'b.avif', picture, like) == ()
   assert pictures.read(tmp_path / 'b.avif').metadata.cicp == (*codes, 6)
   for path in (tmp_path / 'b.avif', tmp_path / 'a.avif'):
     with PIL.Image.open(path) as image:  # another decoder
@@ -383,7 +383,7 @@ def in_srgb(icc, code):
 def test_colors_without_a_profile_become_one(tmp_path, target, chunks, code, srgb):
   (tmp_path / 'a.png').write_bytes(with_chunks(encoded('PNG'), chunks))
   picture = dataclasses.replace(pictures.read(tmp_path / 'a.png'), kind=target)
-  assert pictures.write(tmp_path / 'out', picture, picture) == ()
+  assert writing.write(tmp_path / 'out', picture, picture) == ()
   result = pictures.read(tmp_path / 'out')
   levels = np.linspace(0, 1, 9)
   np.testing.assert_allclose(
@@ -396,14 +396,14 @@ def test_colors_without_a_profile_become_one(tmp_path, target, chunks, code, srg
 def test_color_codes_of_avif_go_to_png_as_they_are_and_elsewhere_as_a_profile(tmp_path, shared):
   picture = pictures.read(shared('cases/05_avif_hdr_nclx/in.avif'))
   like = dataclasses.replace(picture, kind='png')
-  assert pictures.write(tmp_path / 'a.png', like, like) == ()
+  assert writing.write(tmp_path / 'a.png', like, like) == ()
   assert (b'cICP', bytes([9, 16, 0, 1])) in chunks_of(tmp_path / 'a.png')
   like = dataclasses.replace(picture, kind='tiff')
-  assert pictures.write(tmp_path / 'a.tif', like, like) == ()
+  assert writing.write(tmp_path / 'a.tif', like, like) == ()
   icc = pictures.read(tmp_path / 'a.tif').image.get('icc-profile-data')
   assert b'cicp\0\0\0\0\x09\x10\x00\x01' in icc
   odd = dataclasses.replace(like, metadata=like.metadata._replace(cicp=(10, 17, 0)))
-  assert pictures.write(tmp_path / 'b.tif', odd, odd) == (
+  assert writing.write(tmp_path / 'b.tif', odd, odd) == (
     'not kept: colors of primaries 10, transfer 17 (ITU-T H.273)',
   )
 
@@ -412,7 +412,7 @@ def test_gamma_of_a_grey_picture_becomes_a_grey_profile(tmp_path):
   grey = encoded('PNG', scene(40, 60)[..., 0])
   (tmp_path / 'a.png').write_bytes(with_chunks(grey, [(b'gAMA', struct.pack('>I', 100_000))]))
   picture = dataclasses.replace(pictures.read(tmp_path / 'a.png'), kind='tiff')
-  pictures.write(tmp_path / 'a.tif', picture, picture)
+  writing.write(tmp_path / 'a.tif', picture, picture)
   result = pictures.read(tmp_path / 'a.tif')
   assert result.shape[2] == 1 and result.image.get('icc-profile-data')[16:20] == b'GRAY'
   assert result.transfer.to_linear(0.5) == pytest.approx(0.5)
@@ -424,7 +424,7 @@ def test_exif_and_xmp_go_from_any_kind_to_any(tmp_path, form, target):
   source = tmp_path / f'a.{form.lower()}'
   source.write_bytes(oriented(form, 6, 6))
   picture = dataclasses.replace(pictures.read(source), kind=target)
-  pictures.write(tmp_path / 'out', picture, picture)
+  writing.write(tmp_path / 'out', picture, picture)
   with PIL.Image.open(tmp_path / 'out') as image:
     assert image.format.lower() == target and image.size == (40, 60)
     assert image.getexif()[0x0112] == 1

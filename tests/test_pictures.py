@@ -17,7 +17,7 @@ import tifffile
 
 from deblur_jax.formats import tiff
 from deblur_jax.formats.metadata import Metadata
-from deblur_jax.photos import pictures
+from deblur_jax.photos import pictures, writing
 
 COPYRIGHT, MAKER, ORIENTATION = 0x8298, 0x010F, 0x0112
 EXIF, GPS = 0x8769, 0x8825
@@ -56,11 +56,11 @@ def values(path):
 def through(path, out, *, strip=False, add=0):
   """A picture read in bands, made brighter by `add`, and written into the folder `out`."""
   picture = pictures.read(path)
-  canvas = pictures.Canvas(picture)
+  canvas = writing.Canvas(picture)
   for start in range(0, picture.shape[0], 7):
     canvas.append(picture.rows(start, min(start + 7, picture.shape[0])) + picture.dtype.type(add))
   out.mkdir(exist_ok=True)
-  pictures.write(out / path.name, canvas.picture(), picture, strip=strip)
+  writing.write(out / path.name, canvas.picture(), picture, strip=strip)
   canvas.close()
   return out / path.name
 
@@ -321,13 +321,13 @@ def spoiled(folder):
   frames[0].save(folder / 'moving.gif', save_all=True, append_images=frames[1:])
   vips(scene().astype(np.uint8)).cast('float').tiffsave(str(folder / 'float.tif'))
   return {
-    'empty.png': 'an empty file',
+    'empty.png': 'the file is empty',
     'text.jpg': 'not a JPEG, PNG, WebP, TIFF or AVIF picture',
     'bomb.png': '30000x30000 pixels',
     'pages.tif': '3 pages',
     'moving.gif': 'unsupported picture format (',
-    'float.tif': 'floats from 27 to 226: scale them',
-  } | {f'cut.{suffix}': 'cut short' for suffix in ('jpg', 'png', 'webp', 'tif', 'avif')}
+    'float.tif': 'float values from 27 to 226: scale them',
+  } | {f'cut.{suffix}': 'truncated' for suffix in ('jpg', 'png', 'webp', 'tif', 'avif')}
 
 
 def test_what_is_no_picture_gets_one_clear_line(tmp_path):
@@ -348,7 +348,7 @@ def test_text_of_a_png_stays_readable_by_others(tmp_path):
   text.add_text('Author', 'Ann')
   PIL.Image.fromarray(scene()).save(tmp_path / 'a.png', pnginfo=text)
   picture = pictures.read(tmp_path / 'a.png')
-  pictures.write(tmp_path / 'b.png', picture, picture)
+  writing.write(tmp_path / 'b.png', picture, picture)
   with PIL.Image.open(tmp_path / 'b.png') as found:
     found.load()
     assert found.text == {'XML:com.adobe.xmp': xmp, 'Title': 'Überschrift', 'Author': 'Ann'}
@@ -363,7 +363,7 @@ def test_an_ultra_hdr_file_is_a_jpeg(tmp_path):
   picture = pictures.read(tmp_path / 'a.jpg')
   assert picture.kind == 'jpeg' and 'gain map' in picture.notes[0]
   assert picture.shape == (64, 96, 3) and picture.dtype == np.uint8
-  pictures.write(tmp_path / 'b.jpg', picture, picture)
+  writing.write(tmp_path / 'b.jpg', picture, picture)
   assert not pictures.read(tmp_path / 'b.jpg').notes
 
 
@@ -372,14 +372,14 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
   picture = pictures.read(tmp_path / 'a.png')
   (tmp_path / 'out').mkdir()
   with pytest.raises(pictures.PictureError, match='cannot be written'):
-    pictures.write(tmp_path / 'out/a.webp', picture_of(20_000, 1), picture_of(20_000, 1))
+    writing.write(tmp_path / 'out/a.webp', picture_of(20_000, 1), picture_of(20_000, 1))
 
   def full(*_):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(pictures.atomic.os, 'fsync', full)
+  monkeypatch.setattr(writing.atomic.os, 'fsync', full)
   with pytest.raises(OSError, match='No space'):
-    pictures.write(tmp_path / 'out/a.png', picture, picture)
+    writing.write(tmp_path / 'out/a.png', picture, picture)
   assert not list((tmp_path / 'out').iterdir())
 
 
@@ -393,7 +393,7 @@ def test_side_by_side_shows_both_and_says_which_is_which(tmp_path):
   for name, image in (('dark.png', dark), ('light.png', light)):
     PIL.Image.fromarray(image).save(tmp_path / name)
   before, after = (pictures.read(tmp_path / name) for name in ('dark.png', 'light.png'))
-  pictures.write_side_by_side(tmp_path / 'both.png', before, after)
+  writing.write_side_by_side(tmp_path / 'both.png', before, after)
   both = values(tmp_path / 'both.png')
   strip, gap = both.shape[0] - 100, both.shape[1] - 300
   assert 10 < strip < 40 and 0 < gap < 10
@@ -407,7 +407,7 @@ def test_side_by_side_shows_both_and_says_which_is_which(tmp_path):
 def test_masks_are_made_grey_and_must_fit(tmp_path):
   PIL.Image.fromarray(scene(20, 30)).save(tmp_path / 'color.png')
   assert pictures.read_mask(tmp_path / 'color.png', (20, 30)).shape == (20, 30, 1)
-  with pytest.raises(ValueError, match=r'mask .* is 30x20 and the picture 20x30'):
+  with pytest.raises(ValueError, match=r'mask .* is 30x20 pixels, but the picture is 20x30'):
     pictures.read_mask(tmp_path / 'color.png', (30, 20))
 
 
@@ -418,17 +418,17 @@ def test_rows_of_a_large_picture_are_not_all_in_memory(tmp_path):
 import resource, pathlib
 import numpy as np
 import pyvips
-from deblur_jax.photos import pictures
+from deblur_jax.photos import pictures, writing
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 path = pathlib.Path({str(tmp_path)!r}) / 'large.tif'
 noise = pyvips.Image.gaussnoise(1000, 1000, mean=128, sigma=40).cast('uchar')
 noise.bandjoin([noise, noise]).copy(interpretation='srgb').replicate(10, 10).tiffsave(str(path))
 begin = peak()
 picture = pictures.read(path)
-canvas = pictures.Canvas(picture)
+canvas = writing.Canvas(picture)
 for start in range(0, 10_000, 500):
   canvas.append(picture.rows(start, start + 500))
-pictures.write(path.with_name('out.tif'), canvas.picture(), picture)
+writing.write(path.with_name('out.tif'), canvas.picture(), picture)
 canvas.close()
 print(peak() - begin)
 """

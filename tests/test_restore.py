@@ -16,6 +16,7 @@ from deblur_jax import color, methods, models, weights, zoo
 from deblur_jax.data import builtin
 from deblur_jax.formats import kinds
 from deblur_jax.photos import jobs, pictures, restore
+from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.types import Needs
 
 
@@ -37,13 +38,13 @@ def identity(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def restorer(identity):
-  return restore.load(identity)
+  return load(identity)
 
 
 def brighter(amount=0.25, needs=None):
   """A method whose result is known: adds `amount`."""
   method = zoo.Method('brighter', lambda blurred: blurred + np.float32(amount), needs or Needs())
-  return restore.Restorer(method)
+  return Restorer(method)
 
 
 def random_network(name, variant='default'):
@@ -102,18 +103,18 @@ def test_alpha_is_kept_and_grey_comes_back_as_luma():
 
   colored = zoo.Method('red', lambda blurred: blurred * np.float32([1, 0, 0]), Needs())
   grey = np.full((5, 5), 0.5, np.float32)
-  np.testing.assert_allclose(restore.Restorer(colored)(grey), 0.5 * 0.299, atol=1e-6)
+  np.testing.assert_allclose(Restorer(colored)(grey), 0.5 * 0.299, atol=1e-6)
 
 
 def test_tiles_and_ensemble_give_the_identity_too(identity):
   image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
-  np.testing.assert_array_equal(restore.load(identity, tile=48)(image), image)
-  np.testing.assert_array_equal(restore.load(identity, self_ensemble=True)(image), image)
+  np.testing.assert_array_equal(load(identity, tile=48)(image), image)
+  np.testing.assert_array_equal(load(identity, self_ensemble=True)(image), image)
 
 
 def test_a_classical_method_has_no_self_ensemble():
   with pytest.raises(ValueError, match='wiener does the same to turned pictures'):
-    restore.load('wiener', psf=np.ones((3, 3)) / 9, self_ensemble=True)
+    load('wiener', psf=np.ones((3, 3)) / 9, self_ensemble=True)
 
 
 def test_a_network_of_exact_tiling_gives_the_same_in_tiles_as_whole(tmp_path):
@@ -121,8 +122,8 @@ def test_a_network_of_exact_tiling_gives_the_same_in_tiles_as_whole(tmp_path):
   weights.write(tmp_path / 'w.safetensors', params, {'network': 'srcnn', 'arguments': {}})
   image = np.random.default_rng(0).random((150, 97, 3), np.float32)
   whole = model.apply({'params': params}, image[None])['restored'][0]
-  np.testing.assert_allclose(restore.load(tmp_path / 'w.safetensors')(image), whole, atol=1e-5)
-  tiled = restore.load(tmp_path / 'w.safetensors', tile=40)(image)
+  np.testing.assert_allclose(load(tmp_path / 'w.safetensors')(image), whole, atol=1e-5)
+  tiled = load(tmp_path / 'w.safetensors', tile=40)(image)
   np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
@@ -143,9 +144,9 @@ def test_arrays_that_are_no_images_are_refused(image, message):
 
 def test_strength_blends_input_and_result():
   image = picture().astype(np.float32) / 255
-  half = restore.Restorer(brighter(0.5).method, strength=0.5)
+  half = Restorer(brighter(0.5).method, strength=0.5)
   np.testing.assert_allclose(half(image), image + 0.25, atol=1e-6)
-  none = restore.Restorer(brighter(0.5).method, strength=0.0)
+  none = Restorer(brighter(0.5).method, strength=0.0)
   for dtype in (np.uint8, np.uint16):
     np.testing.assert_array_equal(none(picture(dtype=dtype)), picture(dtype=dtype))
 
@@ -189,7 +190,7 @@ def test_pieces_get_smaller_until_memory_suffices(error, tiling_kind, ensemble):
   seen, told = [], []
   method = zoo.Method('m', broken_above(5000, error, seen), Needs(8, tiling_kind, 4))
   image = np.random.default_rng(0).random((1, 200, 301, 3), np.float32)
-  restorer = restore.Restorer(method, self_ensemble=ensemble)
+  restorer = Restorer(method, self_ensemble=ensemble)
   result = np.empty_like(image)
   for rows, restored in restorer.parts(image, note=told.append):
     result[:, rows] = restored
@@ -207,9 +208,9 @@ def test_memory_that_never_suffices_and_other_errors_are_told():
     (Needs(1, 'approximate', 4, side=128), '128x128'),
   ):
     with pytest.raises(MemoryError, match=f'out of memory even with tiles of {size} pixels'):
-      restore.Restorer(zoo.Method('m', nothing, needs))(picture(40, 64))
+      Restorer(zoo.Method('m', nothing, needs))(picture(40, 64))
   with pytest.raises(RuntimeError, match='else'):
-    restore.Restorer(zoo.Method('m', broken_above(0, RuntimeError('else'), []), Needs()))(picture())
+    Restorer(zoo.Method('m', broken_above(0, RuntimeError('else'), []), Needs()))(picture())
 
 
 def test_what_is_not_finite_is_done_again_in_float32_or_refused():
@@ -225,14 +226,14 @@ def test_what_is_not_finite_is_done_again_in_float32_or_refused():
   image[:, 150:] = 0.9
   method = zoo.Method('half', overflows, Needs(8, 'exact', 0))
   told = []
-  restorer = restore.Restorer(method, tile=56, precise=lambda: brighter(0.5).method)
+  restorer = Restorer(method, tile=56, precise=lambda: brighter(0.5).method)
   result = np.empty_like(image)
   for rows, restored in restorer.parts(image[None], note=told.append):
     result[rows] = restored[0]
   # Tiles of 56 start at 0, 56, 112 and 144; the last two saw what is bright.
   np.testing.assert_allclose(result[:, :112], image[:, :112])
   np.testing.assert_allclose(result[:, 112:], image[:, 112:] + 0.5)
-  assert told == ['a piece with values that are not finite was done again in float32'] * 2
+  assert told == ['a tile had values that were not finite; it was recomputed in float32'] * 2
 
 
 def test_weights_that_overflow_in_float16_are_done_again_in_float32(tmp_path):
@@ -243,13 +244,13 @@ def test_weights_that_overflow_in_float16_are_done_again_in_float32(tmp_path):
   image = np.random.default_rng(0).random((20, 20, 3), np.float32)
   assert not np.isfinite(zoo.load(tmp_path / 'w.safetensors').restore(image[None])).all()
   precise = model.apply({'params': params}, image[None])['restored'][0]
-  restored = restore.load(tmp_path / 'w.safetensors')(image)
+  restored = load(tmp_path / 'w.safetensors')(image)
   np.testing.assert_allclose(restored, precise, rtol=1e-4, atol=1e-2 * np.abs(precise).max())
 
 
 def test_threads_do_not_mix_their_pictures(identity):
   """Whole and tiled, several dtypes, sizes that compile while others run."""
-  loaded = {tile: restore.load(identity, tile=tile) for tile in (None, 24)}
+  loaded = {tile: load(identity, tile=tile) for tile in (None, 24)}
   images = [picture(20 + i % 3, 30, seed=i, dtype=(np.uint8, np.uint16)[i % 2]) for i in range(16)]
   results = [None] * len(images)
 
@@ -273,8 +274,8 @@ def test_a_network_leaves_no_seams(tmp_path, kind):
   image = np.repeat(plane[..., None], 3, -1)
   _, params = random_network('srcnn')
   weights.write(tmp_path / 'w.safetensors', params, {'network': 'srcnn', 'arguments': {}})
-  whole = restore.load(tmp_path / 'w.safetensors')(image)
-  tiled = restore.load(tmp_path / 'w.safetensors', tile=48)(image)
+  whole = load(tmp_path / 'w.safetensors')(image)
+  tiled = load(tmp_path / 'w.safetensors', tile=48)(image)
   np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
@@ -293,7 +294,7 @@ def test_small_sizes_come_back_in_the_same_size(tmp_path, height, width, name, a
   path = tmp_path / 'a.png'
   vips = pyvips.Image.new_from_array(picture(height, width))
   vips.pngsave(str(path))
-  report = restored(path, tmp_path / 'out', restore.load(tmp_path / 'w.safetensors'))
+  report = restored(path, tmp_path / 'out', load(tmp_path / 'w.safetensors'))
   assert report.restored == 1, report
   assert pictures.size(tmp_path / 'out/a.png') == (height, width)
 
@@ -323,7 +324,7 @@ def folder(tmp_path):
   return folder
 
 
-BAD = {'cut.jpg': 'cut short', 'empty.png': 'empty', 'text.jpg': 'not a JPEG'}
+BAD = {'cut.jpg': 'truncated', 'empty.png': 'empty', 'text.jpg': 'not a JPEG'}
 
 
 def test_bad_files_are_told_and_the_rest_is_done(folder, tmp_path):
@@ -403,7 +404,7 @@ def test_a_result_is_written_in_the_format_of_its_name(tmp_path, suffix, dtype, 
   if flat:
     alpha = expected[..., -1:]
     expected = expected[..., :colors] * alpha + 1 - alpha
-    assert 'JPEG has no transparency: the picture lies on white' in outcome.notes
+    assert 'JPEG has no transparency: it is blended onto white' in outcome.notes
   elif suffix != '.webp' and channels in (2, 4):
     assert written.hasalpha()
   found = np.atleast_3d(written.numpy()) / (65535 if deep else 255)
@@ -426,11 +427,11 @@ def test_floats_become_integers_in_formats_without(tmp_path, suffix, channels):
   assert outcome.status == 'restored', outcome
   written = pyvips.Image.new_from_file(str(tmp_path / f'out{suffix}'))
   if suffix == '.tiff':
-    assert written.format == 'float' and not any('floats' in note for note in outcome.notes)
+    assert written.format == 'float' and not any('store floats' in note for note in outcome.notes)
     found = np.atleast_3d(written.numpy())
     np.testing.assert_allclose(found[..., :colors], image[..., :colors], atol=1e-6)  # luma
     return
-  assert any('has no floats: values below' in note for note in outcome.notes)
+  assert any('cannot store floats: values below' in note for note in outcome.notes)
   found = np.atleast_3d(written.numpy()) / (65535 if written.format == 'ushort' else 255)
   expected = np.clip(image, 0, 1)[..., :colors].mean(-1)
   assert np.abs(found[..., :colors].mean(-1) - expected).mean() < 0.015
@@ -457,7 +458,7 @@ def test_quality_and_crop(tmp_path):
   (outcome,) = restored(
     tmp_path / 'a.png', tmp_path / 'd', brighter(), crop=(80, 0, 50, 40)
   ).outcomes
-  assert outcome.message == '--crop 80,0,50,40 reaches beyond the picture of 120x80 pixels'
+  assert outcome.message == '--crop 80,0,50,40 exceeds the picture of 120x80 pixels'
 
 
 def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
@@ -502,7 +503,7 @@ def test_a_failure_names_the_file_that_failed(restorer, tmp_path):
 def test_a_mask_may_be_of_bools(restorer):
   mask = np.arange(60) > 30
   image = picture()
-  found = restore.Restorer(brighter().method)(image, mask=np.broadcast_to(mask, (40, 60)))
+  found = Restorer(brighter().method)(image, mask=np.broadcast_to(mask, (40, 60)))
   assert (found[:, 31:] != image[:, 31:]).any() and (found[:, :31] == image[:, :31]).all()
 
 
@@ -526,16 +527,14 @@ def test_a_result_does_not_depend_on_the_other_files(tmp_path, name):
   """Alone, and in a folder of five sizes: byte for byte the same file."""
   if name in ('standardized', 'tiles'):
     needs = Needs(16, 'approximate', 8)
-    restorer = restore.Restorer(
-      zoo.Method(name, standardized, needs), 80 if name == 'tiles' else None
-    )
+    restorer = Restorer(zoo.Method(name, standardized, needs), 80 if name == 'tiles' else None)
   elif name == 'wiener':
-    restorer = restore.load(name, psf=np.ones((3, 3)) / 9)
+    restorer = load(name, psf=np.ones((3, 3)) / 9)
   else:
     arguments = {'variant': 'smoke'} if name == 'nafnet' else {}
     _, params = random_network(name, **arguments)
     weights.write(tmp_path / 'w.safetensors', params, {'network': name, 'arguments': arguments})
-    restorer = restore.load(tmp_path / 'w.safetensors')
+    restorer = load(tmp_path / 'w.safetensors')
   (tmp_path / 'in').mkdir()
   sizes = [(120, 90), (61, 100), (33, 47), (118, 87), (90, 120)]
   for i, (height, width) in enumerate(sizes):
@@ -552,9 +551,9 @@ def test_a_result_does_not_depend_on_the_other_files(tmp_path, name):
 def test_an_array_in_a_batch_is_restored_as_alone():
   images = np.random.default_rng(0).random((3, 40, 30, 3), np.float32)
   method = zoo.Method('m', lambda blurred: blurred - blurred.mean(), Needs())
-  together = restore.Restorer(method)(images)
+  together = Restorer(method)(images)
   for image, result in zip(images, together, strict=True):
-    np.testing.assert_array_equal(restore.Restorer(method)(image), result)
+    np.testing.assert_array_equal(Restorer(method)(image), result)
 
 
 def test_methods_of_one_size_get_no_other(tmp_path):
@@ -568,7 +567,7 @@ def test_methods_of_one_size_get_no_other(tmp_path):
   for i, (height, width) in enumerate(sizes):
     pyvips.Image.new_from_array(picture(height, width)).pngsave(str(tmp_path / f'{i}.png'))
   method = zoo.Method('note', note, Needs(tiling='approximate', halo=4, side=64))
-  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(method))
+  report = restored(tmp_path, tmp_path / 'out', Restorer(method))
   assert shapes == {(1, 64, 64, 3)}
   assert [outcome.tiles for outcome in report.outcomes] == [1, 1, 2, 3 * 5]
   for i in range(len(sizes)):
@@ -610,9 +609,7 @@ def test_a_dry_run_does_nothing_but_look(tmp_path):
 
   method = zoo.Method('never', never, Needs(8, 'exact', 4))
   watch = Seen()
-  report = restored(
-    tmp_path, tmp_path / 'out', restore.Restorer(method, 128), dry_run=True, watch=watch
-  )
+  report = restored(tmp_path, tmp_path / 'out', Restorer(method, 128), dry_run=True, watch=watch)
   assert [o.status for o in report.outcomes] == ['planned'] * 2
   assert [o.size for o in report.outcomes] == [(300, 500), (30, 50)]
   # Tiles of 128 that overlap by 8: three over 300 pixels, five over 500.
@@ -620,7 +617,7 @@ def test_a_dry_run_does_nothing_but_look(tmp_path):
   assert not (tmp_path / 'out').exists()
   seen = []
   counted = zoo.Method('counted', broken_above(1e9, None, seen), method.needs)
-  report = restored(tmp_path, tmp_path / 'out', restore.Restorer(counted, 128))
+  report = restored(tmp_path, tmp_path / 'out', Restorer(counted, 128))
   assert len(seen) == sum(o.tiles for o in report.outcomes) == 16
 
 
@@ -632,7 +629,7 @@ def test_progress_ends_where_it_was_to_end(folder, tmp_path):
 
   watch = Seen()
   method = zoo.Method('picky', fails_on_wide, Needs())
-  report = restored(folder, tmp_path / 'out', restore.Restorer(method), watch=watch)
+  report = restored(folder, tmp_path / 'out', Restorer(method), watch=watch)
   assert watch.done == watch.pixels == 20 * 50 + 27 * 45 + 34 * 40 + 41 * 35 + 20 * 50 * 0
   assert {o.message for o in report.outcomes if o.source.name == 'a.png'} == {'too wide'}
   assert set(watch.outcomes) == set(report.outcomes)
@@ -658,7 +655,7 @@ def test_mask_compare_and_strip_reach_the_files(tmp_path):
   assert b'A camera' not in (tmp_path / 'out/a.png').read_bytes()
   PIL.Image.fromarray(mask[:-1]).save(tmp_path / 'mask.png')
   (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'new', brighter(), **options).outcomes
-  assert 'is 40x29 and the picture 40x30' in outcome.message
+  assert 'is 40x29 pixels, but the picture is 40x30' in outcome.message
 
 
 def test_incidents_and_warnings_are_told(tmp_path):
@@ -666,10 +663,10 @@ def test_incidents_and_warnings_are_told(tmp_path):
   image = np.where((x // 40 + y // 40) % 2, 200, 50).astype(np.uint8)
   PIL.Image.fromarray(np.stack([image] * 3, -1)).save(tmp_path / 'a.png')
   method = zoo.Method('m', broken_above(10_000, MemoryError(), []), Needs(8, 'exact', 4))
-  (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'out', restore.Restorer(method)).outcomes
+  (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'out', Restorer(method)).outcomes
   assert outcome.notes[0].startswith('out of memory with tiles of 304x200')
   assert outcome.notes[1] == 'out of memory with tiles of 112x104: reduced to at most 56 pixels'
-  assert 'the picture was sharp already' in outcome.notes
+  assert 'the picture was already sharp' in outcome.notes
   assert outcome.diagnosis.blur.kind == 'sharp'
   (same,) = restored(tmp_path / 'a.png', tmp_path / 'same', brighter(0)).outcomes
   assert 'the result equals the input' in same.notes
@@ -697,7 +694,7 @@ def test_weights_in_the_package_go_by_name(tmp_path, monkeypatch, identity):
   params, manifest = weights.read(identity)
   weights.write(tmp_path / f'{name}.safetensors', params, manifest, dtype='bfloat16')
   assert list(methods.shipped()) == [name]
-  np.testing.assert_array_equal(restore.load()(picture()), picture())
+  np.testing.assert_array_equal(load()(picture()), picture())
   (tmp_path / name).mkdir()
   assert methods.find(name) == tmp_path / f'{name}.safetensors'
   with pytest.raises(FileNotFoundError, match=r'no weights.safetensors in this folder'):
@@ -728,18 +725,16 @@ def test_weights_that_ship_say_where_they_come_from():
     sharp = builtin.photograph('coffee.png')[100:228, 200:328].astype(np.float32) / 255
     blurred = scipy.ndimage.gaussian_filter(color.SRGB.to_linear(sharp), (1.5, 1.5, 0))
     soft = np.asarray(color.SRGB.from_linear(blurred))
-    error = [
-      np.square(one - sharp).mean() for one in (soft, *map(restore.load(name), (soft, sharp)))
-    ]
+    error = [np.square(one - sharp).mean() for one in (soft, *map(load(name), (soft, sharp)))]
     # MAXIM sharpens the soft background of this sharp picture: 34 dB instead of 40.
     assert error[1] < 0.7 * error[0] and error[2] < (5e-4 if name == 'general' else 1e-4)
 
 
 def test_wrong_strengths_and_tiles_are_told_before_any_work(identity):
   with pytest.raises(ValueError, match='from 0 to 1, not 2'):
-    restore.load(identity, strength=2)
+    load(identity, strength=2)
   with pytest.raises(ValueError, match='too small'):
-    restore.load(identity, tile=4)
+    load(identity, tile=4)
 
 
 def test_importing_the_package_is_light():

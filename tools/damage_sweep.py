@@ -2,9 +2,9 @@
 
   python tools/damage_sweep.py [--damages 1000] [--seed 0] [--table docs/damage.md]
 
-A damage is one of: cut short, 200 bytes overwritten, 1 to 8 bits flipped, a header byte changed. A
-result is 'silent' if it differs from the intact picture by more than a tile (64x64 pixels here, as
-in the tiled TIFFs) and neither an error nor a note says so.
+A file is damaged in one of four ways: truncated, 200 bytes overwritten, 1 to 8 bits flipped, or a
+header byte changed. The outcome is 'silent' if the picture differs from the intact one by more than
+a tile (64x64 pixels, as in the tiled TIFFs) without an error or a note.
 """
 
 import argparse
@@ -22,52 +22,50 @@ import skimage.data
 from deblur_jax.photos import pictures
 
 TILE = 64 * 64
-"""Pixels that may differ without a note."""
+"""Most pixels that may differ without a note."""
 
 SEEN = 8
-"""Levels of 255 by which a pixel has to be off to count."""
+"""A pixel differs if it is off by more than this many of 255 levels."""
 
 PAGE = """# Damaged files
 
-How damaged pictures are read ({heading}), measured by
-`python tools/damage_sweep.py --table docs/damage.md`. Each file, a photograph of 256x256 pixels, is
-cut short, has 200 bytes overwritten, 1 to 8 bits flipped or a byte of its header
-changed.
+Outcomes of reading damaged pictures ({heading}), measured with
+`python tools/damage_sweep.py --table docs/damage.md`. Each file, a photograph of 256x256 pixels,
+is truncated, or has 200 bytes overwritten, 1 to 8 bits flipped or a byte of its header changed.
 
 {table}
 
-- **refused**: a one-line error, and no result.
-- **right**: the picture is unchanged; the damage did not affect it.
-- **noted**: the picture is restored, and a line says why the file is probably damaged.
-- **within a tile**: at most 64x64 pixels are off by more than 8 of 255 levels, without a message.
-- **silent**: more pixels are off, without a message.
+- **refused**: a one-line error and no result.
+- **right**: the damage did not change the picture.
+- **noted**: the picture is restored, with a note that the file is likely damaged.
+- **within a tile**: at most 64x64 pixels are off by more than 8 of 255 levels, without a note.
+- **silent**: more pixels are off, without a note.
 
 How damage is detected:
 
 - PNG has checksums, and AVIF decoders are strict: libvips refuses damaged files of both formats.
-- JPEG and WebP decoders that lose their position stop too early or too late. Such files are
-  detected by removing the last bytes: an intact file cannot be decoded without them.
-- In JPEG, all blocks after the damage are too bright or too dark by the same amount, which shows
-  as a step along a row of blocks. In 332 intact JPEG photographs there was no false alarm. A step
-  that begins within the first or last twelfth of a row cannot be distinguished from an edge in
-  the picture.
-- Strips and tiles of a TIFF are checked one by one: Deflate by its checksum, LZW and JPEG like
-  JPEG files.
-- Lossless WebP, and the transparency of any WebP, have no checksums, and damage need not change
+- JPEG and WebP decoders that lost their place stop early or late. Such files are detected by
+  removing the last bytes: an intact file cannot be decoded without them.
+- In JPEG, all blocks after the damage are too bright or too dark by the same amount, which shows as
+  a step along a row of blocks. 332 intact JPEG photographs caused no false alarm. A step that
+  begins in the first or last twelfth of a row cannot be distinguished from an edge in the picture.
+- Strips and tiles of a TIFF are checked one by one: Deflate by its checksum, LZW and JPEG in the
+  same way as JPEG files.
+- Lossless WebP, and the transparency of any WebP, have no checksums, and damage may not change
   their length. It shifts one channel of whole areas, so these files are searched for smooth areas
-  with jumps of 144 levels or more in one channel and none in another. There were no such jumps in
-  348 intact pictures. Small colored text on a photograph can look the same, so the note says "may
-  be damaged".
+  with jumps of 144 levels or more in one channel and none in another. 348 intact pictures had no
+  such jumps. Small colored text on a photograph can look the same, so the note says "may be
+  damaged".
 
-What remains undetected, because neither the format nor the pixels show it:
+Not detected, because neither the format nor the pixels show it:
 
-- Lossless WebP in which the damage shifts colors slightly.
-- JPEG, or JPEG tiles of a TIFF, with a few flipped bits that still decode to their end: a step in
-  brightness looks like an edge in a tile, which is only a few blocks wide.
-- LZW tiles of a TIFF with flipped bits, if they still decode to exactly one tile.
-- Uncompressed and PackBits TIFF, where only the overwritten bytes are wrong.
+- Lossless WebP with small shifts in color.
+- JPEG files, or JPEG tiles of a TIFF, with a few flipped bits that still decode to their end: a
+  step in brightness looks like an edge in a tile, which is only a few blocks wide.
+- LZW tiles of a TIFF with flipped bits that still decode to exactly one tile.
+- Uncompressed and PackBits TIFF, in which only the overwritten bytes are wrong.
 
-Keep checksums of files that matter.
+To be certain that a file is intact, keep a checksum of it.
 """
 
 OUTCOMES = ('refused', 'right', 'noted', 'within a tile', 'silent', 'crash')
@@ -79,7 +77,7 @@ def scene(size: int = 256) -> np.ndarray:
 
 
 def kinds() -> dict[str, bytes]:
-  """Name -> sound file."""
+  """Name -> intact file."""
   color, image = scene(), PIL.Image.fromarray(scene())
   eight = pyvips.Image.new_from_array(color).copy(interpretation='srgb')
   deep = (eight.cast('ushort') * 257).cast('ushort').copy(interpretation='rgb16')
@@ -124,7 +122,7 @@ def kinds() -> dict[str, bytes]:
 
 
 def damaged(data: bytes, how: str, rng: np.random.Generator) -> bytes:
-  """`data` with one damage of the type `how`."""
+  """`data`, damaged once in the way `how`."""
   bad = bytearray(data)
   if how == 'cut':
     return bytes(bad[: rng.integers(1, len(bad))])
@@ -143,7 +141,7 @@ HOW = ('cut', 'overwritten', 'bits', 'header')
 
 
 def outcome(path: pathlib.Path, right: np.ndarray) -> tuple[str, str]:
-  """What reading the file comes to (of `OUTCOMES`), and the message or note."""
+  """The outcome of reading the file (one of `OUTCOMES`), and the message or note."""
   try:
     picture = pictures.read(path)
     pixels = picture.rows(0, picture.shape[0])
@@ -164,13 +162,13 @@ def outcome(path: pathlib.Path, right: np.ndarray) -> tuple[str, str]:
 
 
 def main() -> int:
-  """Prints a table; 1 if anything crashed."""
+  """Prints the table; returns 1 if anything crashed."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--damages', type=int, default=1000)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--table', type=pathlib.Path, help='a Markdown file to write')
-  parser.add_argument('--only', default='', help='kinds that hold this text')
-  parser.add_argument('--keep', type=pathlib.Path, help='a folder for files read silently wrong')
+  parser.add_argument('--only', default='', help='only kinds whose name contains this text')
+  parser.add_argument('--keep', type=pathlib.Path, help='a folder for files with silent damage')
   arguments = parser.parse_args()
   files = {name: data for name, data in kinds().items() if arguments.only in name}
   counts = {name: collections.Counter() for name in files}
@@ -201,7 +199,7 @@ def main() -> int:
 
 
 def table(counts: dict[str, collections.Counter]) -> str:
-  """Markdown, a row a kind of file and one for all."""
+  """A Markdown table with a row for each kind of file and one for all."""
   rows = [['file', *OUTCOMES], ['---'] + ['--:'] * len(OUTCOMES)]
   whole = sum(counts.values(), collections.Counter())
   for name, count in (*counts.items(), ('all', whole)):

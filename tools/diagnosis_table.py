@@ -1,9 +1,9 @@
-"""How often the diagnosis of a picture is right: pictures blurred by known kernels, and sharp ones.
+"""Measures how often the diagnosis is right, on sharp pictures and on known blurs.
 
-  python tools/diagnosis_table.py FOLDER [FOLDER ...]
+  python tools/diagnosis_table.py FOLDER [FOLDER ...] [--seed 0]
 
-FOLDER holds sharp photographs. Beside them, sharp pictures that are drawn (stripes, a bar code,
-text, a night sky) have to be called sharp or unclear. Prints a Markdown table.
+FOLDER holds sharp photographs. Drawn sharp pictures (stripes, a bar code, text, a night sky), which
+must be called sharp or unclear, are added. Prints a Markdown table.
 """
 
 import argparse
@@ -21,17 +21,17 @@ from deblur_jax.blur import kernels
 from deblur_jax.photos import diagnosis
 
 SIDE = 480
-"""Pixels of each picture that are used, from its top left."""
+"""Side in pixels of the part of each picture that is used, from its top left."""
 
 NOISE = 0.01
-"""Standard deviation, of every second picture."""
+"""Standard deviation, added to every second picture."""
 
 SUFFIXES = ('.png', '.jpg', '.webp')
 KINDS = {'gaussian': 'defocus', 'disk': 'defocus', 'motion': 'motion', 'sharp': 'sharp'}
 
 
 def blurs() -> Iterator[tuple[str, np.ndarray | None, float]]:
-  """(name, kernel or None, size as the diagnosis measures it)."""
+  """Yields (name, kernel or None, size as the diagnosis measures it)."""
   yield 'sharp', None, 0.0
   for sigma in (1.0, 2.0, 4.0):
     yield f'gaussian {sigma:g}', np.asarray(kernels.gaussian(sigma, 33)), sigma
@@ -41,9 +41,9 @@ def blurs() -> Iterator[tuple[str, np.ndarray | None, float]]:
     yield f'motion {length:g}', np.asarray(kernels.motion(length, angle, 27)), length
 
 
-def drawn() -> Iterator[tuple[str, np.ndarray]]:
-  """(name, sharp picture `[h w 3]` in [0, 1]) that are no photographs."""
-  rng = np.random.default_rng(0)
+def drawn(seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (name, sharp picture `[h w 3]` in [0, 1]) of drawings."""
+  rng = np.random.default_rng(seed)
   y, x = np.mgrid[:SIDE, :SIDE]
   for name, plane in {
     'stripes': x // 8 % 2,
@@ -63,9 +63,11 @@ def drawn() -> Iterator[tuple[str, np.ndarray]]:
   yield 'night', np.repeat(night[..., None], 3, -1)
 
 
-def cases(folders: list[pathlib.Path]) -> Iterator[tuple[str, str, float, np.ndarray]]:
-  """(blur, its kind, its size, picture as uint8); every second one with noise."""
-  rng = np.random.default_rng(0)
+def cases(
+  folders: list[pathlib.Path], seed: int = 0
+) -> Iterator[tuple[str, str, float, np.ndarray]]:
+  """Yields (blur, its kind, its size, uint8 picture); every second picture with noise."""
+  rng = np.random.default_rng(seed)
   paths = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in SUFFIXES)
   for number, path in enumerate(paths):
     with PIL.Image.open(path) as image:
@@ -73,7 +75,7 @@ def cases(folders: list[pathlib.Path]) -> Iterator[tuple[str, str, float, np.nda
     for which, (name, kernel, size) in enumerate(blurs()):
       noise = NOISE * ((number + which) % 2)
       yield name, KINDS[name.split()[0]], size, _blurred(sharp, kernel, noise, rng)
-  for name, image in drawn():
+  for name, image in drawn(seed):
     for noise in (0.0, NOISE):
       yield f'drawn: {name}', 'sharp', 0.0, _blurred(image, None, noise, rng)
 
@@ -93,8 +95,10 @@ def main() -> None:
   """Prints the table."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('folders', nargs='+', type=pathlib.Path)
+  parser.add_argument('--seed', type=int, default=0, help='of noise and drawings')
+  arguments = parser.parse_args()
   rows: dict[str, list[tuple[bool, bool, bool]]] = {}
-  for name, kind, size, image in cases(parser.parse_args().folders):
+  for name, kind, size, image in cases(arguments.folders, arguments.seed):
     samples = diagnosis.windows(image.shape, lambda a, b, image=image: image[a:b])
     found = diagnosis.blur(samples, min(image.shape[:2]))
     right = found.kind == kind

@@ -97,6 +97,7 @@ def self_test() -> float:
 
   from deblur_jax import models, weights
   from deblur_jax.photos import jobs, restore
+  from deblur_jax.photos.restorer import load
 
   model = models.make('srcnn')
   params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))['params']
@@ -111,7 +112,7 @@ def self_test() -> float:
     weights.write(weights_path, jax.device_get(params), {'network': 'srcnn', 'arguments': {}})
     for tile in (None, TILE):
       todo = jobs.plan([path], pathlib.Path(folder, str(tile)))
-      (outcome,) = restore.restore_files(todo, restore.load(weights_path, tile=tile)).outcomes
+      (outcome,) = restore.restore_files(todo, load(weights_path, tile=tile)).outcomes
       if outcome.status != 'restored':
         raise ValueError(outcome.message)
       result = pyvips.Image.new_from_file(str(outcome.target)).numpy()

@@ -1,4 +1,4 @@
-"""How `deblur-jax restore` reports progress: plain lines, and a bar on a terminal."""
+"""How `deblur-jax restore` reports progress: lines, and a progress bar on a terminal."""
 
 import collections
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Lines:
-  """Reports in plain lines: results to `output`, failures to standard error."""
+  """Prints a line per file: results to `output`, failures to standard error."""
 
   def __init__(self, spare: pathlib.Path, output):
     self.outcomes = []
@@ -38,7 +38,7 @@ class Lines:
     if outcome.status == 'skipped':
       return []
     notes = [f'  {note}' for note in outcome.notes]
-    psf = f'; PSF found, confidence {outcome.psf.confidence:.2f}' if outcome.psf else ''
+    psf = f'; PSF estimated, confidence {outcome.psf.confidence:.2f}' if outcome.psf else ''
     return [f'{name}: {outcome.diagnosis}{psf} ({outcome.seconds:.1f} s)', *notes]
 
   def _shown(self, path: pathlib.Path) -> str:
@@ -48,7 +48,7 @@ class Lines:
 
 
 class Bar(Lines):
-  """Reports by a progress bar with the time left, and lines above it."""
+  """Shows a progress bar with the time left, and prints the lines above it."""
 
   def __init__(self, spare: pathlib.Path, output, progress):
     super().__init__(spare, output)
@@ -62,7 +62,7 @@ class Bar(Lines):
     self._progress.advance(self._task, pixels)
 
   def solving(self, part: float) -> None:
-    """This part of a tile that takes long is done."""
+    """Shows which part of a slow tile is done."""
     self._progress.update(self._solve, completed=part, visible=part < 1)
 
   def finish(self, outcome) -> None:
@@ -73,7 +73,10 @@ class Bar(Lines):
 
 @contextlib.contextmanager
 def watch(spare: pathlib.Path, output, is_long: bool) -> Iterator[Lines]:
-  """A progress bar on a terminal if it `is_long`, else lines. `spare` is where pipes are kept."""
+  """A progress bar if the run `is_long` and on a terminal, otherwise only lines.
+
+  `spare` is the temporary folder for standard input and output.
+  """
   if not is_long or not sys.stderr.isatty():
     yield Lines(spare, output)
     return
@@ -95,7 +98,7 @@ def watch(spare: pathlib.Path, output, is_long: bool) -> Iterator[Lines]:
 
 
 def summary(report, dry_run: bool, seconds: float) -> str:
-  """Counts of what became of the files; skipped ones by the reason."""
+  """Counts of outcomes; skipped files are counted by reason."""
   counts = [f'{report.count("planned")} to restore' if dry_run else f'{report.restored} restored']
   skipped = collections.Counter(one.message for one in report.outcomes if one.status == 'skipped')
   counts += [f'{count} skipped ({why})' for why, count in skipped.items()]
@@ -109,11 +112,11 @@ def unsupported(names: Iterable[str]) -> str:
   if not names:
     return ''
   shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-  return f'left out, of unsupported formats: {shown}'
+  return f'skipped, unsupported formats: {shown}'
 
 
 def as_json(outcome) -> dict[str, Any]:
-  """What a report says about a file."""
+  """The entry of a file in a report."""
   height, width = outcome.size or (None, None)
   entry = {'source': str(outcome.source), 'target': str(outcome.target), 'status': outcome.status}
   entry |= {'message': outcome.message} if outcome.message else {}

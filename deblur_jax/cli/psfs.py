@@ -1,4 +1,4 @@
-"""A PSF as it is written on the command line."""
+"""Parses a PSF given on the command line."""
 
 import math
 import pathlib
@@ -13,27 +13,27 @@ FORMS = {
 }
 
 LARGEST = 1001
-"""Pixels across; what blurs further leaves nothing to restore."""
+"""In pixels; a larger blur leaves nothing to restore."""
 
 
 def read(text: str) -> np.ndarray | int:
-  """The PSF `[kh kw]` that `text` stands for, adding up to 1; for 'auto' the side of one to find.
+  """The PSF `[kh kw]` that `text` describes, with sum 1; for 'auto' the side of one to estimate.
 
-  One of `FORMS`, or a file: a picture, whose grey values count, or a `.npy` array. Raises
-  ValueError where it is neither or no PSF.
+  `text` is one of `FORMS` or a file: a picture, converted to grey, or a `.npy` array. Raises
+  ValueError if it is neither, or not a valid PSF.
   """
   kind, _, numbers = text.partition(':')
   if kind in FORMS:
     return _made(kind, numbers, text)
   path = pathlib.Path(text)
   if not path.is_file():
-    raise ValueError(f'--psf {text}: no such file, and not {", ".join(FORMS.values())}')
+    raise ValueError(f'--psf {text}: not a file and not {", ".join(FORMS.values())}')
   try:
     psf = _array(path) if path.suffix == '.npy' else _picture(path)
   except ValueError as error:
     raise ValueError(f'--psf {text}: {error}') from error
   if psf.ndim != 2 or not np.isfinite(psf).all() or psf.min() < 0 or psf.sum() <= 0:
-    raise ValueError(f'--psf {text}: a PSF is a plane of values from 0 up, not all of them 0')
+    raise ValueError(f'--psf {text}: a PSF must be 2-D, finite, nonnegative and not all 0')
   return (psf / psf.sum()).astype(np.float32)
 
 
@@ -48,11 +48,11 @@ def _made(kind: str, numbers: str, text: str) -> np.ndarray | int:
     values = []
   count = 2 if kind == 'motion' else 1
   if len(values) != count or not all(map(math.isfinite, values)) or values[0] <= 0:
-    raise ValueError(f'--psf {text}: it is written {FORMS[kind]}')
+    raise ValueError(f'--psf {text}: expected {FORMS[kind]}')
   reach = {'motion': (values[0] + 1) / 2, 'disk': values[0], 'gaussian': 4 * values[0]}[kind]
   size = 2 * math.ceil(reach) + 1
   if size > LARGEST:
-    raise ValueError(f'--psf {text}: {size} pixels across, where {LARGEST} are the most')
+    raise ValueError(f'--psf {text}: {size} pixels wide; the limit is {LARGEST}')
   if kind == 'motion':
     return np.asarray(kernels.motion(values[0], values[1], size))
   return np.asarray(getattr(kernels, kind)(values[0], size))
@@ -65,7 +65,7 @@ def _size(number: str, text: str) -> int:
     return estimate_psf.SIZE
   if not number.isdecimal() or int(number) % 2 == 0 or int(number) < estimate_psf.LEAST_SIZE:
     raise ValueError(
-      f'--psf {text}: SIZE is an odd number of pixels from {estimate_psf.LEAST_SIZE} up'
+      f'--psf {text}: SIZE must be odd and at least {estimate_psf.LEAST_SIZE} pixels'
     )
   return int(number)
 
@@ -76,7 +76,7 @@ def _array(path: pathlib.Path) -> np.ndarray:
   except (ValueError, EOFError, OSError):
     raise ValueError('not a .npy array, or damaged') from None
   if psf.dtype.kind not in 'buif':
-    raise ValueError(f'an array of {psf.dtype}, not of numbers')
+    raise ValueError(f'the array must hold numbers, not {psf.dtype}')
   return psf.astype(np.float64)
 
 

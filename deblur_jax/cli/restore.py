@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='restore photographs',
     description='Restores photographs of any size: JPEG, PNG, WebP, TIFF, AVIF; HEIC and camera '
     'raw files become JPEG and TIFF. '
-    'What is in OUT already is skipped, so that the same command again finishes the job.',
+    'Results that exist in OUT are skipped, so running the same command again resumes.',
   )
   parser.add_argument(
     'inputs',
@@ -52,66 +52,65 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--output',
     default='restored',
     metavar='OUT',
-    help='folder for the results, under the same names (restored); for one picture also a file, '
+    help='folder for the results, which keep their names (restored); for one picture also a file, '
     'or - for standard output',
   )
   parser.add_argument(
     '-f',
     '--format',
     choices=[suffix[1:] for suffix in kinds.SUFFIXES],
-    help='format of the results, by default that of each picture (or of the name after -o)',
+    help='format of the results (that of each picture, or of the name after -o)',
   )
   parser.add_argument(
     '-q',
     '--quality',
     type=values.percent,
     metavar='Q',
-    help='of JPEG, WebP and AVIF, from 1 to 100 (95, AVIF 90)',
+    help='quality of JPEG, WebP and AVIF, from 1 to 100 (95, AVIF 90)',
   )
   parser.add_argument(
-    '--suffix', default='', metavar='TEXT', help='added to the names of the results, before the dot'
+    '--suffix', default='', metavar='TEXT', help='append TEXT to result names, before the extension'
   )
   parser.add_argument(
     '--crop',
     type=values.box,
     metavar='X,Y,W,H',
-    help='restore only this part, to try out: left, top, width and height in pixels',
+    help='restore only this part, for a quick trial: left, top, width and height in pixels',
   )
   parser.add_argument(
     '--weights',
     metavar='W',
-    help="shipped weights by name (general or mobile), a run's folder or a .safetensors file, all "
-    'listed by deblur-jax models; or polyblur, for mild blur; or with --psf another classical '
-    'method: wiener, richardson_lucy, total_variation, hyper_laplacian ...',
+    help="shipped weights by name (general or mobile), a run's folder or a .safetensors file (see "
+    'deblur-jax models); or polyblur, for mild blur; or, with --psf, another classical method: '
+    'wiener, richardson_lucy, total_variation, hyper_laplacian ...',
   )
   parser.add_argument(
     '--set',
     action='append',
     default=[],
     metavar='ARGUMENT=VALUE',
-    help='replace an argument of the network, such as stages=1 for MAXIM with its first stage only '
-    'or tlc=384 for local statistics; may be repeated',
+    help='change an argument of the network, such as stages=1 to run only the first stage of MAXIM '
+    'or tlc=384 for local statistics; can be repeated',
   )
   parser.add_argument(
     '--psf',
     metavar='PSF',
-    help='what blurred the picture, for a classical method: motion:LENGTH,ANGLE (pixels, degrees), '
-    'disk:RADIUS, gaussian:SIGMA, a file (a grey picture or .npy), or auto or auto:SIZE: found for '
-    'each picture, at most SIZE pixels large (odd; 31)',
+    help='the blur, for a classical method: motion:LENGTH,ANGLE (pixels, degrees), disk:RADIUS, '
+    'gaussian:SIGMA, a file (a grey picture or .npy), or auto or auto:SIZE: estimated for each '
+    'picture, at most SIZE pixels wide (odd; 31)',
   )
   parser.add_argument(
     '--write-psf',
     action='store_true',
-    help='also write the PSF that was estimated: NAME.jpg.psf.png',
+    help='also write the estimated PSF: NAME.jpg.psf.png',
   )
   parser.add_argument(
     '--force',
     action='store_true',
-    help='use a PSF that was estimated even if it is likely wrong; else such a picture is restored '
-    'with the default weights',
+    help='use an estimated PSF even if it is likely wrong (instead of the default weights)',
   )
   parser.add_argument(
-    '-r', '--recursive', action='store_true', help='folders inside folders, too; mirrors the tree'
+    '-r', '--recursive', action='store_true', help='include subfolders; OUT mirrors their tree'
   )
   parser.add_argument(
     '--strength',
@@ -123,18 +122,18 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--mask',
     metavar='FILE',
-    help='grey picture of the same size: white is restored, black is left, grey blends',
+    help='grey picture of the same size: white is restored, black is left unchanged, grey blends',
   )
   parser.add_argument(
-    '--tile', type=values.positive, metavar='N', help='side of the tiles; smaller takes less memory'
+    '--tile', type=values.positive, metavar='N', help='tile side in pixels; less needs less memory'
   )
   parser.add_argument(
-    '--self-ensemble', action='store_true', help='average over 8 turned copies: slower, smoother'
+    '--self-ensemble', action='store_true', help='average over 8 orientations: slower, smoother'
   )
   parser.add_argument(
     '--device',
     choices=values.DEVICES,
-    help='what to compute on; by default an accelerator if there is one',
+    help='device to compute on (an accelerator if there is one)',
   )
   parser.add_argument(
     '--compare',
@@ -142,16 +141,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='also write before and after side by side: NAME.jpg.compare.png',
   )
   parser.add_argument(
-    '--strip', action='store_true', help='leave out EXIF, GPS, XMP and IPTC; the ICC profile stays'
+    '--strip', action='store_true', help='remove EXIF, GPS, XMP and IPTC; keep the ICC profile'
   )
-  parser.add_argument('--overwrite', action='store_true', help='restore again what is in OUT')
+  parser.add_argument('--overwrite', action='store_true', help='replace results that exist in OUT')
   parser.add_argument('--dry-run', action='store_true', help='only print what would be done')
-  parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses there as JSON')
+  parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses as JSON')
   parser.add_argument(
     '--shard',
     type=values.part,
     metavar='I/N',
-    help='only part I of N of the pictures, for as many machines',
+    help='restore only part I of N of the pictures, to share the work among N machines',
   )
   parser.set_defaults(run=_restore)
 
@@ -162,21 +161,21 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 
 def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
-  """As the arguments say; `spare` is a folder for what comes in and goes out by pipes."""
+  """Runs the command; `spare` is a temporary folder for standard input and output."""
   inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
   todo = _plan(arguments, inputs, spare)
   psf, made = _psf(arguments), _made(arguments)
   piped = arguments.output == PIPE
   begin = time.monotonic()
-  left, settled = jobs.settle(todo, made, overwrite=arguments.overwrite)
-  with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(left)) as watch:
+  pending, finished = jobs.select(todo, made, overwrite=arguments.overwrite)
+  with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
     try:
-      if left:
+      if pending:
         report = _compute(arguments, todo, psf, made, watch)
       else:  # JAX takes a second to import.
-        for _, outcome in settled:
+        for _, outcome in finished:
           watch.finish(outcome)
-        report = jobs.Report(tuple(outcome for _, outcome in settled))
+        report = jobs.Report(tuple(outcome for _, outcome in finished))
     finally:
       if arguments.report:
         _write_report(arguments, watch.outcomes)
@@ -196,10 +195,11 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
   """Restores what is left to do."""
   from deblur_jax import sharding
   from deblur_jax.photos import restore
+  from deblur_jax.photos.restorer import load
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
-  restorer = restore.load(
+  restorer = load(
     arguments.weights or methods.DEFAULT,
     tile=arguments.tile,
     self_ensemble=arguments.self_ensemble,
@@ -223,12 +223,12 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
 
 
 def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> list[jobs.Job]:
-  """The jobs; ValueError if the arguments do not go together or nothing can be written."""
+  """The jobs; ValueError if arguments conflict or the output is not writable."""
   _check(arguments)
   scan = _scan(arguments, spare)
   todo = jobs.plan(inputs, **scan)
   if not todo:
-    hint = '' if arguments.recursive else '; -r looks in folders inside'
+    hint = '' if arguments.recursive else '; -r includes subfolders'
     names = progress.unsupported(jobs.left_out(inputs, **scan))
     hint = f' ({names})' if names else hint
     raise ValueError(f'no pictures in {", ".join(arguments.inputs)}{hint}')
@@ -239,12 +239,12 @@ def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> l
   }
   for what, given in one_only.items():
     if given and len(todo) > 1:
-      raise ValueError(f'{what} goes with a single picture, and here are {len(todo)}')
+      raise ValueError(f'{what} requires a single picture, but there are {len(todo)}')
   return jobs.shard(todo, *arguments.shard) if arguments.shard else todo
 
 
 def _scan(arguments: argparse.Namespace, spare: pathlib.Path) -> dict:
-  """Where results go and how deep folders are searched, for `jobs.plan`."""
+  """The keyword arguments of `jobs.plan`: output, recursion, names of results."""
   output = spare / 'out' if arguments.output == PIPE else pathlib.Path(arguments.output)
 
   def rename(path: pathlib.Path) -> pathlib.Path:
@@ -255,43 +255,43 @@ def _scan(arguments: argparse.Namespace, spare: pathlib.Path) -> dict:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-  """ValueError if results, report or mask cannot be as the arguments say."""
+  """Raises ValueError if results, report or mask cannot be as the arguments say."""
   output = pathlib.Path(arguments.output)
   if arguments.output == PIPE:
     if sys.stdout.isatty() and not arguments.dry_run:
-      raise ValueError('-o -: the picture would go to the terminal; add > FILE or | COMMAND')
+      raise ValueError('-o - would print the picture to the terminal; add > FILE or | COMMAND')
   elif output.suffix.lower() in {*kinds.UNSUPPORTED, *kinds.READ_ONLY} and not output.is_dir():
     can = ', '.join(kinds.SUFFIXES)
-    raise ValueError(f'-o {output}: cannot write {output.suffix} files; supported are {can}')
+    raise ValueError(f'-o {output}: cannot write {output.suffix} files; supported: {can}')
   elif output.exists() and not output.is_dir() and not jobs.names_a_file(output):
-    raise ValueError(f'{output}: -o takes a folder, and this is a file')
+    raise ValueError(f'-o {output}: a file, but -o must be a folder or a picture')
   else:
     folder = output.parent if jobs.names_a_file(output) else output
     if problem := jobs.unwritable(folder):
       raise ValueError(f'-o {problem}')
   suffix = output.suffix.lower()
   if arguments.format and jobs.names_a_file(output) and suffix != f'.{arguments.format}':
-    raise ValueError(f'-o {output} and --format {arguments.format} do not agree')
+    raise ValueError(f'-o {output} conflicts with --format {arguments.format}')
   if values.settings(arguments.set) and methods.is_solver(arguments.weights or methods.DEFAULT):
-    raise ValueError(f'--set is for networks, and {arguments.weights} is a classical method')
+    raise ValueError(f'--set requires a network, but {arguments.weights} is a classical method')
   if '/' in arguments.suffix or '\0' in arguments.suffix:
-    raise ValueError(f'--suffix {arguments.suffix!r} cannot be in the name of a file')
+    raise ValueError(f'--suffix {arguments.suffix!r} is not valid in a file name')
   if arguments.report:
     report = pathlib.Path(arguments.report).absolute()
     if not report.parent.is_dir():
-      raise ValueError(f'{arguments.report}: no such folder to write the report to')
-    if report.suffix.lower() != '.json' or report.is_dir():  # never over a photograph
-      raise ValueError(f'--report {arguments.report}: a report is a file NAME.json')
+      raise ValueError(f'--report {arguments.report}: no such folder')
+    if report.suffix.lower() != '.json' or report.is_dir():  # never overwrites a photograph
+      raise ValueError(f'--report {arguments.report}: must be a file NAME.json')
     if problem := jobs.unwritable(report.parent):
       raise ValueError(f'--report {problem}')
   if arguments.mask and not pathlib.Path(arguments.mask).is_file():
     raise ValueError(f'--mask {arguments.mask}: no such file')
   if arguments.compare and arguments.output == PIPE:
-    raise ValueError('--compare writes beside the result, and with -o - there is no such place')
+    raise ValueError('--compare writes next to the result, so it cannot be used with -o -')
 
 
 def _made(arguments: argparse.Namespace) -> dict:
-  """What a result depends on, for `history`: the options that differ from the defaults."""
+  """The options that a result depends on and that differ from the defaults, for `history`."""
   name = arguments.weights or methods.DEFAULT
   made = {'weights': name}
   if not methods.is_solver(name):
@@ -308,13 +308,13 @@ def _made(arguments: argparse.Namespace) -> dict:
 
 
 def _standard_input(spare: pathlib.Path) -> pathlib.Path:
-  """A file with what comes in, named by the kind of picture that it is."""
+  """A file with the contents of standard input, with the suffix of its format."""
   from deblur_jax.photos import pictures
 
   path = spare / 'stdin'
   with open(path, 'wb') as file:
     shutil.copyfileobj(sys.stdin.buffer, file)
-  with contextlib.suppress(ValueError):  # What is no picture is told with all other failures.
+  with contextlib.suppress(ValueError):  # Anything else is reported later, as any failure is.
     kind = pictures.read(path).kind
     suffix = next(suffix for suffix, one in kinds.SUFFIXES.items() if one == kind)
     path = path.rename(path.with_suffix(suffix))
@@ -322,12 +322,12 @@ def _standard_input(spare: pathlib.Path) -> pathlib.Path:
 
 
 def _psf(arguments: argparse.Namespace):
-  """The PSF that is given, or ValueError if the method does not go with it."""
+  """The PSF, or the side of one to estimate, or None; ValueError if the method does not fit."""
   name = arguments.weights or methods.DEFAULT
   if name == methods.DEFAULT and name not in methods.shipped() and not pathlib.Path(name).exists():
     raise ValueError(
-      f'no weights {name!r} in this installation: give --weights, '
-      "a run's folder or a .safetensors file (deblur-jax models lists what there is)"
+      f'no weights {name!r} in this installation: use --weights with '
+      "a run's folder or a .safetensors file (deblur-jax models lists them)"
     )
   psf = None
   if arguments.psf:
@@ -336,10 +336,10 @@ def _psf(arguments: argparse.Namespace):
     psf = psfs.read(arguments.psf)
   finds = isinstance(psf, int) or (psf is None and name in methods.WITHOUT_PSF)
   if arguments.write_psf and not finds:
-    raise ValueError('--write-psf goes with --psf auto, or with polyblur')
+    raise ValueError('--write-psf requires --psf auto or polyblur')
   if psf is None and methods.is_solver(name) and name not in methods.WITHOUT_PSF:
     raise ValueError(
-      f'{name} requires --psf, what blurred the picture, such as --psf motion:15,30, '
+      f'{name} requires --psf, the blur of the picture, such as --psf motion:15,30, '
       '--psf disk:4 or --psf auto'
     )
   return psf
@@ -362,5 +362,5 @@ def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
     import jax
 
     report['device'] = jax.devices()[0].device_kind
-  # In ASCII: the name of a file may be no text at all.
+  # ASCII, because the name of a file may not be valid Unicode.
   atomic.write_text(arguments.report, json.dumps(report, indent=2) + '\n')

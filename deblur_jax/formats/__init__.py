@@ -1,4 +1,4 @@
-"""What libvips does not do with picture files: checking them, and keeping all of their metadata."""
+"""Picture files beyond libvips: detecting damage and keeping all metadata."""
 
 from typing import TYPE_CHECKING
 

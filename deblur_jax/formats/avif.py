@@ -10,7 +10,7 @@ from deblur_jax.formats.metadata import Metadata
 Path = str | os.PathLike[str]
 
 CONTAINERS = {b'meta': 4, b'iprp': 0, b'ipco': 0}
-"""Boxes that hold boxes, after so many bytes."""
+"""Boxes that contain boxes, and the number of bytes before these."""
 
 LIGHT = {
   b'clli': 'content light level',
@@ -21,7 +21,7 @@ LIGHT = {
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-  """(type, where its body begins, where it ends) of boxes, those inside of others after them."""
+  """Yields (type, start of the body, end of the body) of boxes, each followed by its children."""
   end = len(data) if end is None else min(end, len(data))
   while start + 8 <= end:
     size, name = struct.unpack_from('>I4s', data, start)
@@ -38,7 +38,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 
 def properties(data: bytes) -> list[tuple[bytes, int, int]]:
-  """As `boxes`, those that describe the primary picture; none if the file makes no sense."""
+  """As `boxes`, for the properties of the primary picture; empty if the file is malformed."""
   found = {name: (at, end) for name, at, end in reversed(list(boxes(data)))}
   if not {b'ipco', b'ipma', b'pitm'} <= set(found):
     return []
@@ -53,12 +53,12 @@ def properties(data: bytes) -> list[tuple[bytes, int, int]]:
 
 
 def _primary(data: bytes, at: int) -> int:
-  """The number of the primary picture, from the body of `pitm`."""
+  """The item number of the primary picture, from the body of `pitm`."""
   return int.from_bytes(data[at + 4 : at + (8 if data[at] else 6)], 'big')
 
 
 def _associations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, list[int]]]:
-  """(item, where its count is, where its entry ends, property numbers) from the body of `ipma`."""
+  """Yields (item, offset of its count, end of its entry, properties) from the body of `ipma`."""
   wide = 2 if data[at + 3] & 1 else 1
   (count,), place = struct.unpack_from('>I', data, at + 4), at + 8
   for _ in range(count):
@@ -73,9 +73,9 @@ def _associations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, in
 
 
 def _described(data: bytes, added: list[bytes]) -> bytes | None:
-  """An AVIF file from libheif with further property boxes for its primary picture.
+  """An AVIF file written by libheif, with property boxes added for its primary picture.
 
-  None if it is laid out in another way than libheif does.
+  None if its layout is not that of libheif.
   """
   found = {name: (at, end) for name, at, end in reversed(list(boxes(data)))}
   if not {b'meta', b'iprp', b'ipco', b'ipma', b'iloc', b'pitm', b'mdat'} <= set(found):
@@ -103,7 +103,7 @@ def _described(data: bytes, added: list[bytes]) -> bytes | None:
 
 
 def _offsets(data: bytes, at: int, end: int) -> list[int] | None:
-  """Where the offsets into the file stand in the body of `iloc`; None if not as libheif does."""
+  """Positions of the file offsets in the body of `iloc`; None if the layout is not libheif's."""
   version, sizes = data[at], data[at + 4 : at + 6]
   if version > 1 or sizes != b'\x44\x40':  # 4 bytes for offset, length and base
     return None
@@ -117,7 +117,7 @@ def _offsets(data: bytes, at: int, end: int) -> list[int] | None:
 
 
 def _codes(data: bytes) -> int | None:
-  """Where the color codes of the primary picture are."""
+  """The position of the color codes of the primary picture; None if it has none."""
   for name, at, end in properties(data):
     if name == b'colr' and data[at : at + 4] == b'nclx' and end - at >= 11:
       return at + 4
@@ -125,9 +125,10 @@ def _codes(data: bytes) -> int | None:
 
 
 def lossless(path: Path) -> bool:
-  """Whether the picture was likely written without loss.
+  """Whether the picture is probably lossless.
 
-  AVIF does not say; encoders leave out the turn to luma and chroma then, and only then (matrix 0).
+  AVIF does not record it, but encoders skip the conversion to luma and chroma (matrix 0) only for
+  lossless pictures.
   """
   data = pathlib.Path(path).read_bytes()
   at = _codes(data)
@@ -135,10 +136,10 @@ def lossless(path: Path) -> bool:
 
 
 def read(path: Path) -> Metadata:
-  """The color codes, and whether a gain map is lost.
+  """The color codes, and a note if a gain map is lost.
 
-  EXIF and XMP are left to libvips. The orientation is 1: libheif turns the picture, and by the
-  standard neither EXIF nor XMP says how it lies.
+  libvips handles EXIF and XMP. The orientation is 1: libheif turns the picture upright, and the
+  standard ignores the orientation in EXIF and XMP.
   """
   data = pathlib.Path(path).read_bytes()
   at = _codes(data)
@@ -146,16 +147,16 @@ def read(path: Path) -> Metadata:
   notes = []
   items = next((data[at:end] for name, at, end in boxes(data) if name == b'meta'), b'')
   if b'tmap' in items:
-    notes.append('the gain map, for HDR screens, is not kept')
+    notes.append('not kept: the gain map for HDR screens')
   return Metadata(cicp=codes, notes=tuple(notes))
 
 
 def carry(
   source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
 ) -> list[str]:
-  """Writes color codes, and light levels of an AVIF `source`, into `target`; what was lost.
+  """Writes color codes, and the light levels of an AVIF `source`, into `target`.
 
-  The matrix is that which `target`, from libvips, is coded by.
+  Returns what was lost. The matrix stays that of `target`, which libvips wrote.
   """
   given = b'' if source is None else pathlib.Path(source).read_bytes()
   added = [given[at - 8 : end] for name, at, end in properties(given) if name in LIGHT]
@@ -164,7 +165,7 @@ def carry(
   if metadata.cicp and at is not None:
     data = data[:at] + struct.pack('>HH', *metadata.cicp[:2]) + data[at + 4 :]
   elif metadata.cicp:
-    # Without codes, readers take the matrix of BT.601, as libheif writes it.
+    # Without codes, readers assume the BT.601 matrix, which libheif uses.
     body = b'nclx' + struct.pack('>HHHB', *metadata.cicp[:2], 6, 0x80)
     added.insert(0, struct.pack('>I4s', 8 + len(body), b'colr') + body)
   if added:

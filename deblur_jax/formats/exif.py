@@ -1,6 +1,6 @@
-"""EXIF blocks, changed in place: other offsets in them, of maker notes too, stay right.
+"""Edits EXIF blocks in place, so that other offsets in them, such as in maker notes, stay valid.
 
-EXIF 2.32, section 4.5: a TIFF structure with two directories, of the picture and of its thumbnail.
+EXIF 2.32, section 4.5: a TIFF structure with two directories, for the picture and its thumbnail.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import re
 import struct
 
 PREFIX = b'Exif\0\0'
-"""What precedes the block in JPEG and, wrongly, elsewhere."""
+"""Precedes the block in JPEG and, against the standard, in other files."""
 
 ORIENTATION, EXIF_DIRECTORY = 0x0112, 0x8769
 WIDTHS, HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
@@ -20,9 +20,9 @@ XMP_ORIENTATION = re.compile(rb'(tiff:Orientation\s*(?:>|=\s*["\']))\s*([1-8])')
 
 
 def orientation(block: bytes | None, xmp: bytes | None) -> int:
-  """How the picture lies, 1 (upright) to 8: by EXIF, or by XMP if EXIF does not say.
+  """The orientation, 1 (upright) to 8, in EXIF, or else in XMP.
 
-  That is the precedence of the Metadata Working Group's guidelines (2.0, section 5), and Pillow's.
+  This is the precedence of the Metadata Working Group's guidelines (2.0, section 5), and Pillow's.
   """
   block = block or b''
   for directory, tag, at, _ in _entries(block):
@@ -42,9 +42,9 @@ def density(block: bytes | None) -> bool:
 
 
 def upright(block: bytes, width: int, height: int, thumbnail: bytes | None) -> bytes:
-  """`block` for a picture that has been turned upright, with its sides and a new thumbnail.
+  """`block` for a picture that was turned upright, with its new size and thumbnail.
 
-  The old thumbnail is blanked; without a new one, or in a block that has none, there is no other.
+  The old thumbnail is zeroed. A thumbnail is added only if one is given and the block had one.
   """
   changed = bytearray(block)
   place = {}
@@ -73,7 +73,7 @@ def upright(block: bytes, width: int, height: int, thumbnail: bytes | None) -> b
 
 
 def xmp_upright(xmp: bytes) -> bytes:
-  """`xmp` for a picture that has been turned upright, of the same length."""
+  """`xmp` for a picture that was turned upright, of unchanged length."""
   return XMP_ORIENTATION.sub(lambda found: found[0][:-1] + b'1', xmp)
 
 
@@ -82,9 +82,9 @@ def _order(block: bytes) -> str:
 
 
 def _entries(block: bytes) -> Iterator[tuple[int, int, int, int]]:
-  """(directory, tag, where its entry is, type) of the single SHORTs and LONGs, and fractions.
+  """Yields (directory, tag, offset of the entry, type) of single SHORTs, LONGs and fractions.
 
-  Directory 0 is the picture's, 1 the thumbnail's and 2 EXIF's own. Nothing if it makes no sense.
+  Directory 0 is that of the picture, 1 of the thumbnail, 2 of EXIF. Empty if `block` is malformed.
   """
   order = _order(block)
   if not order or len(block) < 8:

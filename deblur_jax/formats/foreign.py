@@ -1,7 +1,7 @@
-"""Pictures that libvips does not decode: HEIC, by pillow-heif, and camera raw files, by rawpy.
+"""Reads what libvips does not decode: HEIC with pillow-heif, camera raw files with rawpy.
 
-Both packages are extras. These formats are read only: HEIC results are written as JPEG, those of
-raw files as TIFF of 16 bits.
+Both packages are optional. These formats are not written: results of HEIC become JPEG, those of raw
+files 16-bit TIFF.
 """
 
 import os
@@ -15,14 +15,14 @@ from deblur_jax.formats.metadata import Metadata
 Path = str | os.PathLike[str]
 
 CLIPPED = 1e-4
-"""Share of the pixels that may clip when a raw picture, dark as it is, is brightened."""
+"""Share of the pixels that may clip when a raw picture is brightened."""
 
 BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx')
-"""Of HEIF files (ISO/IEC 23008-12) whose pictures are coded by HEVC."""
+"""Brands of HEIF files (ISO/IEC 23008-12) coded with HEVC."""
 
 
 def is_foreign(path: Path) -> bool:
-  """Whether `path` is a raw file by its name, or an HEIC file by its contents."""
+  """Whether `path` has the suffix of a raw file or the contents of an HEIC file."""
   path = pathlib.Path(path)
   with open(path, 'rb') as file:
     head = file.read(64)
@@ -45,8 +45,8 @@ def read(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
   """(pixels `[h w c]`, format of the result, ICC profile, metadata) of the upright picture.
 
   HEIC is uint8, or uint16 if it has more than 8 bits per channel. Raw files are uint16, demosaiced
-  with the camera's white balance, in sRGB. Raises ValueError if the file is damaged, or the package
-  for it is missing.
+  with the camera's white balance, in sRGB. Raises ValueError if the file is damaged or the package
+  that reads it is not installed.
   """
   if pathlib.Path(path).suffix.lower() in RAW:
     return _read_raw(path)
@@ -58,7 +58,7 @@ def _read_heif(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
   try:
     pixels = np.asarray(picture)
   except (OSError, ValueError, RuntimeError) as error:
-    raise ValueError(f'damaged or cut short ({error})') from None
+    raise ValueError(f'damaged or truncated ({error})') from None
   info, notes = picture.info, []
   codes = info.get('nclx_profile') or {}
   primaries = codes.get('color_primaries', 1), codes.get('transfer_characteristics', 13)
@@ -75,13 +75,13 @@ def _read_heif(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
 
 def _heif(path: Path):
   try:
-    import pillow_heif  # Only here: it is an extra.
+    import pillow_heif  # optional
   except ImportError:
     raise ValueError("HEIC requires a package: pip install 'deblur-jax[heif]'") from None
   try:
     return pillow_heif.open_heif(os.fspath(path), convert_hdr_to_8bit=False)[0]
   except (OSError, ValueError, RuntimeError) as error:
-    raise ValueError(f'damaged or cut short ({error})') from None
+    raise ValueError(f'damaged or truncated ({error})') from None
 
 
 def _read_raw(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
@@ -99,7 +99,7 @@ def _read_raw(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
         auto_bright_thr=CLIPPED,
       )
     except rawpy.LibRawError as error:
-      raise ValueError(f'damaged or cut short ({error})') from None
+      raise ValueError(f'damaged or truncated ({error})') from None
   data = pathlib.Path(path).read_bytes()
   block = data if data[:4] in (b'II*\0', b'MM\0*') else None  # TIFF, EXIF included
   profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile('sRGB')).tobytes()
@@ -109,10 +109,10 @@ def _read_raw(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
 
 def _raw(path: Path):
   try:
-    import rawpy  # Only here: it is an extra.
+    import rawpy  # optional
   except ImportError:
     raise ValueError("camera raw files require a package: pip install 'deblur-jax[raw]'") from None
   try:
     return rawpy.imread(os.fspath(path))
   except rawpy.LibRawError as error:
-    raise ValueError(f'damaged, or of an unknown camera ({error})') from None
+    raise ValueError(f'damaged, or from an unsupported camera ({error})') from None

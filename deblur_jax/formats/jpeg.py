@@ -1,4 +1,4 @@
-"""JPEG files segment by segment (ITU-T T.81, annex B; JFIF is ITU-T T.871)."""
+"""Reads and writes the segments of JPEG files (ITU-T T.81, annex B; JFIF is ITU-T T.871)."""
 
 from collections.abc import Iterator
 import os
@@ -18,30 +18,30 @@ PROFILE, MULTIPLE, ADOBE = b'ICC_PROFILE\0', b'MPF\0', b'Adobe\0'
 GAIN_MAP = (b'http://ns.adobe.com/hdr-gain-map/', b'urn:iso:std:iso:ts:21496')
 
 MOST = 65533
-"""Bytes that a segment holds."""
+"""Most bytes in a segment."""
 
 APP0, APP1, APP2, APP11, APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
 DQT, SOS, EOI, COM = 0xDB, 0xDA, 0xD9, 0xFE
 ODD_QUANTIZER = 4.0
-"""Ratio of a quantizer to the median of its neighbors beyond which it is not plausible; at most
-2.6 in the tables of ITU-T T.81, annex K."""
+"""A quantizer further than this factor from the median of its neighbors is implausible; at most 2.6
+in the tables of ITU-T T.81, annex K."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15."""
 
 
 class Segment(NamedTuple):
-  """A marker and what belongs to it."""
+  """A marker and its data."""
 
   at: int
-  """Where its 0xFF is."""
+  """Offset of its 0xFF."""
   marker: int
   body: bytes
-  """Without the length."""
+  """Without the length field."""
 
 
 def segments(data: bytes) -> Iterator[Segment]:
-  """The segments up to and with the first SOS; stops early if `data` makes no sense."""
+  """Yields the segments through the first SOS; stops early if `data` is malformed."""
   at = 2
   while at + 4 <= len(data) and data[at] == 0xFF:
     marker = data[at + 1]
@@ -56,7 +56,7 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 
 def read(path: Path) -> Metadata:
-  """What the segments say that is not pixels."""
+  """The metadata in the segments."""
   block, xmp, notes = None, None, {}
   for marker, body in _described(pathlib.Path(path).read_bytes()):
     if marker == APP1 and body.startswith(EXIF):
@@ -64,18 +64,18 @@ def read(path: Path) -> Metadata:
     elif marker == APP1 and body.startswith(XMP):
       xmp = xmp or body.removeprefix(XMP)
     if marker in (APP1, APP2) and any(name in body for name in GAIN_MAP):
-      notes['gain map'] = 'the gain map, for HDR screens, is not kept'
+      notes['gain map'] = 'not kept: the gain map for HDR screens'
     if marker == APP2 and body.startswith(MULTIPLE) and (views := _views(body[4:])) > 1:
       notes['views'] = f'only the first of the {views} pictures in this file is restored'
     if marker == APP11:
-      notes['provenance'] = 'not kept: JPEG segment APP11 (content credentials or the like)'
+      notes['provenance'] = 'not kept: JPEG segment APP11 (such as content credentials)'
   if 'gain map' in notes:  # it is the second picture
     notes.pop('views', None)
   return Metadata(block, xmp, exif.orientation(block, xmp), notes=tuple(notes.values()))
 
 
 def _views(index: bytes) -> int:
-  """How many pictures there are by a Multi-Picture Format index (CIPA DC-007, section 5.2)."""
+  """The number of pictures in a Multi-Picture Format index (CIPA DC-007, section 5.2)."""
   order = {b'II': '<', b'MM': '>'}.get(index[:2])
   if order and len(index) >= 8:
     (start,) = struct.unpack_from(order + 'I', index, 4)
@@ -87,7 +87,7 @@ def _views(index: bytes) -> int:
 
 
 def _described(data: bytes) -> list[tuple[int, bytes]]:
-  """(marker, body) of the segments that are not needed to decode the picture."""
+  """(marker, body) of the segments that decoding the picture does not need."""
   return [
     (part.marker, part.body)
     for part in segments(data)
@@ -98,10 +98,10 @@ def _described(data: bytes) -> list[tuple[int, bytes]]:
 def carry(
   source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
 ) -> list[str]:
-  """Puts EXIF, XMP and the segments of `source`, if that is a JPEG, into `target`; what was lost.
+  """Writes EXIF, XMP and the segments of `source`, if that is a JPEG, into `target`.
 
-  `target` is as libvips writes it with a profile and IPTC. `metadata` is as read, with EXIF and XMP
-  as they are to be written. `strip` leaves only what colors and density need.
+  Returns what was lost. `target` was written by libvips with a profile and IPTC. `metadata` holds
+  EXIF and XMP as they should be written. `strip` keeps only what colors and density need.
   """
   data, lost, added = pathlib.Path(target).read_bytes(), [], []
   own = _described(data)
@@ -120,7 +120,7 @@ def carry(
   if not strip:
     for prefix, block, name in ((EXIF, metadata.exif, 'EXIF'), (XMP, metadata.xmp, 'XMP')):
       if block and len(prefix) + len(block) > MOST:
-        lost.append(f'not kept: {name} of {len(block):,} bytes, more than a JPEG holds')
+        lost.append(f'not kept: {name} of {len(block):,} bytes, too large for a JPEG')
       elif block:
         added.append((APP1, prefix + block))
   added += [one for one in own if one[1].startswith(PROFILE)]
@@ -131,18 +131,18 @@ def carry(
 
 
 def _is_kept(marker: int, body: bytes) -> bool:
-  """Whether a segment goes over as it is; the others are made anew, or do not fit."""
+  """Whether a segment is copied unchanged; the rest are rewritten or do not fit."""
   anew = (JFIF, b'JFXX\0', EXIF, XMP, PROFILE, MULTIPLE, *GAIN_MAP)
   return marker != APP11 and not body.startswith(anew)
 
 
 def _turned(header: bytes, orientation: int) -> bytes:
-  """The first 12 bytes of a JFIF header, with the densities exchanged if the picture is turned."""
+  """The first 12 bytes of a JFIF header, with the densities swapped if the picture was rotated."""
   return header[:8] + header[10:12] + header[8:10] if orientation >= 5 else header
 
 
 def end(data: bytes) -> int | None:
-  """Where the EOI marker of the first picture is; None if it has none."""
+  """The offset of the EOI marker of the first picture; None if it has none."""
   at = next((part.at for part in segments(data) if part.marker == SOS), len(data))
   while (at := data.find(b'\xff', at)) >= 0 and at + 1 < len(data):
     marker = data[at + 1]
@@ -156,7 +156,7 @@ def end(data: bytes) -> int | None:
 
 
 def quantizers(data: bytes) -> list[np.ndarray]:
-  """The quantization tables, `[8 8]` each, in zigzag order turned into rows and columns."""
+  """The quantization tables, `[8 8]` each, converted from zigzag order."""
   tables = []
   for part in segments(data):
     body = part.body if part.marker == DQT else b''
@@ -173,7 +173,7 @@ def quantizers(data: bytes) -> list[np.ndarray]:
 
 
 def odd_quantizer(data: bytes) -> bool:
-  """Whether an entry of a quantization table is far from all of its neighbors."""
+  """Whether an entry of a quantization table is far from the median of its neighbors."""
   for table in quantizers(data):
     padded = np.pad(np.log(np.maximum(table, 1.0)), 1, constant_values=np.nan)
     shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
@@ -185,10 +185,10 @@ def odd_quantizer(data: bytes) -> bool:
 
 
 class Frame(NamedTuple):
-  """What the frame header says."""
+  """The frame header."""
 
   baseline: bool
-  """Whether it is coded in one pass, by Huffman codes."""
+  """Whether it is sequential and Huffman coded."""
   height: int
   width: int
   components: int
@@ -207,7 +207,7 @@ def frame(data: bytes) -> Frame:
 
 
 def without_grey_sampling(data: bytes) -> bytes:
-  """`data` with the sampling factors of a single component, which mean nothing, set to 1."""
+  """`data` with the sampling factors of a single component, which have no meaning, set to 1."""
   for part in segments(data):
     if part.marker in FRAMES and len(part.body) == 9:
       at = part.at + 4 + 7
@@ -216,7 +216,7 @@ def without_grey_sampling(data: bytes) -> bytes:
 
 
 def block(data: bytes) -> tuple[int, int]:
-  """(height, width) in pixels of what is coded at a time: 8 times the largest sampling factor.
+  """(height, width) in pixels of a coded unit (MCU): 8 times the largest sampling factors.
 
   A single component is coded in blocks of 8x8, whatever its factors.
   """

@@ -1,31 +1,32 @@
-"""Jumps of color that photographs do not have, which damage to lossless coding leaves behind.
+"""Finds jumps in color that damage to lossless coding causes and photographs do not have.
 
-Lossless WebP codes a pixel by its difference from a prediction, modulo 256, without a checksum.
-Damage therefore shifts one channel of all pixels that are predicted from a wrong one: smooth areas
-stay smooth, with a jump in a single channel at their edge.
+Lossless WebP codes a pixel as its difference from a prediction, modulo 256, without a checksum.
+Damage therefore shifts one channel of all pixels predicted from a wrong one: smooth areas stay
+smooth, with a jump in a single channel at their edge.
 """
 
 import numpy as np
 import pyvips
 
 FAR, NEAR = 144, 16
-"""Levels of 255 by which one channel jumps, and at most another one."""
+"""In a jump, one channel changes by at least the first and another by at most the second number of
+levels (of 255)."""
 
 SMOOTH = 24
-"""Levels by which the pixels on either side of a jump may change, though not be equal."""
+"""Most levels between the pixels on either side of a jump, which must differ."""
 
 MOST_FLAT = 0.25
-"""Share of equal neighbors above which a block is a drawing, whose colors may jump."""
+"""A block with a larger share of equal neighbors is a drawing, where jumps are normal."""
 
 SIDE, MOST = 64, 10
-"""Sides of the blocks in which jumps are counted, and how many a sound picture may have.
+"""Side of the blocks in which jumps are counted, and the most that an intact picture has.
 
-Of 165 photographs none has more than 5; files with 200 overwritten bytes have 17 to 238.
+None of 165 photographs has more than 5; files with 200 overwritten bytes have 17 to 238.
 """
 
 
 def worst(image: pyvips.Image) -> tuple[int, int] | None:
-  """(row, column) of the block with most jumps in color or alpha; None if no block has many.
+  """(row, column) of the block with the most jumps in color or alpha; None if none exceeds `MOST`.
 
   `image` is 8-bit RGB, with or without alpha.
   """
@@ -41,7 +42,7 @@ def worst(image: pyvips.Image) -> tuple[int, int] | None:
 
 
 def _jumps(pixels: np.ndarray) -> np.ndarray:
-  """Jumps in each block of a strip `[h w c]`; none in blocks that are drawn."""
+  """The number of jumps in each block of a strip `[h w c]`; 0 in drawings."""
   found, flat, compared = np.zeros((3, -(-pixels.shape[1] // SIDE)))
   for axis in (0, 1):
     steps = np.moveaxis(np.abs(np.diff(pixels, axis=axis)), axis, 0)  # [n m c]

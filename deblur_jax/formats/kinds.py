@@ -1,4 +1,4 @@
-"""Names of files, and the formats of pictures that they stand for; imports nothing heavy."""
+"""File name suffixes and the picture formats that they mean; imports nothing heavy."""
 
 import pathlib
 
@@ -12,29 +12,28 @@ SUFFIXES = {
   '.tiff': 'tiff',
   '.avif': 'heif',
 }
-"""Suffixes of the pictures that are read and written, and their formats; the first suffix of each
-format is the usual one."""
+"""Suffixes of the formats that are read and written, the preferred one of each format first."""
 
 RAW = (
   *('.arw', '.cr2', '.cr3', '.crw', '.dng', '.erf', '.kdc', '.mos', '.nef', '.nrw', '.orf'),
   *('.pef', '.raf', '.raw', '.rw2', '.rwl', '.sr2', '.srf', '.srw', '.x3f'),
 )
-"""Suffixes of camera raw files: most are TIFF files in which libvips would find the thumbnail."""
+"""Suffixes of camera raw files; most are TIFF files, of which libvips would read the thumbnail."""
 
 HEIC = ('.heic', '.heif', '.hif')
-"""Suffixes of HEIF pictures coded by HEVC."""
+"""Suffixes of HEIF pictures coded with HEVC."""
 
 READ_ONLY = dict.fromkeys(HEIC, '.jpg') | dict.fromkeys(RAW, '.tif')
-"""Suffixes of pictures that are read but not written, and those that their results get."""
+"""Suffixes of formats that are read but not written, and the suffixes of their results."""
 
 UNSUPPORTED = (
   *('.gif', '.bmp', '.jp2', '.j2k', '.jpf', '.jpx', '.jxl', '.psd'),
   *('.tga', '.dib', '.ico', '.svg', '.pdf', '.eps', '.exr', '.hdr', '.pbm', '.pgm', '.ppm'),
   *('.pnm', '.fits', '.fit', '.apng', '.mpo', '.jps', '.pcx', '.xcf', '.insp'),
 )
-"""Suffixes of pictures that are not read: a folder that holds some is worth a line."""
+"""Suffixes of pictures that cannot be read; such files in a folder are reported."""
 
 
 def result_name(path: pathlib.Path) -> pathlib.Path:
-  """`path` with the suffix of what is written for such a file, which for most is its own."""
+  """`path` with the suffix of its result, which for most formats is the same."""
   return path.with_suffix(READ_ONLY.get(path.suffix.lower(), path.suffix))

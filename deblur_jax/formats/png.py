@@ -1,7 +1,7 @@
-"""Chunks of PNG files: what libvips leaves behind, from one file to another.
+"""Copies the chunks of PNG files that libvips drops.
 
-PNG specification, third edition. libvips reads no chunk behind the pixels, keeps 50 texts, cuts
-keywords at spaces, writes all texts as Latin-1, and knows nothing of gamma and CICP.
+PNG specification, third edition. libvips reads no chunk after the pixels, keeps 50 texts, cuts
+keywords at spaces, writes all texts as Latin-1, and ignores gamma and CICP.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,14 +23,14 @@ Path = str | os.PathLike[str]
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 OWN = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND', b'iCCP', b'hIST')
-"""Of the pixels as they are written, or of a palette, which they no longer have."""
+"""Chunks that libvips writes for the new pixels, or that belong to a palette, which is gone."""
 
 ANIMATION = (b'acTL', b'fcTL', b'fdAT')
 
 COLORS = (b'cICP', b'sRGB', b'gAMA', b'cHRM', b'mDCV', b'mDCv', b'cLLI', b'cLLi')
 
 KNOWN = (b'bKGD', b'sBIT', b'sPLT', b'oFFs', b'pCAL', b'sTER')
-"""Kept though not marked as safe to copy: they fit a picture of the same size."""
+"""Kept although not marked safe to copy, because they stay valid for a picture of the same size."""
 
 TEXTS = (b'tEXt', b'zTXt', b'iTXt')
 XMP = b'XML:com.adobe.xmp'
@@ -38,11 +38,11 @@ RAW_EXIF = (b'Raw profile type exif', b'Raw profile type APP1')
 """Keywords under which ImageMagick and ExifTool write EXIF, as hexadecimal digits."""
 
 MOST_TEXT = 64 * 1024 * 1024
-"""Bytes of a text beyond which it is taken for a decompression bomb, and left as it is."""
+"""Bytes; longer texts are cut here, in case they are decompression bombs."""
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-  """(name, body) of the chunks; of IDAT and fdAT without the body."""
+  """Yields (name, body) of the chunks; the body of IDAT and fdAT is left empty."""
   file.seek(len(SIGNATURE))
   while len(head := file.read(8)) == 8:
     length, name = struct.unpack('>I4s', head)
@@ -60,13 +60,13 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read(path: Path) -> Metadata:
-  """What the chunks say that is not pixels."""
+  """The metadata in the chunks."""
   with open(path, 'rb') as file:
     return described(file)
 
 
 def described(file: BinaryIO) -> Metadata:
-  """As `read`, of an open file."""
+  """As `read`, for an open file."""
   block, xmp, found = None, None, {}
   for name, body in chunks(file):
     found.setdefault(name, body)
@@ -86,14 +86,14 @@ def described(file: BinaryIO) -> Metadata:
   lost = [name for name in found if not _is_kept(name) and name not in (*OWN, *ANIMATION)]
   if lost:
     names = ', '.join(name.decode('latin-1') for name in lost)
-    notes.append(f'not kept: PNG chunks {names}, which do not fit a changed picture')
+    notes.append(f'not kept: PNG chunks {names}, which may not be valid for changed pixels')
   codes, gamma = _colors(found)
   corners = _chromaticities(found) if codes is None else None
   return Metadata(block, xmp, exif.orientation(block, xmp), codes, gamma, tuple(notes), corners)
 
 
 def _colors(found: dict[bytes, bytes]) -> tuple[tuple[int, int, int] | None, float | None]:
-  """(CICP codes, gamma), with sRGB as the code that it is."""
+  """(CICP codes, gamma); an sRGB chunk becomes its CICP codes."""
   codes = found.get(b'cICP', b'')
   if len(codes) == 4:
     return (codes[0], codes[1], codes[2]), None
@@ -118,10 +118,10 @@ def _is_kept(name: bytes) -> bool:
 def carry(
   source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
 ) -> list[str]:
-  """Puts EXIF, XMP and the chunks of `source`, if that is a PNG, into `target`; what was lost.
+  """Writes EXIF, XMP and the chunks of `source`, if that is a PNG, into `target`.
 
-  `target` is as libvips writes it with no metadata but a profile. `metadata` is as read, with EXIF
-  and XMP as they are to be written. `strip` leaves only what colors and density need.
+  Returns what was lost. `target` was written by libvips with no metadata but a profile. `metadata`
+  holds EXIF and XMP as they should be written. `strip` keeps only what colors and density need.
   """
   with open(target, 'rb') as file:
     own = [one for one in chunks(file) if one[0] not in (b'IDAT', b'IEND')]
@@ -131,7 +131,7 @@ def carry(
   if metadata.xmp and not strip:
     added.append((b'iTXt', XMP + b'\0\0\0\0\0' + metadata.xmp))
   if source is not None:
-    own = [one for one in own if one[0] != b'pHYs']  # libvips makes one up
+    own = [one for one in own if one[0] != b'pHYs']  # libvips writes one even if it is unknown
     added += _kept(source, own[0][1], metadata, strip)
   elif metadata.cicp:
     added.append((b'cICP', bytes([*metadata.cicp[:2], 0, 1])))
@@ -142,10 +142,10 @@ def carry(
 def _kept(
   source: Path, header: bytes, metadata: Metadata, strip: bool
 ) -> Iterator[tuple[bytes, bytes]]:
-  """The chunks of `source` that a PNG with the IHDR `header` is to have."""
+  """Yields the chunks of `source` to copy into a PNG with the IHDR `header`."""
   with open(source, 'rb') as file:
     given = list(chunks(file))
-  # By bits and color type; sBIT of a palette is that of the RGB which it becomes.
+  # Bits and color type; a palette becomes RGB, for which its sBIT stays valid.
   alike, from_palette = given[0][1][8:10] == header[8:10], (given[0][1][9], header[9]) == (3, 2)
   for name, body in given:
     keyword = body.partition(b'\0')[0] if name in TEXTS else b''
@@ -164,7 +164,7 @@ def _kept(
 
 
 def _rewrite(path: Path, before: Iterable[tuple[bytes, bytes]]) -> None:
-  """Replaces all chunks of a PNG that come before its pixels."""
+  """Replaces all chunks before the pixels of a PNG."""
   with tempfile.TemporaryFile(dir=pathlib.Path(path).parent) as mended, open(path, 'rb+') as file:
     mended.write(file.read(len(SIGNATURE)))
     for name, body in before:
@@ -199,7 +199,7 @@ def text(name: bytes, body: bytes) -> bytes:
 
 
 def _raw_exif(profile: bytes) -> bytes | None:
-  """The EXIF in the text of a raw profile: a name, a length and hexadecimal digits in lines."""
+  """The EXIF block in a raw profile: a name, a length and lines of hexadecimal digits."""
   digits = b''.join(profile.split()[2:])
   with contextlib.suppress(ValueError):
     return bytes.fromhex(digits.decode('latin-1')).removeprefix(exif.PREFIX) or None

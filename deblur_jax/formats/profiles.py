@@ -1,7 +1,7 @@
-"""ICC profiles for colors that a file describes in another way: CICP codes, gamma, chromaticities.
+"""Makes ICC profiles from other color descriptions: CICP codes, gamma, chromaticities.
 
 PNG and AVIF can describe colors without a profile; JPEG, WebP and TIFF cannot. When such a picture
-is written as one of those, a matrix/TRC profile (ICC.1:2022, section 8.4) says the same.
+is written as one of these, an equivalent matrix/TRC profile (ICC.1:2022, section 8.4) is added.
 """
 
 import struct
@@ -11,7 +11,7 @@ import numpy as np
 from deblur_jax import color
 
 D50 = (0.9642, 1.0, 0.8249)
-"""XYZ of the white of the profile connection space."""
+"""XYZ of the white point of the profile connection space."""
 
 D65, C, DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 
@@ -33,7 +33,7 @@ BRADFORD = np.array(
 )
 
 SAMPLES = 4096
-"""Of curves that have no parameters in ICC: PQ and HLG."""
+"""In the tables of curves without a parametric form in ICC: PQ and HLG."""
 
 Chromaticities = tuple[tuple[float, float], ...]
 
@@ -46,11 +46,11 @@ def profile(
   grey: bool = False,
   cicp: tuple[int, int] | None = None,
 ) -> bytes:
-  """An ICC profile, version 4.4, of a display with these curves and primaries.
+  """An ICC display profile, version 4.4, with the given curves and primaries.
 
-  `chromaticities` are those of white, red, green and blue, as in `PRIMARIES`. `name` is for people.
-  A `grey` profile has only the curve. `cicp` also goes in as codes, for readers that know them.
-  Raises ValueError if the chromaticities are not those of three colors and a white.
+  `chromaticities` are those of white, red, green and blue, as in `PRIMARIES`. `name` is its
+  description. A `grey` profile has only the curve. `cicp` is also stored as codes, for readers that
+  support them. Raises ValueError if the chromaticities are degenerate.
   """
   curve = _curve(transfer.channels[0])
   tags = {b'desc': _text(name), b'cprt': _text('No copyright, use freely'), b'wtpt': _xyz(D50)}
@@ -67,7 +67,7 @@ def profile(
 
 
 def _matrices(chromaticities: Chromaticities) -> tuple[np.ndarray, np.ndarray]:
-  """(linear RGB to XYZ under D50, XYZ under the white given to XYZ under D50), both [3 3]."""
+  """(linear RGB to XYZ under D50, XYZ under the given white to XYZ under D50), both [3 3]."""
   if not all(y > 0 for _, y in chromaticities):
     raise ValueError('a chromaticity is zero')
   white, *colors = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in chromaticities]
@@ -75,7 +75,7 @@ def _matrices(chromaticities: Chromaticities) -> tuple[np.ndarray, np.ndarray]:
   try:
     matrix = primaries * np.linalg.solve(primaries, white)
   except np.linalg.LinAlgError:
-    raise ValueError('the chromaticities are not those of three colors') from None
+    raise ValueError('the chromaticities do not span three colors') from None
   cones = np.array(D50) @ BRADFORD.T / (BRADFORD @ white)
   adaptation = np.linalg.solve(BRADFORD, cones[:, None] * BRADFORD)
   return adaptation @ matrix, adaptation

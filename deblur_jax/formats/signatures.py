@@ -1,4 +1,4 @@
-"""What the first bytes of a file say that it is."""
+"""Recognizes file formats by their first bytes."""
 
 import os
 
@@ -30,19 +30,19 @@ OTHERS = {
 
 
 def unreadable(path: Path) -> str:
-  """Why no loader takes the file at `path`: damaged, of another format, or no picture at all."""
+  """Why libvips cannot read the file at `path`: damaged, unsupported, or not a picture."""
   with open(path, 'rb') as file:
     head = file.read(16)
-  for names, text in ((READ, 'damaged or cut short (a {} file)'), (OTHERS, UNSUPPORTED)):
+  for names, text in ((READ, DAMAGED), (OTHERS, UNSUPPORTED)):
     for start, name in names.items():
       if head.startswith(start):
         return text.format(name)
   if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
-    return READ_TEXT.format('WebP')
+    return DAMAGED.format('WebP')
   if head[4:12] in (b'ftypavif', b'ftypavis'):
-    return READ_TEXT.format('AVIF')
+    return DAMAGED.format('AVIF')
   return 'not a JPEG, PNG, WebP, TIFF or AVIF picture'
 
 
 UNSUPPORTED = 'unsupported picture format ({}): convert it to PNG or TIFF first'
-READ_TEXT = 'damaged or cut short (a {} file)'
+DAMAGED = 'damaged or truncated (a {} file)'

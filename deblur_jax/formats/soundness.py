@@ -1,9 +1,9 @@
-"""Signs of damage that decoders pass over.
+"""Finds damage that decoders ignore.
 
-JPEG and WebP have no checksums, and a decoder that lost its place in damaged data goes on with
-wrong pixels. Two signs give it away. It ends elsewhere: a sound file cannot be decoded without its
-last bytes. And in JPEG, where blocks are coded by their difference from the last, all blocks after
-the damage are too bright or too dark by the same amount.
+JPEG and WebP have no checksums, and a decoder that lost its place in damaged data continues with
+wrong pixels. Two signs reveal this. First, decoding ends at another place: an intact file cannot be
+decoded without its last bytes. Second, JPEG codes the mean of a block as a difference from the
+block before, so all blocks after the damage are too bright or too dark by the same amount.
 """
 
 from collections.abc import Iterator
@@ -20,41 +20,42 @@ Path = str | os.PathLike[str]
 
 DAMAGED, POSSIBLY = 'the file is likely damaged', 'the file may be damaged'
 
-GOES_ON = f'{DAMAGED}: its compressed data goes on after the last pixel'
+CONTINUES = f'{DAMAGED}: its compressed data continues after the last pixel'
 
 SPARE = 8
-"""Bytes that a sound stream in WebP may have left over: encoders flush a few."""
+"""Unused bytes at the end of an intact WebP stream: encoders flush a few."""
 
 LEAST_STEP, SIGNIFICANT = 2.0, 2.5
-"""Levels of 255, and times the usual step, by which a step after a damage has to stand out."""
+"""Least step after damage, in levels of 255 and as a multiple of the median step."""
 
 MOST, FEW = 0.75, 0.35
-"""Share of blocks after a damage that stand out, and of others in the same rows that may."""
+"""Least share of the blocks after damage with such a step, and largest share of the blocks before
+it in the same rows."""
 
 
 def doubts(path: Path, kind: str) -> tuple[str, ...]:
-  """Why the picture at `path`, which has been decoded without an error, may still be damaged.
+  """Why the picture at `path`, which was decoded without an error, may still be damaged.
 
-  `kind` is 'jpeg', 'webp', 'tiff' or any other, for which there are no such checks: PNG has
-  checksums, and decoders of AVIF are strict. Each reason is a sentence; a sound file has none.
+  `kind` is 'jpeg', 'webp', 'tiff' or another format, which needs no checks: PNG has checksums, and
+  AVIF decoders are strict. Each reason is a sentence; an intact file has none.
   """
   if kind == 'tiff':
     found, count = tiff_parts.damaged(path)
     if found:
       which = ', '.join(map(str, found[:5])) + (', ...' if len(found) > 5 else '')
-      return (f'{DAMAGED}: {which} of its {count} strips or tiles do not decode to their end',)
+      return (f'{DAMAGED}: cannot decode all of strips or tiles {which} (of {count})',)
   if kind == 'webp':
     return _webp_doubts(pathlib.Path(path).read_bytes())
   return _jpeg_doubts(pathlib.Path(path).read_bytes()) if kind == 'jpeg' else ()
 
 
 def _webp_doubts(data: bytes) -> tuple[str, ...]:
-  found = [GOES_ON] if any(map(_decodes, _shorter_webp(data))) else []
+  found = [CONTINUES] if any(map(_decodes, _shorter_webp(data))) else []
   names = {name: body for _, name, body in webp.chunks(data)}
   header = names.get(b'VP8X', b'\0')
   if header[0] & webp.ALPHA_FLAG and not {b'ALPH', b'VP8L'} & names.keys():
     found.append(f'{DAMAGED}: its header announces transparency, but there is none')
-  if {b'ALPH', b'VP8L'} & names.keys():  # coded without loss
+  if {b'ALPH', b'VP8L'} & names.keys():  # lossless
     at = jumps.worst(pyvips.Image.new_from_buffer(data, '', fail_on='warning'))
     if at:
       found.append(f'{POSSIBLY}: colors or transparency jump near row {at[0]}, column {at[1]}')
@@ -64,13 +65,13 @@ def _webp_doubts(data: bytes) -> tuple[str, ...]:
 def _jpeg_doubts(data: bytes) -> tuple[str, ...]:
   found = []
   if any(map(_decodes, _shorter_jpeg(data))):
-    found.append(GOES_ON)
+    found.append(CONTINUES)
   if _blind_end(data) and not _decodes(_as_tiff(data, jpeg.block(data)[1] // 8)):
     found.append(f'{DAMAGED}: its compressed data ends before the last pixel')
   if jpeg.odd_quantizer(data):
-    found.append(f'{DAMAGED}: a quantization table is not plausible')
+    found.append(f'{DAMAGED}: a quantization table is implausible')
   if at := _step(data):
-    found.append(f'{DAMAGED}: colors jump near row {at[0]}, column {at[1]}, as stored')
+    found.append(f'{DAMAGED}: colors jump near row {at[0]}, column {at[1]} (before rotation)')
   return tuple(found)
 
 
@@ -98,15 +99,15 @@ def _shorter_jpeg(data: bytes) -> Iterator[bytes]:
 
 
 def _blind_end(data: bytes) -> bool:
-  """Whether libvips misses warnings about the end of a JPEG; it does not inside of a TIFF.
+  """Whether libvips misses warnings about the end of this JPEG, unless it is inside a TIFF.
 
-  It looks for them before each eight lines.
+  It checks for warnings only before each eight lines.
   """
   return jpeg.block(data)[0] == 8 and jpeg.frame(data).baseline
 
 
 def _as_tiff(data: bytes, sampled: int) -> bytes:
-  """A TIFF file that holds a JPEG, whose chroma is subsampled `sampled` times across."""
+  """A TIFF file containing a JPEG whose chroma is subsampled horizontally by `sampled`."""
   frame, data = jpeg.frame(data), jpeg.without_grey_sampling(data)
   kind = {1: 1, 3: 6}.get(frame.components, 5)  # grey, YCbCr or CMYK
   fields = {256: frame.width, 257: frame.height, 258: 8, 259: 7, 262: kind, 273: 0}
@@ -121,7 +122,7 @@ def _as_tiff(data: bytes, sampled: int) -> bytes:
 
 
 def _shorter_webp(data: bytes) -> Iterator[bytes]:
-  """WebP files with one part of the compressed data shortened each (RFC 9649; RFC 6386, 9.5)."""
+  """Yields WebP files, each with one shortened part of the data (RFC 9649; RFC 6386, 9.5)."""
   for at, name, body in webp.chunks(data):
     for less in _shorter_vp8(body) if name == b'VP8 ' else [body[: -SPARE - 1]]:
       if name in (b'VP8 ', b'VP8L', b'ALPH') and len(less) > 2 * SPARE:
@@ -132,7 +133,7 @@ def _shorter_webp(data: bytes) -> Iterator[bytes]:
 
 
 def _shorter_vp8(frame: bytes) -> Iterator[bytes]:
-  """A VP8 key frame without the end of its first partition (modes) or of its last (pixels)."""
+  """Yields a VP8 key frame without the end of its first partition (modes) or last (pixels)."""
   if len(frame) < 10:
     return
   tag = int.from_bytes(frame[:3], 'little')
@@ -144,7 +145,10 @@ def _shorter_vp8(frame: bytes) -> Iterator[bytes]:
 
 
 def _step(data: bytes) -> tuple[int, int] | None:
-  """(row, column) of the block after which all blocks of a JPEG are off by the same amount."""
+  """(row, column) of the block after which all blocks of a JPEG are off by the same amount.
+
+  None if there is no such block.
+  """
   image = pyvips.Image.new_from_buffer(data, '', fail_on='warning')
   high, wide = jpeg.block(data)
   rows, columns = image.height // high, image.width // wide
@@ -157,7 +161,7 @@ def _step(data: bytes) -> tuple[int, int] | None:
 
 
 def _steps(image: pyvips.Image, row: int, columns: int, wide: int) -> np.ndarray:
-  """Jumps of luma and chroma between rows `row` - 1 and `row`, beyond their slope, by block."""
+  """Jumps of luma and chroma between rows `row` - 1 and `row`, minus their slope, per block."""
   strip = image.crop(0, row - 2, image.width, 4).numpy().reshape(4, image.width, -1)
   strip = strip.astype(np.float32)
   if strip.shape[-1] == 3:
@@ -169,9 +173,10 @@ def _steps(image: pyvips.Image, row: int, columns: int, wide: int) -> np.ndarray
 
 
 def _jump(steps: np.ndarray) -> tuple[int, int] | None:
-  """Where in `steps` [r c] most from (row, column) on for the length of a row are large and alike.
+  """The (row, column) in `steps` [r c] from which, for a row's length, most steps are large.
 
-  Few others in the two rows may be: an edge in the picture goes through whole rows.
+  They have the same sign, and few other steps in the two rows are large: an edge in the picture
+  would cross whole rows. None if there is no such place.
   """
   rows, columns = steps.shape
   margin = max(2, columns // 12)

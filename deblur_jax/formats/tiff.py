@@ -1,8 +1,8 @@
-"""TIFF directories, read and written: EXIF that libvips leaves behind, from one file to another.
+"""Reads and writes TIFF directories, to copy the EXIF that libvips drops.
 
 TIFF 6.0, BigTIFF and EXIF 2.32, section 4.6.2: a directory is a list of entries (tag, type, count,
-values), with the values elsewhere in the file where they are too long; EXIF and GPS are directories
-of their own that an entry points to.
+values); long values are stored elsewhere in the file. EXIF and GPS are separate directories to
+which an entry points.
 """
 
 import contextlib
@@ -17,43 +17,43 @@ from deblur_jax.formats.metadata import Metadata
 Path = str | os.PathLike[str]
 
 TEXTS = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
-"""Description, maker, model, software, date, artist, computer, rating, copyright, Windows' own."""
+"""Description, make, model, software, date, artist, computer, rating, copyright, Windows tags."""
 
 DIRECTORIES = (34665, 34853, 40965)
 """EXIF, GPS and, inside EXIF, interoperability."""
 
 XMP, ORIENTATION, EXTRA = 700, 274, 338
 DENSITY = (282, 283, 296)
-"""Across, down, and their unit."""
+"""Horizontal, vertical, unit."""
 
 GEO = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
-"""GeoTIFF 1.1, and GDAL's metadata and value for no data."""
+"""GeoTIFF 1.1, and GDAL's metadata and no-data value."""
 
 PRIVATE = 32768
 KEPT = (*TEXTS, *DIRECTORIES, *GEO, 33723, 34377, 34675)
 """Tags from `PRIVATE` up that are kept; the last are IPTC, Photoshop's and the ICC profile."""
 
 DROPPED = (40962, 40963)
-"""The picture's sides, which TIFF has elsewhere and turning upright exchanges."""
+"""Width and height in EXIF: TIFF stores them elsewhere, and turning a picture swaps them."""
 
 LONG, UNSIGNED_64 = 4, 16
 
 ITEM = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 ITEM |= {16: 8, 17: 8, 18: 8}
-"""Type -> bytes of the numbers that it is made of; a fraction is made of two."""
+"""Type -> bytes of its numbers; a fraction has two."""
 
 FRACTIONS = (5, 10)
 
 
 class Layout(NamedTuple):
-  """How a file writes numbers."""
+  """How a file stores numbers."""
 
   order: str
   """'<' or '>'"""
   head: str
-  """Of the number of entries in a directory."""
+  """`struct` format of the number of entries in a directory."""
   entry: str
-  """Of an entry, up to its values."""
+  """`struct` format of an entry, up to its values."""
   pointer: str
 
   def pack(self, form: str, *values: int) -> bytes:
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
 
 
 class Entry(NamedTuple):
-  """Values of a tag, as bytes in the order of the file they come from, or a directory."""
+  """The values of a tag, as bytes in the order of the original file, or a directory."""
 
   kind: int
   values: bytes
@@ -72,29 +72,29 @@ class Entry(NamedTuple):
 
 
 def read(path: Path) -> Metadata:
-  """XMP, orientation, and what cannot be kept; all else is left to `carry`."""
+  """XMP, orientation, and what cannot be kept; `carry` copies the rest."""
   with contextlib.suppress(struct.error), open(path, 'rb') as file:
     layout, at = begin(file)
     found = directory(file, layout, at)
     xmp = found[XMP].values if XMP in found else None
-    lies = exif.orientation(None, xmp)
+    turn = exif.orientation(None, xmp)
     if ORIENTATION in found:
-      lies = layout.unpack('H', found[ORIENTATION].values[:2])[0]
+      turn = layout.unpack('H', found[ORIENTATION].values[:2])[0]
     lost = {tag for tag in found if tag >= PRIVATE and tag not in KEPT}
-    lost |= {tag for tag in GEO if tag in found and lies != 1}  # they speak of the old corners
+    lost |= {tag for tag in GEO if tag in found and turn != 1}  # they refer to the old corners
     notes = [f'not kept: TIFF tags {", ".join(map(str, sorted(lost)))}'] if lost else []
-    return Metadata(None, xmp, lies if lies in range(1, 9) else 1, notes=tuple(notes))
+    return Metadata(None, xmp, turn if turn in range(1, 9) else 1, notes=tuple(notes))
   return Metadata()
 
 
 def carry(
   source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
 ) -> list[str]:
-  """Adds the EXIF of `source`, if that is a TIFF, or of `metadata` to `target`; what was lost.
+  """Adds the EXIF of `source`, if that is a TIFF, or of `metadata` to `target`.
 
-  Takes descriptive tags of the main directory, those of GeoTIFF, and the EXIF and GPS directories;
-  and from a TIFF what its further channels and its density are, which libvips makes up. `strip`
-  leaves only these.
+  Returns what was lost. Copies descriptive tags of the main directory, those of GeoTIFF, and the
+  EXIF and GPS directories; and from a TIFF the density and the meaning of further channels, for
+  which libvips writes defaults. `strip` copies only these last two.
   """
   with contextlib.suppress(struct.error), contextlib.ExitStack() as files:
     if source is None and (strip or not metadata.exif):
@@ -126,7 +126,7 @@ def carry(
 def _truthful(
   entries: dict[int, Entry], found: dict[int, Entry], given: Layout, layout: Layout, turned: bool
 ) -> dict[int, Entry]:
-  """`entries` with density and meaning of further channels as in `found`, or without."""
+  """`entries` with density and meaning of further channels as in `found`, if it has them."""
   entries = {tag: entry for tag, entry in entries.items() if tag not in DENSITY}
   across, down, unit = DENSITY
   for tag, other in ((across, down), (down, across), (unit, unit)):
@@ -139,11 +139,11 @@ def _truthful(
 
 
 def begin(file: BinaryIO) -> tuple[Layout, int]:
-  """The layout of a file, and where its first directory is; struct.error where it is no TIFF."""
+  """The layout of a file and the offset of its first directory; struct.error if it is no TIFF."""
   start = file.read(16)
   order = {b'II': '<', b'MM': '>'}.get(start[:2])
   if order is None:
-    raise struct.error('no TIFF')
+    raise struct.error('not a TIFF file')
   (version,) = struct.unpack_from(order + 'H', start, 2)
   if version == 43:
     return Layout(order, 'Q', 'HHQ', 'Q'), struct.unpack_from(order + 'Q', start, 8)[0]
@@ -151,7 +151,7 @@ def begin(file: BinaryIO) -> tuple[Layout, int]:
 
 
 def directory(file: BinaryIO, layout: Layout, at: int, depth: int = 0) -> dict[int, Entry]:
-  """The entries of the directory at `at`; those that make no sense are left out."""
+  """The entries of the directory at `at`, without malformed ones."""
   room, whole = struct.calcsize('=' + layout.pointer), file.seek(0, os.SEEK_END)
   form = struct.Struct(f'{layout.order}{layout.entry}{room}s')
   file.seek(at)
@@ -192,7 +192,7 @@ def _ordered(entry: Entry, given: Layout, wanted: Layout) -> Entry:
 
 
 def packed(entries: dict[int, Entry], layout: Layout, at: int) -> bytes:
-  """A directory that is to lie at `at`, followed by all that it points to."""
+  """A directory for the offset `at`, followed by everything that it points to."""
   room = struct.calcsize('=' + layout.pointer)
   size = struct.calcsize(layout.order + layout.entry) + room
   head = layout.pack(layout.head, len(entries))

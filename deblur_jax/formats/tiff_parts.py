@@ -1,4 +1,4 @@
-"""Strips and tiles of a TIFF file one by one, to find those that are damaged."""
+"""Checks the strips and tiles of a TIFF file one by one for damage."""
 
 from collections.abc import Iterator
 import os
@@ -15,17 +15,17 @@ Path = str | os.PathLike[str]
 WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS, PLANAR = 256, 257, 259, 262, 277, 278, 284
 BITS, TILE_WIDTH, TILE_HEIGHT = 258, 322, 323
 STRIPS, TILES = (273, 279), (324, 325)
-"""Tags of where the parts are, and of how long."""
+"""Tags of the offsets and lengths of the parts."""
 
 TABLES = 347
 
 CODING = (266, COMPRESSION, 317, 339, TABLES, 530)
-"""Fill order, predictor, sample format, JPEG tables and chroma subsampling, beside compression."""
+"""Fill order, compression, predictor, sample format, JPEG tables and chroma subsampling."""
 
 LZW, JPEG, DEFLATE = 5, 7, (8, 32946)
 
 SPARE_LZW = 4
-"""Bytes that hold at least one code beside the end-of-information code."""
+"""Bytes that hold at least one code besides the end-of-information code."""
 
 FORMS = {1: 'B', 3: 'H', 4: 'I', 16: 'Q'}
 
@@ -39,7 +39,7 @@ class Part(NamedTuple):
   layout: Layout
 
   def file(self, data: bytes) -> bytes:
-    """A TIFF file that is this part alone, with `data` for its contents."""
+    """A TIFF file with only this part, and with `data` as its contents."""
     layout = Layout(self.layout.order, 'H', 'HHI', 'I')
     at = 8 + len(data) + len(data) % 2
     tags = self.tags | {
@@ -51,10 +51,10 @@ class Part(NamedTuple):
 
 
 def damaged(path: Path) -> tuple[list[int], int]:
-  """(numbers from 1 of the parts that are likely damaged, how many parts there are).
+  """(numbers, from 1, of the parts that are likely damaged, number of parts).
 
-  Knows LZW and JPEG, which cannot be decoded without their last bytes if they are sound, and
-  Deflate, which has a checksum that libtiff does not look at.
+  Checks LZW and JPEG, which cannot be decoded without their last bytes if they are intact, and
+  Deflate, which has a checksum that libtiff ignores.
   """
   found, count = [], 0
   for count, part in enumerate(parts(path), 1):
@@ -91,7 +91,7 @@ def _decodes(data: bytes) -> bool:
 
 
 def parts(path: Path) -> Iterator[Part]:
-  """The parts of the first picture in a TIFF file, in order."""
+  """Yields the parts of the first picture in a TIFF file, in order."""
   with open(path, 'rb') as source:
     layout, at = begin(source)
     found = directory(source, layout, at)
@@ -103,7 +103,7 @@ def parts(path: Path) -> Iterator[Part]:
     separate = number.get(PLANAR, (1,))[0] == 2
     samples = 1 if separate else number.get(SAMPLES, (1,))[0]
     kind = number.get(PHOTOMETRIC, (1,))[0]
-    if separate or kind in (0, 3):  # planes and palettes are read as grey
+    if separate or kind in (0, 3):  # planes and palettes are checked as grey
       kind = 1
     sides = (number[TILE_WIDTH][0], number[TILE_HEIGHT][0]) if tiled else (width, rows)
     shared = {tag: found[tag] for tag in CODING if tag in found}

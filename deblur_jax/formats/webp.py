@@ -1,4 +1,4 @@
-"""Chunks of WebP files (RFC 9649)."""
+"""Reads and writes the chunks of WebP files (RFC 9649)."""
 
 from collections.abc import Iterator
 import os
@@ -14,7 +14,7 @@ PROFILE_FLAG, ALPHA_FLAG, EXIF_FLAG, XMP_FLAG = 0x20, 0x10, 0x08, 0x04
 
 
 def chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-  """(where it begins, name, body) of the chunks."""
+  """Yields (offset, name, body) of the chunks."""
   at = 12
   while at + 8 <= len(data):
     name, length = struct.unpack_from('<4sI', data, at)
@@ -23,13 +23,13 @@ def chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def lossless(path: Path) -> bool:
-  """Whether the picture was written without loss, for which there is a chunk of its own."""
+  """Whether the picture is lossless; such pictures have their own chunk."""
   names = [name for _, name, _ in chunks(pathlib.Path(path).read_bytes())]
   return next((name == b'VP8L' for name in names if name in (b'VP8L', b'VP8 ')), False)
 
 
 def read(path: Path) -> Metadata:
-  """What the chunks say that is not pixels."""
+  """The metadata in the chunks."""
   found = {name: body for _, name, body in chunks(pathlib.Path(path).read_bytes())}
   block = found.get(b'EXIF', b'').removeprefix(exif.PREFIX) or None
   xmp = found.get(b'XMP ') or None
@@ -39,9 +39,9 @@ def read(path: Path) -> Metadata:
 def carry(
   source: Path | None, target: Path, metadata: Metadata, *, strip: bool = False
 ) -> list[str]:
-  """Puts EXIF and XMP into `target`; what was lost, which is nothing.
+  """Writes EXIF and XMP into `target`; returns what was lost, which is nothing.
 
-  `target` is as libvips writes it with no metadata but a profile.
+  `target` was written by libvips with no metadata but a profile.
   """
   if strip or not (metadata.exif or metadata.xmp):
     return []
@@ -63,7 +63,7 @@ def carry(
 
 
 def _header(name: bytes, body: bytes) -> bytes:
-  """The extended header of a picture that has none, from its bitstream."""
+  """An extended header for a picture that has none, from its bitstream."""
   if name == b'VP8L':
     bits = int.from_bytes(body[1:5], 'little')
     width, height, alpha = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1

@@ -1,4 +1,4 @@
-"""Photographs as files: reading, restoring and writing them with all that is not pixels."""
+"""Photograph files: reading, restoring and writing them with their metadata."""
 
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     jobs,
     pictures,
     restore,
+    restorer,
+    writing,
   )
-  from deblur_jax.photos.restore import Options, Restorer, load, restore_files
+  from deblur_jax.photos.restore import Options, restore_files
+  from deblur_jax.photos.restorer import Restorer, load
 
 __all__ = [
   'Options',
@@ -28,12 +31,14 @@ __all__ = [
   'pictures',
   'restore',
   'restore_files',
+  'restorer',
+  'writing',
 ]
 
 _HOMES = dict.fromkeys(__all__, '') | {
   'Options': 'restore',
-  'Restorer': 'restore',
-  'load': 'restore',
+  'Restorer': 'restorer',
+  'load': 'restorer',
   'restore_files': 'restore',
 }
 __getattr__, __dir__ = lazy.attach(__name__, _HOMES)

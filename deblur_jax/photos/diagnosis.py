@@ -1,15 +1,16 @@
-"""What blurs a picture, and what a method did to it: blur, sharpness, and warnings in plain words.
+"""How a picture is blurred and what a method changed: blur, sharpness, and warnings.
 
-Looks at 36 windows of 128 pixels at full resolution, evenly spread (5 % of 12 megapixels; 4 windows
-of a small picture), and at the mean of every channel of the whole. So it costs the same for all
-pictures, and what lies between the windows does not count.
+Samples 36 windows of 128 pixels at full resolution, evenly spread (5 % of 12 megapixels; 4 windows
+of a small picture), and takes the mean of every channel over the whole picture. The cost is thus
+the same for all pictures, and anything between the windows is ignored.
 
-Blur is estimated as in `blur.estimate`, window by window, at the finest scale at which slopes stand
-out from the noise. It is named only if the kind is nearly certain, else 'unknown': where evidence
-is thin, where sharp and mildly blurred pictures look alike, where a blur lies between round and
-straight, where all structure runs in one direction (stripes, bar codes), and where the blur would
-be too large to measure. docs/diagnosis.md shows how often it is right (tools/diagnosis_table.py).
-Lengths of motion are rough, and too small for real shakes, whose trails are thin and sharp.
+Blur is estimated as in `solvers.estimate_gaussian`, window by window, at the finest scale at which
+gradients exceed the noise. Its kind is named only if nearly certain. It is 'unknown' if there is
+little evidence, between sharp and mildly blurred, between round and straight blur, if all structure
+runs in one direction (stripes, bar codes), for motion on text, and if the blur is too large to
+measure.
+docs/diagnosis.md shows how often it is right (tools/diagnosis_table.py). Lengths of motion are
+rough, and too small for real camera shake, whose trails are thin and sharp.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,64 +30,71 @@ from deblur_jax.solvers import estimate_gaussian
 
 SIDE = 128
 GRID, SMALL_GRID = 6, 2
-"""Windows along either side; the second for pictures that half of the first would cover."""
+"""Windows per side; the second for pictures that half of the first would cover."""
 
 SCALES = ((1, 0.0), (1, 1.0), (2, 1.0), (4, 1.0), (8, 1.0))
-"""(how much smaller, sigma to smooth by there); the first that noise does not disturb is taken."""
+"""(factor of reduction, sigma of the smoothing after it); the first that noise does not disturb is
+used."""
 
 OVER_NOISE = 4.0
-"""Slopes are believed where they are this much steeper than the steepest that noise makes."""
+"""Gradients must exceed the steepest gradient of noise by this factor."""
 
 NOISE_PEAK = 4.5
-"""The steepest of some ten thousand slopes of noise, in standard deviations."""
+"""The steepest of some ten thousand gradients of noise, in standard deviations."""
 
 MOST_SIGMA = 4.0
-"""Wider blur, in pixels of a scale, is measured at the next."""
+"""In pixels of a scale; a wider blur is measured at the next one."""
 
 STEEPEST = 0.85
-"""Quantile over the windows: not the steepest of all, which may be the one sharp thing there is."""
+"""Quantile over the windows; the steepest window of all may hold the only sharp object."""
 
 LEAST_CONTRAST = 0.25
-"""Windows of a smaller range of values than this have no edge to judge by."""
+"""Windows with a smaller range of values have no edge to measure."""
 
 SMOOTHED = 1.5
-"""Sigma in pixels that pictures are smoothed by before their sharpness is compared."""
+"""Sigma in pixels of the smoothing before sharpness is compared."""
 
 SHARP, BLURRED = 0.6, 1.0
-"""Estimated sigmas in pixels below which a picture is sharp, and from which it has a round blur;
-photographs between them are either."""
+"""Estimated sigma in pixels up to which a picture is sharp, and from which it has a round blur;
+photographs in between can be either."""
 
 EVIDENCE, EVIDENCE_SHARP = 0.6, 0.7
-"""The least to name a blur, and to call a picture sharp."""
+"""Least evidence to name a blur, and to call a picture sharp."""
 
 MOTION, ROUND = 0.45, 0.7
-"""Ratios of sigmas up to which blur has a direction, and from which it has none."""
+"""Ratio of the sigmas up to which a blur is motion, and from which it is round."""
 
 ONE_WAY = 0.12
-"""Coarse slopes along a direction have less than this part of the energy of those across it if the
-structure itself, not motion, is missing there."""
+"""If the energy of coarse gradients along a direction is less than this share of the energy across
+it, the structure itself is missing there, and nothing is known about motion."""
+
+PAPER, NEAR_WHITE = 0.4, 0.75
+"""Text on paper: more than the first share of the median window lies above the second share of its
+range. Strokes are thinner than a blur, not steps, so motion looks too long there (16 for 9 pixels)
+and is 'unknown'. Two pages of text have 0.46 to 0.64, and 29 photographs at most 0.32."""
 
 SMALLER = 0.78
-"""Blur happens in linear light, and the curve of sRGB makes its slopes look softer: of 27 round
-blurs known (tools/diagnosis_table.py) the sigma was estimated 1 / 0.78 times too large."""
+"""Blur happens in linear light, and the sRGB curve makes gradients look softer: on 27 known round
+blurs (tools/diagnosis_table.py) the estimated sigma was 1 / 0.78 times too large."""
 
 LARGEST_PART = 4
-"""A blur larger than this part of a window, or of a smaller picture, cannot be measured."""
+"""A blur larger than 1 / 4 of a window, or of a smaller picture, cannot be measured."""
 
 LIKELY = ((0.6, 0.9, 1.0), (0.6, 0.7, 0.85))
-"""Evidence, and the part of 120 pictures with as much whose kind was right and whose size within
-30 %."""
+"""Evidence, and the share of 120 pictures with that much evidence whose kind was right and size
+within 30 %."""
 
 COARSE = 16
-"""Pixels that are averaged to see coarse structure."""
+"""Side in pixels of the blocks that are averaged to see coarse structure."""
 
 DRIFT, CLIPPED, SAME = 0.01, 0.01, 0.5 / 255
-"""Shares of the range and of the values that are worth a warning."""
+"""Limits for warnings: color drift as a share of the range, clipped values as a share of all, and
+the largest difference of a result that equals its input."""
 
 CLEARLY = 1.2
-"""Times as sharp; a picture that became so had not been sharp, whatever it looked like."""
+"""Gain in sharpness; a picture that gains more was not sharp before."""
 
-_FLAT = 1e-6  # sharpness below which there is nothing in a picture
+_FLAT = 1e-6  # sharpness of a picture without any structure
 
 
 class Blur(NamedTuple):
@@ -95,15 +103,15 @@ class Blur(NamedTuple):
   kind: str
   """'sharp', 'motion', 'defocus' (a disk or a Gaussian) or 'unknown'"""
   pixels: float
-  """Length of the motion; else the sigma of the Gaussian, by half the radius of a disk."""
+  """Length of a motion; sigma of a Gaussian, or half the radius of a disk."""
   angle: float
-  """Of the motion, degrees counter-clockwise from the horizontal."""
+  """Of a motion, in degrees counterclockwise from the horizontal."""
   gaussian: estimate_gaussian.Gaussian
   confidence: float
   """How likely the kind is right and the size within 30 %, see `LIKELY`; 0 if unknown."""
 
   def __str__(self) -> str:
-    """In a few words."""
+    """A short description."""
     if self.kind == 'motion':
       return f'motion ~{self.pixels:.0f} px at {self.angle:.0f}°'
     if self.kind == 'defocus':
@@ -112,17 +120,17 @@ class Blur(NamedTuple):
 
 
 class Change(NamedTuple):
-  """What differs between pixels before and after; those of parts add up by `+`."""
+  """What differs between pixels before and after; `+` adds the changes of two parts."""
 
   count: int
-  """Pixels."""
+  """Number of pixels."""
   before: np.ndarray
-  """Sums of the color channels, in parts of the range."""
+  """Sum of each color channel, for values in [0, 1]."""
   after: np.ndarray
   largest: float
-  """Greatest difference of a value."""
+  """Largest difference of a value."""
   clipped: int
-  """Values at an end of the range that were not."""
+  """Number of values that became black or white."""
 
   def __add__(self, other: 'Change') -> 'Change':
     largest = max(self.largest, other.largest)
@@ -132,25 +140,26 @@ class Change(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-  """A picture before and after."""
+  """The comparison of a picture before and after restoration."""
 
   blur: Blur
   """Of the picture before."""
   sharpness_before: float
-  """Variance of the Laplacian, smoothed by `SMOOTHED`, over that of the luma; ringing counts."""
+  """Variance of the Laplacian after smoothing by `SMOOTHED`, relative to the variance of the luma;
+  ringing increases it, too."""
   sharpness_after: float
   reblurred_psnr: float
-  """dB between the result, blurred by the Gaussian estimated, and the picture before."""
+  """In dB, between the result, blurred with the estimated Gaussian, and the picture before."""
   warnings: tuple[str, ...]
 
   def __str__(self) -> str:
-    """In a few words."""
+    """A short description."""
     if self.sharpness_before < _FLAT:
       return str(self.blur)
     return f'{self.blur}; sharpness x{self.sharpness_after / self.sharpness_before:.2g}'
 
   def plain(self) -> dict[str, str | float]:
-    """All but the warnings, for JSON."""
+    """All fields except the warnings, as JSON values."""
     kind, pixels, angle, gaussian, confidence = self.blur
     figures = {'pixels': pixels, 'angle': angle, 'sigma': gaussian.sigma, 'ratio': gaussian.ratio}
     figures |= {'confidence': confidence, 'sharpness_before': self.sharpness_before}
@@ -161,8 +170,8 @@ class Diagnosis:
 def windows(shape: Sequence[int], rows: Callable[[int, int], np.ndarray]) -> np.ndarray:
   """Samples of a picture: float32 RGB `[n SIDE SIDE 3]` in [0, 1].
 
-  `shape` is (height, width, channels) and `rows(start, stop)` gives `[stop - start w c]` with 1 to
-  4 channels, of uint8, uint16 or float. A smaller picture is continued by its mirror image.
+  `shape` is (height, width, channels) and `rows(start, stop)` returns `[stop - start w c]` with 1
+  to 4 channels, uint8, uint16 or float. A picture smaller than a window is mirrored at its border.
   """
   height, width, channels = shape
   grid = GRID if max(height, width) > SIDE * GRID // 2 else SMALL_GRID
@@ -177,7 +186,7 @@ def windows(shape: Sequence[int], rows: Callable[[int, int], np.ndarray]) -> np.
 
 
 def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
-  """How a picture whose shorter side is `side` is blurred, from its samples (see `windows`)."""
+  """The blur of a picture whose shorter side is `side`, from its samples (see `windows`)."""
   luma = samples.mean(-1)
   contrast = np.quantile(luma, 0.999, axis=(1, 2)) - np.quantile(luma, 0.001, axis=(1, 2))
   seen = contrast >= LEAST_CONTRAST
@@ -196,13 +205,15 @@ def blur(samples: np.ndarray, side: int = SIDE) -> Blur:
   )
   evidence = float(agreement * support * (1 if clear else 0.3))
   has_structure = _directions(luma[seen], float(gaussian.angle)) >= ONE_WAY
-  if gaussian.sigma >= SHARP and not has_structure:
+  named = _named(gaussian, evidence, min(side, SIDE) / LARGEST_PART)
+  misleading = named.kind == 'motion' and _near_white(luma[seen]) > PAPER
+  if misleading or (gaussian.sigma >= SHARP and not has_structure):
     return Blur('unknown', 0.0, 0.0, gaussian, 0.0)
-  return _named(gaussian, evidence, min(side, SIDE) / LARGEST_PART)
+  return named
 
 
 def change(before: np.ndarray, after: np.ndarray) -> Change:
-  """What differs between two pictures, or rows of them, `[h w c]` of one type."""
+  """What differs between two pictures, or rows of them, `[h w c]` of the same dtype."""
   colors = before.shape[-1] - (before.shape[-1] in (2, 4))
   before, after = before[..., :colors], after[..., :colors]
   top, sums = (np.iinfo(before.dtype).max, np.int64) if before.dtype.kind == 'u' else (1, float)
@@ -218,7 +229,7 @@ def change(before: np.ndarray, after: np.ndarray) -> Change:
 
 
 def diagnose(before: np.ndarray, after: np.ndarray, changed: Change, side: int = SIDE) -> Diagnosis:
-  """The diagnosis of a picture of this shorter side, from its `windows` before and after."""
+  """The diagnosis of a picture with shorter side `side`, from its `windows` before and after."""
   found = blur(before, side)
   sharp_before, sharp_after, psnr = (
     float(value) for value in jax.device_get(_compared(before, after, found.gaussian))
@@ -228,10 +239,10 @@ def diagnose(before: np.ndarray, after: np.ndarray, changed: Change, side: int =
 
 
 def _directions(luma: np.ndarray, angle: float) -> float:
-  """Energy of the coarse slopes of `luma` `[n h w]` along a direction over that across, at most 1.
+  """Energy of the coarse gradients of `luma` `[n h w]` along a direction over that across it.
 
-  Motion up to `COARSE` pixels leaves coarse structure alone; stripes have it in one direction only,
-  so that nothing can be said of blur along them.
+  At most 1. Motion up to `COARSE` pixels hardly changes coarse structure; stripes have structure in
+  one direction only, so nothing is known about blur along them.
   """
   n, height, width = luma.shape
   coarse = luma.reshape(n, height // COARSE, COARSE, width // COARSE, COARSE).mean((2, 4))
@@ -241,39 +252,46 @@ def _directions(luma: np.ndarray, angle: float) -> float:
   return float(min(along / max(across, 1e-9), 1.0))
 
 
+def _near_white(luma: np.ndarray) -> float:
+  """Share of pixels near the brightest value, in the median window of `luma` `[n h w]`."""
+  low, high = np.quantile(luma, [0.001, 0.999], axis=(1, 2))
+  least = low + NEAR_WHITE * (high - low)
+  return float(np.median((luma > least[:, None, None]).mean((1, 2))))
+
+
 @functools.partial(jax.jit, static_argnames='scale')
 def _measured(samples, seen, smooth, *, scale: int):
-  """The Gaussian of all samples that are seen, the sigma of each, and whether noise is below."""
+  """The Gaussian of all `seen` samples, the sigma of each, and whether gradients exceed noise."""
   n, height, width, c = samples.shape
   small = samples.reshape(n, height // scale, scale, width // scale, scale, c).mean((2, 4))
   plane = estimate_gaussian.stretched(small)
   slopes = estimate_gaussian.slopes(plane, smooth=smooth)
   each = estimate_gaussian.from_slopes(slopes, smooth=smooth).sigma
   typical = _quantile(jnp.where(seen[:, None], slopes, -1.0), STEEPEST, seen.sum())
-  # Differences of differences see little but noise; of a quarter, as medians take time.
+  # Second differences are mostly noise; a quarter of them is enough for the slow median.
   rows = plane[:, 1::2, :] - plane[:, ::2, :]
   corners = jnp.abs(rows[..., 1::2] - rows[..., ::2]).reshape(n, -1)
   noise = estimate_gaussian.quantile(corners, 0.5) / 0.6745 / 2
   noise = _quantile(jnp.where(seen, noise, -1.0), 0.5, seen.sum())
-  # What smoothing and derivative make of white noise of deviation 1.
+  # Standard deviation of the smoothed derivative of white noise with standard deviation 1.
   steep = jnp.where(smooth > 0, 1 / (math.sqrt(8 * math.pi) * jnp.maximum(smooth, 1) ** 2), 1.81)
   clear = typical.min() > OVER_NOISE * NOISE_PEAK * steep * noise
   return estimate_gaussian.from_slopes(typical, smooth=smooth), each, clear
 
 
 def _quantile(values: jax.Array, share: float, count: jax.Array) -> jax.Array:
-  """Nearly the quantile at `share` of the `count` largest `[n ...]` along the first axis."""
+  """Approximately the quantile `share` of the `count` largest `[n ...]` along the first axis."""
   ordered, _ = jax.lax.top_k(jnp.moveaxis(values, 0, -1), values.shape[0])
   return ordered[..., jnp.round((1 - share) * (count - 1)).astype(int)]
 
 
 @jax.jit
 def _compared(before, after, gaussian) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Sharpness before and after, and PSNR of what is blurred again."""
+  """Sharpness before and after, and PSNR of the reblurred result."""
 
   def sharp(samples):
     luma = 255 * samples.mean(-1)
-    # Smoothed first, or a result would count as the softer for having lost its noise.
+    # Smoothed first, otherwise a result would count as softer because it lost its noise.
     smooth = operators.Convolution(kernels.gaussian(SMOOTHED, 7)).apply(samples)
     return sharpness.laplacian_variance(smooth).mean() / jnp.maximum(jnp.var(luma), 1)
 
@@ -282,7 +300,7 @@ def _compared(before, after, gaussian) -> tuple[jax.Array, jax.Array, jax.Array]
 
 
 def _named(gaussian: estimate_gaussian.Gaussian, evidence: float, largest: float) -> Blur:
-  """The kind of a blur and its size, at most `largest` pixels across; unknown if in doubt."""
+  """The named blur, at most `largest` pixels across; 'unknown' if in doubt."""
   sigma, ratio, angle = (float(one) for one in gaussian)
   unknown = Blur('unknown', 0.0, 0.0, gaussian, 0.0)
   if evidence < (EVIDENCE_SHARP if sigma < SHARP else EVIDENCE):
@@ -299,17 +317,17 @@ def _named(gaussian: estimate_gaussian.Gaussian, evidence: float, largest: float
 
 
 def _warnings(found: Blur, changed: Change, times: float) -> list[str]:
-  told = []
+  warnings = []
   if found.kind == 'sharp' and times < CLEARLY:
-    told.append('the picture was sharp already')
+    warnings.append('the picture was already sharp')
   if changed.largest <= SAME:
-    told.append('the result equals the input')
+    warnings.append('the result equals the input')
   drift = (changed.after - changed.before) / changed.count
   if np.abs(drift).max() > DRIFT:
     names = ('red', 'green', 'blue') if len(drift) == 3 else ('grey',)
     shifts = (f'{name} {100 * by:+.1f} %' for name, by in zip(names, drift, strict=True))
-    told.append(f'colors drift: {", ".join(shifts)}')
+    warnings.append(f'color shift: {", ".join(shifts)}')
   share = changed.clipped / (changed.count * len(drift))
   if share > CLIPPED:
-    told.append(f'{100 * share:.1f} % of the values are clipped to black or white')
-  return told
+    warnings.append(f'{100 * share:.1f} % of the values are clipped to black or white')
+  return warnings

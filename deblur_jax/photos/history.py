@@ -1,7 +1,7 @@
-"""How the results in a folder were made, so that a later run skips only what it would make again.
+"""How the results in a folder were made, so that a later run skips only identical work.
 
-Each folder of results holds one file, a line of JSON for every result written. Lines are only ever
-appended, so several runs may share a folder; the last one about a file counts.
+Each folder of results holds one file with a line of JSON for every result written. Lines are only
+ever appended, so several runs can share a folder; the last line about a file counts.
 """
 
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ class Made(NamedTuple):
   """How a result was made."""
 
   options: Mapping[str, Any]
-  """What it depends on, by the names of the options of `deblur-jax restore`."""
+  """The options of `deblur-jax restore` that it depends on, by name."""
   source_bytes: int
   """Size of the input."""
   is_unchanged: bool
-  """Whether the result still is what was written."""
+  """Whether the result is still the file that was written."""
 
 
 class History:
-  """What is known about results, read once per folder."""
+  """The records of results, read once per folder."""
 
   def __init__(self):
     self._folders: dict[pathlib.Path, dict[str, dict]] = {}
 
   def find(self, target: pathlib.Path) -> Made | None:
-    """How the file `target` was made; None if nothing is known about it."""
+    """How the file `target` was made; None if there is no record of it."""
     folder = target.parent
     if folder not in self._folders:
       self._folders[folder] = _read(folder / FILE)
@@ -41,7 +41,7 @@ class History:
 
 
 def record(target: pathlib.Path, source: pathlib.Path, options: Mapping[str, Any]) -> None:
-  """Notes that `target` was just made from `source` with `options` (values for JSON)."""
+  """Records that `target` was just made from `source` with `options` (JSON values)."""
   line = {
     'file': target.name,
     'state': _state(target),
@@ -53,7 +53,7 @@ def record(target: pathlib.Path, source: pathlib.Path, options: Mapping[str, Any
 
 
 def describe(options: Mapping[str, Any]) -> str:
-  """Options as on the command line; digests are left out."""
+  """Options as written on the command line, without digests."""
   shown = []
   for name, value in options.items():
     if name.endswith('sha256'):
@@ -65,13 +65,13 @@ def describe(options: Mapping[str, Any]) -> str:
 
 
 def _state(path: pathlib.Path) -> list[int]:
-  """Size and time of the last change."""
+  """Size in bytes and time of the last change."""
   stat = path.stat()
   return [stat.st_size, stat.st_mtime_ns]
 
 
 def _read(path: pathlib.Path) -> dict[str, dict]:
-  """File name -> its last line; lines that cannot be read are passed over."""
+  """File name -> its last line; unreadable lines are ignored."""
   try:
     text = path.read_text(encoding='ascii', errors='replace')
   except FileNotFoundError:

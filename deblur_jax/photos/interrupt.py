@@ -1,8 +1,8 @@
-"""Ctrl-C that is never lost.
+"""Makes sure that Ctrl-C is never lost.
 
-Python raises KeyboardInterrupt wherever it happens to be. In a callback from C (libvips' log, JAX)
-the exception is printed and dropped, and work goes on; so the signal is remembered, and `check`
-between tiles raises it again.
+Python raises KeyboardInterrupt in whatever code is running. In a callback from C (libvips' log,
+JAX) the exception is printed and dropped, and the program continues; so the signal is remembered,
+and `check`, called between tiles, raises it again.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ _seen = threading.Event()
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-  """Within, Ctrl-C raises KeyboardInterrupt at once and again at every `check`.
+  """A context in which Ctrl-C raises KeyboardInterrupt at once and again at every `check`.
 
-  Does nothing outside the main thread, which alone receives signals.
+  Does nothing outside the main thread, the only one that receives signals.
   """
   if threading.current_thread() is not threading.main_thread():
     yield

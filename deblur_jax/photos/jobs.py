@@ -1,6 +1,6 @@
-"""Which files are to be restored, where the results go, and what became of them.
+"""Which files to restore, where the results go, and the outcome of each.
 
-Imports nothing heavy, so that a run that has nothing to do ends at once.
+Imports nothing heavy, so that a run with nothing to do ends at once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,11 +23,11 @@ class Job(NamedTuple):
   source: pathlib.Path
   target: pathlib.Path
   problem: str = ''
-  """Why it cannot be, in one line."""
+  """Why it cannot be restored, in one line."""
 
 
 class Outcome(NamedTuple):
-  """What became of one file."""
+  """The outcome of one file."""
 
   source: pathlib.Path
   target: pathlib.Path
@@ -39,23 +39,23 @@ class Outcome(NamedTuple):
   size: tuple[int, int] | None = None
   """(height, width)"""
   tiles: int = 0
-  """How many tiles it was or would be cut into; 1 if it goes through whole."""
+  """How many tiles it is cut into; 1 if it is restored whole."""
   notes: tuple[str, ...] = ()
-  """What did not go as planned, and what is odd about the result, in plain sentences."""
+  """What did not go as planned, and anything unusual about the result, a sentence each."""
   diagnosis: Any = None
   """`diagnosis.Diagnosis` of a restored picture."""
   psf: Any = None
-  """`solvers.estimate_psf.Estimate` of what blurred it, where that was not given."""
+  """`solvers.estimate_psf.Estimate` of the blur, if the PSF was not given."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What became of all files, in order."""
+  """The outcomes of all files, in order."""
 
   outcomes: tuple[Outcome, ...]
 
   def count(self, status: str) -> int:
-    """How many files ended as `status`."""
+    """How many files have this `status`."""
     return sum(outcome.status == status for outcome in self.outcomes)
 
   @property
@@ -72,16 +72,16 @@ class Report:
 
 
 class Watch(Protocol):
-  """Is told how the work goes."""
+  """Receives the progress of a run."""
 
   def start(self, pixels: int) -> None:
-    """There are so many pixels to restore in all."""
+    """Called once, with the number of pixels to restore."""
 
   def advance(self, pixels: int) -> None:
-    """So many more are done, or will not be."""
+    """Called when this many more pixels are restored, or have failed."""
 
   def finish(self, outcome: Outcome) -> None:
-    """A file is done with."""
+    """Called after each file."""
 
 
 def plan(
@@ -91,14 +91,14 @@ def plan(
   recursive: bool = False,
   rename: Callable[[pathlib.Path], pathlib.Path] = lambda path: path,
 ) -> list[Job]:
-  """The files that `inputs` (files, folders, patterns) stand for, each once, and their results.
+  """A job for each file that `inputs` (files, folders, patterns) name, without duplicates.
 
-  Results go into the folder `output` under the names that `rename` makes of the inputs', or, if
-  `output` has the suffix of a picture, is no folder and there is one job, into that file. Folders
-  inside folders are left out unless `recursive`, which mirrors the tree; links to folders are
-  followed. A job that would overwrite an input or another's result has a `problem`. If there are
-  other inputs, the folder `output` itself is none, and patterns do not match inside it: a second
-  `*` finds the results of the first.
+  Results go into the folder `output`, under the names that `rename` makes from the names of the
+  inputs. If `output` has the suffix of a picture and is not a folder, a single result goes into
+  that file. Subfolders are skipped unless `recursive`, which mirrors the tree; links to folders are
+  followed. A job that would overwrite an input or the result of another job has a `problem`.
+  `output` is not searched for inputs, neither by patterns nor if it is among several inputs:
+  otherwise running the same command with `*` again would restore its own results.
   """
   output = pathlib.Path(output)
   pairs: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
@@ -128,7 +128,7 @@ def plan(
 def left_out(
   inputs: Iterable[Path], output: Path, *, recursive: bool = False, **_: Any
 ) -> list[str]:
-  """Names of the files that `plan` finds and leaves out: pictures of unsupported formats."""
+  """Names of the pictures in unsupported formats, which `plan` skips."""
   found = _sources(inputs, pathlib.Path(output), recursive)
   return [
     source.name
@@ -138,45 +138,45 @@ def left_out(
 
 
 def names_a_file(output: Path) -> bool:
-  """Whether `output` is meant as a picture and not as a folder."""
+  """Whether `output` names a picture and not a folder."""
   path = pathlib.Path(output)
   return path.suffix.lower() in kinds.SUFFIXES and not path.is_dir()
 
 
 def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
-  """Part `index` (from 1) of `count` nearly equal parts; the parts of one plan are disjoint."""
+  """Part `index` (from 1) of `count` nearly equal, disjoint parts."""
   return list(jobs[index - 1 :: count])
 
 
-def settle(
+def select(
   todo: Iterable[Job], options: Mapping[str, Any] | None, *, overwrite: bool = False
 ) -> tuple[dict[Job, str], list[tuple[Job, Outcome]]]:
-  """The jobs that are to be done, with a note each ('' for most), and the outcomes of the others.
+  """The jobs left to do, each with a note ('' for most), and the outcomes of all other jobs.
 
-  `options` say how results are made now (see `history`); None skips every result that is there. A
-  result that was made otherwise, or of an input of another size, is made again, unless it was
-  changed since.
+  `options` are what results depend on (see `history`); None skips every existing result. A result
+  made with other options, or from an input of another size, is made again, unless it was edited
+  since.
   """
-  made, left, settled = history.History(), {}, []
+  made, pending, finished = history.History(), {}, []
   writable: dict[pathlib.Path, str] = {}
   for job in todo:
     status, message = 'failed', job.problem
     if not job.problem:
-      status, message = _standing(job, made, options, overwrite)
-    if status == 'left':
+      status, message = _status(job, made, options, overwrite)
+    if status == 'pending':
       folder = job.target.parent
       if folder not in writable:
         writable[folder] = unwritable(folder)
       status, message = ('failed', writable[folder]) if writable[folder] else (status, message)
-    if status == 'left':
-      left[job] = message
+    if status == 'pending':
+      pending[job] = message
     else:
-      settled.append((job, Outcome(job.source, job.target, status, message)))
-  return left, settled
+      finished.append((job, Outcome(job.source, job.target, status, message)))
+  return pending, finished
 
 
 def unwritable(folder: Path) -> str:
-  """Why files cannot be written to a folder, which need not exist yet; '' if they can."""
+  """Why no file can be written to a folder, which need not exist yet; '' if one can."""
   place = pathlib.Path(folder).absolute()
   while not os.path.lexists(place):
     place = place.parent
@@ -187,27 +187,27 @@ def unwritable(folder: Path) -> str:
     return f'{folder}: cannot write here ({error.strerror or error})'
 
 
-def _standing(
+def _status(
   job: Job, made: history.History, options: Mapping[str, Any] | None, overwrite: bool
 ) -> tuple[str, str]:
-  """('left', note), ('skipped', why) or ('failed', why)."""
+  """('pending', note), ('skipped', why) or ('failed', why)."""
   if job.target.is_dir():
-    return 'failed', f'{job.target} is a folder: there is no place for the result'
+    return 'failed', f'cannot write the result: {job.target} is a folder'
   if overwrite or not job.target.exists():
-    return 'left', ''
+    return 'pending', ''
   if options is None:
-    return 'skipped', 'already there'
+    return 'skipped', 'already exists'
   before = made.find(job.target)
   if before is None:
-    return 'skipped', 'already there, how it was made is not known; --overwrite replaces it'
+    return 'skipped', 'already exists, with unknown options; --overwrite replaces it'
   if not before.is_unchanged:
-    return 'skipped', 'already there and edited since; --overwrite replaces it'
+    return 'skipped', 'already exists and was edited since; --overwrite replaces it'
   if before.options != options:
     old, new = history.describe(before.options), history.describe(options)
-    other = 'another file of that name' if old == new else old
-    return 'left', f'restored again: was made with {other}'
+    other = 'another file of the same name' if old == new else old
+    return 'pending', f'restored again: the old one was made with {other}'
   if before.source_bytes != job.source.stat().st_size:
-    return 'left', 'restored again: the input has changed'
+    return 'pending', 'restored again: the input has changed'
   described = history.describe(options)
   return 'skipped', f'already restored with {described}' if described else 'already restored'
 
@@ -215,7 +215,7 @@ def _standing(
 def _sources(
   inputs: Iterable[Path], output: pathlib.Path, recursive: bool
 ) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
-  """(input, file): an input that is no folder with itself, a folder with every file inside."""
+  """Yields (input, file): a file paired with itself, a folder with every file inside it."""
   place = output.resolve()
   expanded = _expanded(inputs, output)
   others = [given for given in expanded if given.resolve() != place]
@@ -229,7 +229,7 @@ def _sources(
 
 
 def _expanded(inputs: Iterable[Path], output: pathlib.Path) -> list[pathlib.Path]:
-  """The inputs; patterns that no shell has expanded stand for what lies outside of `output`."""
+  """The inputs; patterns that the shell did not expand become their matches outside `output`."""
   expanded = []
   for given in inputs:
     found = [] if os.path.lexists(given) else sorted(glob.glob(os.fspath(given), recursive=True))
@@ -241,7 +241,7 @@ def _expanded(inputs: Iterable[Path], output: pathlib.Path) -> list[pathlib.Path
 
 
 def _files_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
-  """The files in a folder, by name, but hidden ones. A folder is entered once, links or not."""
+  """The files in a folder, sorted, without hidden ones; enters each folder once despite links."""
   found, entered = [], set()
   for place, folders, files in os.walk(folder, followlinks=True):
     found += [pathlib.Path(place, name) for name in files if name[0] != '.']
