@@ -19,7 +19,7 @@ from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import psfs
 from deblur_jax.photos import blind_check
 from deblur_jax.photos.restorer import load
-from deblur_jax.solvers import estimate_psf
+from deblur_jax.solvers import estimate_gaussian, estimate_psf
 from deblur_jax.solvers.polyblur import estimate, polyblur
 from deblur_jax.solvers.total_variation import total_variation
 
@@ -119,8 +119,20 @@ def test_polyblur_estimates_a_gaussian(sigma):
   assert found.confidence > 0.8
 
 
+def test_the_fit_of_a_gaussian_to_slopes():
+  """1 for any Gaussian; a misfit of rms 2 / sqrt(2) beside a mean variance of 8 leaves 1 - r."""
+  angles = np.deg2rad(np.arange(estimate_gaussian.ANGLES) * 5)
+  variance = 8 + 3 * np.cos(2 * angles) - 2 * np.sin(2 * angles)
+  for extra, expected in ((0, 1), (2, 1 - 2**0.5 / 9)):
+    total = variance + extra * np.cos(6 * angles)
+    slopes = estimate_gaussian.SLOPE / np.sqrt(total + estimate_gaussian.PIXEL**2)
+    assert estimate_gaussian.fit(jnp.asarray(slopes)) == pytest.approx(expected, abs=1e-4)
+
+
 def test_polyblur_is_unsure_of_what_it_does_not_undo():
   sharp = data.astronaut()[:256, 100:356].mean(-1) / 255
+  motion = np.asarray(kernels.motion(15.0, 75.0, 17))
+  assert estimate(scipy.signal.convolve(sharp, motion, 'valid')).confidence < 0.6
   assert estimate(scipy.ndimage.gaussian_filter(sharp, 7)).confidence == 0
 
 

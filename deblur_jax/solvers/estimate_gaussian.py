@@ -107,6 +107,19 @@ def from_slopes(slopes: jax.Array, *, smooth: jax.Array | float = 0.0) -> Gaussi
   return Gaussian(sigma, other / sigma, along[..., 0] * (180 / ANGLES))
 
 
+def fit(slopes: jax.Array) -> jax.Array:
+  """How well a Gaussian explains `slopes` `[... ANGLES]`, from 0 to 1.
+
+  The variance of a Gaussian varies over the directions as a constant plus a sine of twice the
+  angle. The rest is the misfit, relative to the mean variance; one square pixel is added to that,
+  because the variance of sharp pictures is nearly 0.
+  """
+  variance = (SLOPE / jnp.maximum(slopes, 1e-6)) ** 2 - PIXEL**2
+  rest = jnp.fft.rfft(variance).at[..., :2].set(0)
+  misfit = jnp.sqrt(jnp.square(jnp.fft.irfft(rest, n=ANGLES)).mean(-1))
+  return jnp.clip(1 - misfit / (jnp.abs(variance).mean(-1) + 1), 0, 1)
+
+
 def blurred(image: jax.Array, by: Gaussian) -> jax.Array:
   """`image` `[... h w c]` blurred by one Gaussian, mirrored at its borders."""
   planes = jnp.moveaxis(image, -1, 0)

@@ -54,8 +54,10 @@ def polyblur(
 def estimate(image: jax.Array) -> Estimate:
   """The estimated Gaussian blur of an image `[h w]` or `[h w c]`, as a PSF.
 
-  The confidence, from 0 to 1, is the `estimate_psf.likeness` of the Gaussians of both halves of the
-  picture; 0 if the blur is not mild, with a sigma of `MOST` or more.
+  The confidence, from 0 to 1, is the `likeness` of the Gaussians of the two halves of the picture,
+  times `estimate_gaussian.fit`, which is low for motion; 0 if sigma is `MOST` or more. Of 42
+  pictures (docs/diagnosis.md), 24 had 0.85 or more, and the likeness of the PSF to the true one
+  exceeded 0.9 for 23 of these and for 4 of the 18 below.
   """
   checks.images(image)
   image = jnp.asarray(image, jnp.float32)
@@ -65,8 +67,10 @@ def estimate(image: jax.Array) -> Estimate:
   if not middle:  # a single pixel has no halves to compare
     return Estimate(_psf(image), jnp.zeros(()))
   first, second = (_psf(half) for half in (wide[:, :middle], wide[:, middle:]))
-  known = slopes.gaussian(image).sigma < MOST
-  return Estimate(_psf(image), jnp.where(known, likeness(first, second), 0.0))
+  steepest = slopes.slopes(slopes.stretched(image))
+  known = slopes.from_slopes(steepest).sigma < MOST
+  confidence = likeness(first, second) * slopes.fit(steepest)
+  return Estimate(_psf(image), jnp.where(known, confidence, 0.0))
 
 
 @jax.jit
