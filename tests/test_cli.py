@@ -1,10 +1,8 @@
 """The commands restore, models and doctor, as people call them."""
 
-import importlib.util
 import io
 import json
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +18,6 @@ from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import doctor, psfs
 from deblur_jax.models import maxim
 from deblur_jax.photos.restorer import load
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope='session')
@@ -402,22 +398,6 @@ def test_what_computes_nothing_imports_nothing_heavy(here, brighter, arguments):
   command = [sys.executable, '-c', program, *arguments]
   done = subprocess.run(command, capture_output=True, text=True, check=True)
   assert done.stdout.splitlines()[-1] == '0 []'
-
-
-def test_the_list_of_models_is_up_to_date():
-  """All but the multiply-adds, which take half a minute to count and are so for the smallest."""
-  spec = importlib.util.spec_from_file_location('list_models', ROOT / 'tools/list_models.py')
-  tool = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(tool)
-  tool.gmacs = lambda *_: 0.0
-
-  def without_gmacs(lines):
-    return [re.sub(r'(\w) +[\d.]+( += \d+| +\d+)(?= +\w+  \w+$)', r'\1\2', line) for line in lines]
-
-  listed = tool.LIST.read_text().splitlines()
-  assert without_gmacs(listed) == without_gmacs(tool.lines())
-  counted = {tuple(line.split()[:2]): line.split()[3] for line in listed if '  exact' in line}
-  assert counted['srcnn', 'default'] == '1.31'  # 20,099 weights without biases, 256 x 256
 
 
 def test_shipped_weights_are_taken_by_themselves(here, brighter, capsys, monkeypatch):

@@ -2,6 +2,9 @@
 
 import functools
 import importlib
+import importlib.util
+import pathlib
+import re
 
 from flax import linen as nn
 import jax
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 import skimage
 
-from deblur_jax import models
+from deblur_jax import models, zoo
 from deblur_jax.models import bgan
 from deblur_jax.nn import conv
 from deblur_jax.tiling import round_up
@@ -87,6 +90,10 @@ PARAMETERS = {
 SMALLEST = {'srcnn': 'default'}
 
 
+# Tracing the largest takes seconds, and two tests ask.
+shapes = functools.cache(zoo.shapes)
+
+
 def smallest(name, **overrides):
   return models.make(name, SMALLEST.get(name, 'smoke'), **overrides)
 
@@ -133,12 +140,28 @@ def initial(model, key):
 
 @pytest.mark.parametrize('name,variant', PARAMETERS)
 def test_parameter_counts(name, variant):
-  model = models.make(name, variant)
-  side = model.needs.square(64)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))['params']
-  leaves = jax.tree.leaves(shapes)
+  leaves = jax.tree.leaves(shapes(models.make(name, variant)))
   assert sum(leaf.size for leaf in leaves) == PARAMETERS[name, variant]
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
+
+
+def test_the_list_of_models_is_up_to_date(monkeypatch):
+  """All but the multiply-adds, which take half a minute to count and are so for the smallest."""
+  spec = importlib.util.spec_from_file_location(
+    'list_models', pathlib.Path(__file__).parents[1] / 'tools/list_models.py'
+  )
+  tool = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(tool)
+  monkeypatch.setattr(zoo, 'shapes', shapes)
+  tool.gmacs = lambda *_: 0.0
+
+  def without_gmacs(lines):
+    return [re.sub(r'(\w) +[\d.]+( += \d+| +\d+)(?= +\w+  \w+$)', r'\1\2', line) for line in lines]
+
+  listed = tool.LIST.read_text().splitlines()
+  assert without_gmacs(listed) == without_gmacs(tool.lines())
+  counted = {tuple(line.split()[:2]): line.split()[3] for line in listed if '  exact' in line}
+  assert counted['srcnn', 'default'] == '1.31'  # 20,099 weights without biases, 256 x 256
 
 
 def test_every_variant_is_counted():
