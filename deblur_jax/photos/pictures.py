@@ -229,7 +229,7 @@ def _checked(image: pyvips.Image) -> pyvips.Image:
   except pyvips.Error as error:
     raise PictureError(_damage(error)) from None
   if not same:
-    raise PictureError('pixels that are not numbers (NaN)')
+    raise PictureError('float values that are not numbers (NaN)')
   if not -MOST_FLOAT < least <= most < MOST_FLOAT:
     raise PictureError(f'float values from {least:g} to {most:g}: scale them to [0, 1]')
   if image.bands == 1 or image.bands == 2:
