@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import checks, color, models, weights
+from deblur_jax import checks, color, exported, methods, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
@@ -57,18 +57,12 @@ def load(
   path = find(name)
   if psf is not None:
     raise ValueError(f'{name} is a network, which takes no PSF; {", ".join(SOLVERS)} do')
-  params, manifest = weights.read(path)
-  try:
-    network, arguments = manifest['network'], {**manifest['arguments'], **settings}
-  except KeyError as error:
-    raise weights.WeightsError(f'{path}: the manifest has no {error} entry') from None
-  if dtype:
-    arguments['dtype'] = dtype
-  if settings:
-    model, params = _set(network, arguments, settings, params, path)
-  else:
-    model = _model(network, arguments)
-    weights.check_fit(params, shapes(model), what=f'{path} ({network})')
+  if path.suffix in methods.EXPORTED:
+    if settings or dtype not in (None, 'float32'):
+      raise ValueError(f'{path} is an exported network: its arguments are fixed')
+    restore, needs, _ = exported.open_file(path)
+    return Method(path.stem, restore, needs)
+  model, params, _ = network(path, dtype=dtype, settings=settings)
   params = jax.device_put(params)
 
   @jax.jit
@@ -82,6 +76,32 @@ def load(
     return apply(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
+
+
+def network(
+  name: str | os.PathLike[str],
+  *,
+  dtype: str | None = None,
+  settings: Mapping[str, Any] | None = None,
+) -> tuple[Any, Any, dict[str, Any]]:
+  """(network, parameters, manifest) of the weights called `name`; arguments and errors of `load`.
+
+  The manifest has the arguments as they were set.
+  """
+  path, settings = find(name), dict(settings or {})
+  params, manifest = weights.read(path)
+  try:
+    called, arguments = manifest['network'], {**manifest['arguments'], **settings}
+  except KeyError as error:
+    raise weights.WeightsError(f'{path}: the manifest has no {error} entry') from None
+  if dtype:
+    arguments['dtype'] = dtype
+  if settings:
+    model, params = _set(called, arguments, settings, params, path)
+  else:
+    model = _model(called, arguments)
+    weights.check_fit(params, shapes(model), what=f'{path} ({called})')
+  return model, params, {**manifest, 'arguments': arguments}
 
 
 def _model(network: str, arguments: Mapping[str, Any]) -> Any:

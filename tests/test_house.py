@@ -15,9 +15,9 @@ RANKS = (
   {'sharding', 'tiling', 'writers', 'optim', 'weights', 'datasets'},
   {'preemption', 'nn', 'blur', 'data', 'checkpoints'},
   {'models', 'losses', 'metrics'},
-  {'runs', 'solvers', 'trainers', 'convert'},
+  {'exported', 'runs', 'solvers', 'trainers', 'convert'},
   {'evaluation', 'zoo', 'pair_making'},
-  {'train', 'benchmark', 'photos'},
+  {'train', 'benchmark', 'photos', 'export'},
   {'cli', 'main'},
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}
