@@ -1,13 +1,13 @@
-"""Autoencoder: pictures squeezed through a narrow middle, as guides to deblurring train it.
+"""Autoencoder: pictures squeezed through a bottleneck, as guides to deblurring train it.
 
   python -m deblur_jax.main --config=configs/autoencoder.py          without dense layers, any size
   python -m deblur_jax.main --config=configs/autoencoder.py:dense    the guides' network, 128x128
-  python -m deblur_jax.main --config=configs/autoencoder.py:gopro    those and their recipe on GoPro
+  python -m deblur_jax.main --config=configs/autoencoder.py:gopro    the guides' recipe on GoPro
 
-There is no paper, and no published figure. Expect less than doing nothing gives: what does not fit
-through the middle is lost. `gopro` holds out a fifth of the training pictures to validate on, and
-tells Keras's accuracy on all three parts every tenth epoch. It lowers the learning rate where the
-loss in training stands still; the guides go by that of held-out pictures.
+There is no paper, and no published score. Expect a result below the blurred input's: what does not
+fit through the bottleneck is lost. `gopro` holds out a fifth of the training pictures to validate
+on, and reports Keras's accuracy on all three parts every tenth epoch. It lowers the learning rate
+when the training loss plateaus; the guides use the validation loss.
 """
 
 from deblur_jax.configs import common

@@ -1,17 +1,17 @@
-"""BGAN: learns to blur as cameras do, from pictures that are no pairs (Zhang et al., CVPR 2020).
+"""BGAN: learns to blur as cameras do, from unpaired pictures (Zhang et al., CVPR 2020).
 
   python -m deblur_jax.main --config=configs/bgan.py             a small one, on two cores
   python -m deblur_jax.main --config=configs/bgan.py:unpaired    sharp and really blurred pictures
 
-`unpaired` reads what `tools/prepare.py unpaired` made of a folder with sharp/ (COCO in the paper)
+`unpaired` reads what `tools/prepare.py unpaired` made from a folder with sharp/ (COCO in the paper)
 and blurred/ (their RWBI). The critic plays the relativistic game, which the authors call the
-relativistic blur loss; they published neither code nor settings, so learning rate and weights are
-ours. `--config.perceptual.weight` with VGG-19's file adds their perceptual loss.
+relativistic blur loss; they published neither code nor settings, so learning rates and weights are
+ours. `--config.perceptual.weight` with a VGG-19 file adds their perceptual loss.
 
-In `builtin` the device blurs the pictures that stand for the camera's. The table that it ends with
-tells how sharp the pictures are ("blurred": as given) and how sharp what BGAN makes of them.
-Networks learn from it with `--config.bgan=runs/bgan-unpaired/weights.safetensors` and
-`--config.blur=sharp`; `configs/dbgan.py` does both in one go.
+In `builtin` the device blurs the pictures that stand in for the camera's. The final table shows how
+sharp the given pictures are ("blurred") and how sharp BGAN makes them. Train a network on its blur
+with `--config.bgan=runs/bgan-unpaired/weights.safetensors` and `--config.blur=sharp`;
+`configs/dbgan.py` does both in one run.
 """
 
 from deblur_jax.configs import common

@@ -1,4 +1,4 @@
-"""What the configs share: every setting, with its plain default."""
+"""What the configs share: every setting, with its default."""
 
 from collections.abc import Callable
 import dataclasses
@@ -12,30 +12,30 @@ from deblur_jax.evaluation import protocols
 
 
 def base() -> ConfigDict:
-  """Every setting there is; a config changes what its paper changes."""
+  """Every setting there is; each config changes what its paper changes."""
   config = ConfigDict()
   config.seed = 0
   config.trainer = 'supervised'
   config.steps = 1000
-  config.start = ''  # weights to begin with: a run's folder, a file or a name; '' for random ones
+  config.start = ''  # initial weights: a run's folder, a file or a name; '' for random ones
   config.batch_size = 16  # over all devices
   config.fsdp = 1  # devices that share one copy of the parameters and the optimizer's state
-  config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step
+  config.accumulate = 1  # parts of a batch, one after another: less memory, the same step
   config.dtype = 'float32'  # of the computation; parameters, norms and losses stay float32
   config.data = {
     'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
-    'directory': '',  # of pairs and sharp; of the prepared data sets where it is not the default
-    'split': 'train',  # or a part of it, as train[:80%]
-    'validation': 0.0,  # share of it that is held out to choose the best weights; 0: the last ones
-    'mixture': {},  # in place of source: name -> {source, directory, share}
+    'directory': '',  # for pairs and sharp; for prepared data sets if not the default
+    'split': 'train',  # or a part of it, such as train[:80%]
+    'validation': 0.0,  # share held out to choose the best weights; 0: use the last ones
+    'mixture': {},  # instead of source: name -> {source, directory, share}
     'ops': 'crop(64) | dihedral',
-    'phases': (),  # in place of ops and batch_size: (steps, ops, batch_size), one after the other
+    'phases': (),  # instead of ops and batch_size: (steps, ops, batch_size), in order
   }
   config.blur = MIXED
   config.bgan = ''  # weights of a BGAN that blurs sharp pictures, before config.blur does
-  config.before = ConfigDict()  # a run that goes first, of the BGAN that this one then takes
-  config.mixup = 0.0  # blends pairs by a share from Beta(mixup, mixup); 0 for not
-  config.mixup_probability = 1.0  # of a batch to be blended
+  config.before = ConfigDict()  # a run to do first, of the BGAN that this one then uses
+  config.mixup = 0.0  # blends pairs by a share from Beta(mixup, mixup); 0 for none
+  config.mixup_probability = 1.0  # that a batch is blended
   config.loss = {
     'l1': 0.0,
     'mse': 0.0,
@@ -45,17 +45,17 @@ def base() -> ConfigDict:
     'psnr': 0.0,
     'psnr_to_40': 0.0,
   }
-  config.more_loss = ''  # WEIGHT*NAME + ..., from outside too: 0.1*my_package.my_module:fft
+  config.more_loss = ''  # WEIGHT*NAME + ..., also external: 0.1*my_package.my_module:fft
   config.perceptual = {
     'weight': 0.0,
-    'weights': '',  # VGG-19, a file that deblur-jax convert makes
+    'weights': '',  # VGG-19, a file made by deblur-jax convert
     'layer': 'conv3_3',  # before its ReLU; relu3_3 after it
     'colors': 'imagenet',  # as VGG-19 was trained; signed: [-1, 1]
   }
   config.optim = optimizer()
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
   config.evaluate = {'builtin': evaluation('builtin', draws=4)}
-  config.writer = ''  # from outside, beside the files: my_package.my_module:Writer
+  config.writer = ''  # external, in addition to the files: my_package.my_module:Writer
   config.log_every = 10
   config.evaluate_every = 1000
   config.save_every = 100
@@ -63,23 +63,23 @@ def base() -> ConfigDict:
 
 
 def optimizer() -> dict[str, Any]:
-  """Settings of `deblur_jax.optim.make`."""
+  """Settings for `deblur_jax.optim.make`."""
   return {
-    'name': 'adam',  # adam, adamw, or from outside: optax:sgd(momentum=0.9)
+    'name': 'adam',  # adam, adamw, or external: optax:sgd(momentum=0.9)
     'b1': 0.9,
     'b2': 0.999,
     'weight_decay': 0.0,
-    'clip': 0.0,  # of the global norm; 0 for none
+    'clip': 0.0,  # global norm; 0 for none
     'learning_rate': 1e-3,
     'schedule': 'cosine',  # cosine, polynomial, exponential, step, plateau or constant
     'warmup': 0,
-    'hold': 0,  # steps before the rate begins to fall to `final`
+    'hold': 0,  # steps before the rate begins to decay to `final`
     'final': 1e-6,
     'power': 1.0,  # of polynomial
     'boundaries': (),
     'factor': 0.5,  # of step and plateau
     'patience': 5,  # of plateau
-    'stair': 1,  # steps of an epoch, for schedules that go by it
+    'stair': 1,  # steps per update of the rate: those of an epoch in some papers
   }
 
 
@@ -87,10 +87,10 @@ def critic() -> dict[str, Any]:
   """Settings of the critic, for `config.trainer = 'adversarial'`."""
   return {
     'game': 'wasserstein',  # see deblur_jax/losses/adversarial.py
-    'weight': 1.0,  # of what it says, beside config.loss and config.perceptual
-    'steps': 1,  # for each of the network's
+    'weight': 1.0,  # of the adversarial loss, next to config.loss and config.perceptual
+    'steps': 1,  # per step of the network
     'penalty': 0.0,  # weight of the gradient penalty
-    'penalty_per_pixel': False,  # as DeblurGAN's authors have it
+    'penalty_per_pixel': False,  # as in the code of DeblurGAN's authors
     'ndf': 64,
     'n_layers': 3,
     'optim': optimizer(),
@@ -117,8 +117,8 @@ def evaluation(
 ) -> dict[str, Any]:
   """One set of `config.evaluate`: the pictures of a split, `limit` of them (0 for all).
 
-  Sharp ones are blurred by `draws` different draws from `blur`, the same in every run. The protocol
-  (`evaluation.protocols`) is by default the one that the papers on this set follow.
+  Sharp ones are blurred by `draws` different draws from the mix `blur`, the same in every run. The
+  default protocol (`evaluation.protocols`) is the one that papers on this set follow.
   """
   return {
     'source': source,
@@ -128,8 +128,8 @@ def evaluation(
     'limit': limit,
     'draws': draws,
     'protocol': protocol or protocols.for_source(source),
-    'metrics': '',  # to add, from outside too: ssim_matlab_3d | my_package.my_module:metric
-    'lpips': '',  # the weights' file, see metrics/perceptual.py; '' leaves the metric out
+    'metrics': '',  # to add, also external: ssim_matlab_3d | my_package.my_module:metric
+    'lpips': '',  # weights file, see metrics/perceptual.py; '' leaves the metric out
     'dists': '',
   }
 
@@ -137,8 +137,8 @@ def evaluation(
 def on(config: ConfigDict, source: str, **settings: Any) -> ConfigDict:
   """`config` with other data, for training and for evaluation.
 
-  Of the user's own pictures a share is held out to choose the best weights; on published sets the
-  last step's are taken, and all of the training set is trained on.
+  With the user's own pictures, a share is held out to choose the best weights; on published sets
+  the weights of the last step are used, and the whole training set is trained on.
   """
   config.data.source = source
   config.data.validation = 0.05 if source in ('pairs', 'sharp') else 0.0
@@ -148,11 +148,11 @@ def on(config: ConfigDict, source: str, **settings: Any) -> ConfigDict:
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
-  """`config` cut down to seconds, for tests."""
+  """`config` reduced to seconds, for tests."""
   config.steps = 4
   config.batch_size = 4
   config.data.ops = 'crop(32)'
-  config.blur = 'gaussian(1..2)'  # compiles in half the time of the mix
+  config.blur = 'gaussian(1..2)'  # compiles in half the time of the default mix
   config.evaluate = {'builtin': evaluation('builtin', blur=config.blur, limit=1)}
   config.log_every = 2
   config.evaluate_every = 4
@@ -161,9 +161,9 @@ def smoke(config: ConfigDict) -> ConfigDict:
 
 
 def pick(recipe: str | None, recipes: dict[str, Callable[[], ConfigDict]]) -> ConfigDict:
-  """The recipe of that name, 'builtin' where none is named.
+  """The recipe with that name, by default 'builtin'.
 
-  Beside a config's own recipes there are 'pairs', 'sharp' and 'laptop_gopro': the network and the
+  Besides a config's own recipes there are 'pairs', 'sharp' and 'laptop_gopro': the network and the
   steps of 'builtin' on a folder (--config.data.directory=DIR) or on the prepared GoPro data.
   """
   builtin = recipes['builtin']

@@ -3,8 +3,8 @@
   python -m deblur_jax.main --config=configs/dbcnn.py           on two cores
   python -m deblur_jax.main --config=configs/dbcnn.py:gopro     40 epochs of 224x224 crops of GoPro
 
-Made for mild blur. There is no published recipe or score; `gopro` trains it as `configs/srcnn.py`
-trains the network that it starts from.
+Designed for mild blur. There is no published recipe or score; `gopro` trains it as
+`configs/srcnn.py` trains the network that it starts with.
 """
 
 from deblur_jax.configs import common

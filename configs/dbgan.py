@@ -4,13 +4,13 @@
   python -m deblur_jax.main --config=configs/dbgan.py:unpaired   sharp and really blurred pictures
 
 First `configs/bgan.py` learns to blur (`config.before`, in the run's folder bgan/), then DBGAN
-learns from the pairs that it makes, by the same losses. They quote 31.10 dB / 0.942 on the GoPro
-test set; they published neither training code nor settings, so learning rates and weights are ours.
-`unpaired` wants an accelerator, the folder of sharp pictures (`--config.data.directory`) and what
-`tools/prepare.py unpaired` made (`configs/bgan.py`; `--config.before.data.directory` where it is
-not in the default place); `--config.perceptual.weight` wants VGG-19's file. The few steps of
-`builtin` show the way more than the aim: its results look sharper and measure 26.44 dB, the blurred
-pictures 26.52.
+learns from the pairs that it makes, with the same losses. The authors report 31.10 dB / 0.942 on
+the GoPro test set; they published neither training code nor settings, so learning rates and weights
+are ours. `unpaired` requires an accelerator, a folder of sharp pictures (`--config.data.directory`)
+and the output of `tools/prepare.py unpaired` (`configs/bgan.py`; `--config.before.data.directory`
+if it is not in the default place); `--config.perceptual.weight` requires a VGG-19 file. The few
+steps of `builtin` demonstrate the method rather than reach its goal: its results look sharper but
+measure 26.44 dB, the blurred pictures 26.52.
 """
 
 from deblur_jax.configs import bgan, common
@@ -21,7 +21,7 @@ def builtin():
   config.trainer = 'adversarial'
   config.model = common.network('dbgan', 'tiny')
   config.before = bgan.builtin()
-  config.blur = 'sharp | noise(0..0.01)'  # after BGAN's
+  config.blur = 'sharp | noise(0..0.01)'  # after BGAN's blur
   config.loss.l1 = 1.0
   config.critic = common.critic()
   config.critic.game = 'relativistic'

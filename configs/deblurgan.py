@@ -4,12 +4,12 @@
   python -m deblur_jax.main --config=configs/deblurgan.py:gopro \\
     --config.perceptual.weights=vgg19.safetensors                  the published recipe
 
-`gopro` is the authors' code: WGAN-GP with five steps of the critic to one of the generator, and 100
-times the squared difference in VGG-19's conv3_3; the file is made of torchvision's weights by
-deblur-jax convert. They quote 28.7 dB on the GoPro test set; others measured 25.2 to 28.3 dB with
-their weights. 300 epochs at batch 1 want an accelerator.
+`gopro` follows the authors' code: WGAN-GP with five steps of the critic to one of the generator,
+and 100 times the squared difference in VGG-19's conv3_3; deblur-jax convert makes the file from
+torchvision's weights. The authors report 28.7 dB on the GoPro test set; others measured 25.2 to
+28.3 dB with their weights. 300 epochs at batch size 1 require an accelerator.
 
-In `builtin` the Charbonnier loss stands in for VGG-19, so that it runs without the file.
+In `builtin` the Charbonnier loss replaces VGG-19, so that it runs without the file.
 """
 
 from deblur_jax.configs import common

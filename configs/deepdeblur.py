@@ -4,7 +4,7 @@
   python -m deblur_jax.main --config=configs/deepdeblur.py:gopro    the published recipe
 
 `gopro` trains and is scored on GoPro's gamma-corrected blur, for which the authors' PyTorch code
-reports 30.40 dB / 0.902 (quoted; SSIM of scikit-image). 131,000 steps of 16 crops want an
+reports 30.40 dB / 0.902 (quoted; SSIM of scikit-image). 131,000 steps of 16 crops require an
 accelerator.
 """
 

@@ -3,8 +3,8 @@
   python -m deblur_jax.main --config=configs/dmphn.py          a small one, on two cores
   python -m deblur_jax.main --config=configs/dmphn.py:gopro    the authors' recipe for 1-2-4-8
 
-The authors' best, 31.20 dB / 0.940 on the GoPro test set (quoted), is of a stack of four networks;
-this is one. 1,404,000 steps of six 256x256 crops want an accelerator.
+The authors' best score, 31.20 dB / 0.940 on the GoPro test set (quoted), is for a stack of four
+networks; this is one. 1,404,000 steps of six 256x256 crops require an accelerator.
 """
 
 from deblur_jax.configs import common

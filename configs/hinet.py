@@ -4,9 +4,10 @@
   python -m deblur_jax.main --config=configs/hinet.py:gopro          the published recipe
   python -m deblur_jax.main --config=configs/hinet.py:three_stage    three stages, trained on L1
 
-`gopro` expects 32.77 dB / 0.959 on the GoPro test set (quoted from the authors' repository; 32.71
-in the paper) and wants accelerators: the authors trained on eight GPUs, 400,000 steps of 64 crops.
-Their score is from 256x256 tiles; whole pictures give about 32.9 dB (quoted from the authors).
+`gopro` should reach 32.77 dB / 0.959 on the GoPro test set (quoted from the authors' repository;
+32.71 in the paper) and requires accelerators: the authors trained on eight GPUs, 400,000 steps of
+64 crops. Their score is from 256x256 tiles; whole pictures give about 32.9 dB (quoted from the
+authors).
 """
 
 from deblur_jax.configs import common

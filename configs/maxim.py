@@ -3,9 +3,9 @@
   python -m deblur_jax.main --config=configs/maxim.py              a small one, on two cores
   python -m deblur_jax.main --config=configs/maxim.py:gopro        three stages on GoPro
 
-Expected on the GoPro test set (quoted): 32.86 dB / 0.961. The authors' training code was never
-published: loss, crops, flips, MixUp and learning rates are the paper's; the exponent of MixUp, the
-batch size and the number of steps are ours.
+Expected on the GoPro test set (quoted): 32.86 dB / 0.961. The authors did not publish their
+training code: loss, crops, flips, MixUp and learning rates are from the paper; the exponent of
+MixUp, the batch size and the number of steps are ours.
 """
 
 from deblur_jax.configs import common

@@ -3,7 +3,7 @@
   python -m deblur_jax.main --config=configs/mprnet.py          a small one, minutes on two cores
   python -m deblur_jax.main --config=configs/mprnet.py:gopro    the published recipe
 
-`gopro` expects 32.66 dB / 0.959 on the GoPro test set (quoted from the paper) and wants
+`gopro` should reach 32.66 dB / 0.959 on the GoPro test set (quoted from the paper) and requires
 accelerators: 396,000 steps of sixteen 256x256 crops through a 760 GMAC network.
 """
 

@@ -5,7 +5,7 @@
   python -m deblur_jax.main --config=configs/nafnet.py:gopro_w64    the published recipe, width 64
 
 Expected on the GoPro test set (quoted from the authors' repository, with local statistics, which
-change nothing on crops): 32.87 dB / 0.961 for width 32, 33.71 / 0.967 for width 64. The authors
+make no difference on crops): 32.87 dB / 0.961 for width 32, 33.71 / 0.967 for width 64. The authors
 trained on eight GPUs, 200,000 steps of 32 crops and 400,000 of 64.
 """
 

@@ -1,10 +1,10 @@
-"""Mixed real-life blur, to restore any photograph; `restore_mobile.py` is its small sister.
+"""Mixed real-life blur, to restore any photograph; `restore_mobile.py` is the smaller version.
 
   python -m deblur_jax.main --config=configs/restore_general.py      a trial, minutes on two cores
 
-`full` trains the NAFNet that is a part of the weights `general` (models/blend.py). It takes
-photographs and a film of high-speed frames, averaged into pairs as GoPro was made, of the values in
-the files and in linear light:
+`full` trains the NAFNet that is part of the weights `general` (models/blend.py). It uses
+photographs and a film of high-speed frames, averaged into pairs as for GoPro, both as file values
+and in linear light:
 
   deblur-jax blur FRAMES -o film --frames 11 --step 3 --test 0
   deblur-jax blur FRAMES -o film_gamma --frames 9 --step 3 --test 0 --response gamma
@@ -12,12 +12,12 @@ the files and in linear light:
     --config.data.mixture.photos.directory=PHOTOS --config.data.mixture.film.directory=film \
     --config.data.mixture.film_gamma.directory=film_gamma
 
-It is made for an accelerator: 200,000 steps of 32 crops of 256x256.
+It requires an accelerator: 200,000 steps of 32 crops of 256x256.
 
-`maxim` fine-tunes the first stage of MAXIM's published weights on the same blur, real GoPro pairs,
-and more real blurred pictures with what all three stages make of them, so that motion is not
-forgotten. It wants an accelerator too: after 50 steps on two cores it had not gained on defocus yet
-and had lost 1.6 dB on straight motion.
+`maxim` fine-tunes the first stage of MAXIM's published weights on the same blur, on real GoPro
+pairs, and on more real blurred pictures with the output of all three stages as target, so that it
+does not forget motion blur. It requires an accelerator too: after 50 steps on two cores it had not
+yet gained on defocus and had lost 1.6 dB on straight motion.
 
   deblur-jax restore GOPRO/train/*/blur/*.png -o TEACHER/train/sharp --weights maxim
   python -m deblur_jax.main --config=configs/restore_general.py:maxim --config.start=FIRST_STAGE \
@@ -27,8 +27,8 @@ and had lost 1.6 dB on straight motion.
 
 from deblur_jax.configs import common
 
-# Blur as hands, lenses, moving things and hot air make it, and pictures that are sharp already,
-# which are to come back as they came; then what a camera adds.
+# Blur by shake, lenses, moving objects and hot air, and pictures that are already sharp, which must
+# not be changed; then what a camera adds.
 BLUR = (
   'sharp or gaussian(0.4..3) or disk(0.7..5) or bokeh(1..6) or motion(2..25) or shake(3..31)'
   ' or shake(3..15) or camera(3..21) or objects(4..24) or turbulence(1..2)'

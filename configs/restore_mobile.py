@@ -1,10 +1,10 @@
-"""The small sister of `restore_general.py`, for phones: under 2 MB as float16.
+"""The smaller version of `restore_general.py`, for phones: under 2 MB as float16.
 
   python -m deblur_jax.main --config=configs/restore_mobile.py:full \
     --config.data.mixture.photos.directory=PHOTOS --config.data.mixture.film.directory=film \
     --config.data.mixture.film_gamma.directory=film_gamma
 
-The same data, blur and steps.
+It uses the same data, blur and steps.
 """
 
 from deblur_jax.configs import common, restore_general

@@ -1,10 +1,10 @@
 """Restormer: a transformer across channels (Zamir et al., CVPR 2022, arXiv:2111.09881).
 
   python -m deblur_jax.main --config=configs/restormer.py          a small one, on two cores
-  python -m deblur_jax.main --config=configs/restormer.py:gopro    the whole, on GoPro
+  python -m deblur_jax.main --config=configs/restormer.py:gopro    the full network, on GoPro
 
-`gopro` expects 32.92 dB / 0.961 on the GoPro test set (quoted from the paper): 300,000 steps, in
-which patches grow from 128 to 384 pixels while the batch shrinks from 64 to 8, on eight GPUs.
+`gopro` should reach 32.92 dB / 0.961 on the GoPro test set (quoted from the paper): 300,000 steps,
+in which patches grow from 128 to 384 pixels while the batch shrinks from 64 to 8, on eight GPUs.
 """
 
 from deblur_jax.configs import common

@@ -3,7 +3,7 @@
   python -m deblur_jax.main --config=configs/srcnn.py           minutes on two cores
   python -m deblur_jax.main --config=configs/srcnn.py:gopro     40 epochs of 224x224 crops of GoPro
 
-The paper is about super-resolution and gives no figure for deblurring.
+The paper is about super-resolution and gives no score for deblurring.
 """
 
 from deblur_jax.configs import common

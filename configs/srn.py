@@ -3,9 +3,9 @@
   python -m deblur_jax.main --config=configs/srn.py          a small one, on two cores
   python -m deblur_jax.main --config=configs/srn.py:gopro    the authors' color network
 
-The paper's 30.26 dB / 0.934 on the GoPro test set (quoted) is of the `lstm` network, trained on
-gray crops; for the color network, their code's default, they give no figure. 524,000 steps of
-sixteen 256x256 crops want an accelerator.
+The paper's 30.26 dB / 0.934 on the GoPro test set (quoted) is for the `lstm` network, trained on
+gray crops; for the color network, the default of their code, they give no score. 524,000 steps of
+sixteen 256x256 crops require an accelerator.
 """
 
 from deblur_jax.configs import common

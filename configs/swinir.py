@@ -4,8 +4,8 @@
   python -m deblur_jax.main --config=configs/swinir.py:gopro    the authors' recipe for denoising
 
 Nobody has published a recipe or a score for deblurring. `gopro` is the authors' recipe for color
-denoising (github.com/cszn/KAIR) on blurred pictures: 1,600,000 steps of eight 128x128 crops through
-a network of 200 GMAC a crop, which wants accelerators.
+denoising (github.com/cszn/KAIR), applied to blurred pictures: 1,600,000 steps of eight 128x128
+crops through a network of 200 GMAC per crop, which requires accelerators.
 """
 
 from deblur_jax.configs import common

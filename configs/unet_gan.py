@@ -4,11 +4,10 @@
   python -m deblur_jax.main --config=configs/unet_gan.py:gopro \\
     --config.perceptual.weights=vgg19.safetensors                 the guides' recipe
 
-There is no paper; a guide claims 32.85 dB / 0.93 on GoPro (quoted, and not to be traced to a
-source). `gopro` has its Adam at 2e-4 (its decay of 0.9 read as b1), batch of 16, 100 epochs, fixed
-size, flips and rotations, and its adversarial, L1 and VGG-19 losses; their weights and the
-least-squares game are our choice. It trains on all of GoPro's training pairs; the guide splits
-1,600 / 300 / 313.
+There is no paper; one guide claims 32.85 dB / 0.93 on GoPro (quoted; no source could be found).
+`gopro` uses its Adam at 2e-4 (its decay of 0.9 taken as b1), batch of 16, 100 epochs, fixed size,
+flips and rotations, and its adversarial, L1 and VGG-19 losses; their weights and the least-squares
+game are our choice. It trains on all of GoPro's training pairs; the guide splits 1,600 / 300 / 313.
 
 In `builtin` L1 alone is the content loss, so that it runs without VGG-19.
 """

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are either complete or absent."""
 
 from collections.abc import Iterator
 import contextlib
@@ -9,9 +9,9 @@ import uuid
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-  """A temporary path in the same folder that becomes `path` once all is written to it.
+  """A temporary path in the same folder that becomes `path` once everything is written to it.
 
-  Where anything fails, `path` stays as it was and nothing is left behind.
+  If anything fails, `path` stays as it was and nothing is left behind.
   """
   path = pathlib.Path(path)
   partial = path.parent / f'.{uuid.uuid4().hex}.part'

@@ -1,14 +1,13 @@
 """Methods by test sets: quality, multiply-adds, milliseconds, memory -> CSV, Markdown, a figure.
 
-Every method runs in processes of its own, so that its memory can be measured and that one that
-fails, or takes all the memory, ends neither the others nor the run. What is measured is kept in the
-output folder at once, and is measured again only if weights, set, protocol, device or the source
-code of method and metrics changed.
+Every method runs in its own processes, so that its memory can be measured and a failure, or running
+out of memory, does not stop the others. Results are saved to the output folder immediately, and
+measured again only if weights, set, protocol, device or the source code of method and metrics
+changed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -26,69 +25,33 @@ import numpy as np
 import deblur_jax
 from deblur_jax import atomic, methods, sharding, weights, writers, zoo
 from deblur_jax.blur import kernels
-from deblur_jax.blur.synthesis import MIXED
-from deblur_jax.evaluation import code, costs, figures, protocols, restoration, tables
+from deblur_jax.evaluation import blurred_set, code, costs, figures, restoration, tables
+from deblur_jax.evaluation.plan import BLURRED, Plan
+from deblur_jax.evaluation.plan import plan as plan
 from deblur_jax.solvers import SOLVERS
 from deblur_jax.types import Needs
 
-Path = str | os.PathLike[str]
 Say = Callable[[Any], None]
 
-BLURRED = 'blurred'
-"""The method that does nothing."""
-
 TIMED_PSF = 21, 30, 25
-"""Length, angle and canvas of the motion that solvers are timed with."""
-
-BUILTIN_DRAWS = 4
-"""How often each of the few built-in pictures comes; as the configs have it."""
+"""Length, angle and canvas of the motion blur that solvers are timed with."""
 
 _BOOKKEEPING = ('tag', 'protocol', 'pictures')
 
 _SCORING = ('deblur_jax.evaluation.restoration', 'deblur_jax.metrics', 'deblur_jax.zoo')
-"""Modules that scores depend on, with all that they import; `zoo` leads to what methods share."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """What is to be measured, and where it is kept."""
-
-  output: pathlib.Path
-  methods: dict[str, str]
-  """Its name in the table -> what `zoo.load` takes."""
-  sets: dict[str, dict[str, Any]]
-  """Its name in the table -> the arguments of `restoration.open_set`."""
-
-
-def plan(methods: Sequence[str], sets: Iterable[str], output: Path, **settings: str) -> Plan:
-  """The plan for methods and sets as they are written on the command line.
-
-  Args:
-    methods: run folders, weights files or solvers; these take the PSF from sets that know it.
-    sets: `SOURCE`, `SOURCE:DIRECTORY`, each perhaps with `@PROTOCOL`.
-    output: the folder for the results.
-    **settings: `blur`, `lpips` and `dists` of `restoration.open_set`, for all sets.
-
-  Raises ValueError where two methods or two sets would go by one name, or a protocol is unknown.
-  """
-  return Plan(
-    pathlib.Path(output),
-    _by_name([(_method_name(method), method) for method in methods], 'methods'),
-    _by_name([_set(text, settings) for text in sets], 'sets'),
-  )
+"""Modules that scores depend on, with everything they import; `zoo` covers what methods share."""
 
 
 def run(plan: Plan, say: Say, *, command: str = '') -> int:
-  """Measures what is not measured yet, writes and shows the tables; how many parts failed.
+  """Runs the missing measurements, writes and prints the tables; returns the number of failures.
 
-  The output folder gets benchmark.md (which quotes `command`), benchmark.csv, benchmark.png,
-  pictures.csv (the scores of every picture), and what all of them are made from: results.json and
-  costs.json. Raises ValueError or OSError where a
-  set cannot be opened.
+  Writes to the output folder benchmark.md (which quotes `command`), benchmark.csv, benchmark.png,
+  pictures.csv (the scores of every picture), and the data behind them: results.json and costs.json.
+  Raises ValueError or OSError if a set cannot be opened.
   """
-  # Not the weights of learned metrics: this process leaves the accelerator to the others.
+  # Without the weights of learned metrics: this process must not use the accelerator.
   opened = {
-    name: restoration.open_set(**one | {'lpips': '', 'dists': ''})
+    name: blurred_set.open_set(**one | {'lpips': '', 'dists': ''})
     for name, one in plan.sets.items()
   }
   plan.output.mkdir(parents=True, exist_ok=True)
@@ -121,25 +84,25 @@ def run(plan: Plan, say: Say, *, command: str = '') -> int:
 
 
 def _device() -> str:
-  """The name of the device, asked for in another process: this one must not hold it."""
+  """The name of the device, from another process: this one must not occupy it."""
   command = [sys.executable, '-m', __spec__.name, 'device']
   asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
   if asked.returncode:
-    raise OSError('jax finds no device to measure on; what it says stands above')
+    raise OSError('JAX found no device to measure on; see its message above')
   return asked.stdout.strip()
 
 
 def _done(job: dict[str, Any], say: Say) -> dict[str, Any] | None:
-  """What a job finds: kept from before, or done now in a process of its own; None if it fails."""
+  """A job's result: saved earlier, or measured now in its own process; None if it fails."""
   if _known(job).get('tag') != job['tag']:
     what = f'on {job["set"]}' if 'set' in job else 'speed and memory'
     say(f'{job["name"]}: {what}')
-    # What was compiled in an earlier run must not make compiling look fast.
+    # A cached compilation would make the compile time look too short.
     fresh = {} if 'set' in job else {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
     command = [sys.executable, '-m', __spec__.name, json.dumps(job)]
     code = subprocess.run(command, env=os.environ | fresh, check=False).returncode
     if code < 0:
-      say(f'{job["name"]}: {what}: killed by signal {-code}; was there too little memory?')
+      say(f'{job["name"]}: {what}: killed by signal {-code}, possibly out of memory')
     if code:
       return None
   return {key: value for key, value in _known(job).items() if key not in _BOOKKEEPING}
@@ -155,11 +118,11 @@ def _write(output: pathlib.Path, lines, sets, say: Say, command: str) -> None:
     written.append('benchmark.png')
   for table in tables.terminal(everything, sets):
     say(table)
-  say(f'{", ".join(written)} are in {output}')
+  say(f'wrote {", ".join(written)} to {output}')
 
 
 def _main(text: str) -> int:
-  """One job, in a process of its own."""
+  """Runs one job, in its own process; returns the exit code."""
   if text == 'device':
     print(costs.device_name())
     return 0
@@ -168,7 +131,7 @@ def _main(text: str) -> int:
     found = _score(job) if 'set' in job else _cost(job)
   except KeyboardInterrupt:
     return 130
-  except Exception as error:  # Whatever it is, the next method must have its turn.
+  except Exception as error:  # Any error: the next method must still run.
     print(f'{job["name"]}: {_line(error)}', file=sys.stderr)
     return 1
   _keep(job, found | {'tag': job['tag']})
@@ -180,7 +143,7 @@ def _cost(job: dict[str, Any]) -> dict[str, Any]:
   if methods.is_solver(method):
     known = {'psf': np.asarray(kernels.motion(*TIMED_PSF))}
   else:
-    # Not to be kept beside the method's own: they would count as its memory.
+    # Not kept in memory, where they would be counted in addition to the method's own.
     parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(methods.find(method))[0]))
   found = costs.measure(lambda: zoo.load(method, **known))
   return {'parameters': parameters, **found._asdict(), 'device': job['device']}
@@ -188,7 +151,7 @@ def _cost(job: dict[str, Any]) -> dict[str, Any]:
 
 def _score(job: dict[str, Any]) -> dict[str, Any]:
   sharding.keep_compiled()
-  pictures = restoration.open_set(**job['settings'])
+  pictures = blurred_set.open_set(**job['settings'])
   if job['method']:
     _, restore, needs = zoo.load(job['method'])
   else:
@@ -203,14 +166,14 @@ def _score(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(scores: restoration.Scores) -> dict[str, float | None]:
-  """Scores with null for infinity, which JSON does not have."""
+  """Scores with None for infinity, which JSON does not have."""
   return {name: value if math.isfinite(value) else None for name, value in scores.items()}
 
 
 def _means(output: pathlib.Path, lines: list[tables.Line]) -> list[tables.Line]:
   """The lines with the means of each set over the same pictures, see `restoration.means`.
 
-  Writes pictures.csv on the way.
+  Also writes pictures.csv.
   """
   rows, means = [], {}
   for name in dict.fromkeys(name for line in lines for name in line.scores):
@@ -242,7 +205,7 @@ def _means(output: pathlib.Path, lines: list[tables.Line]) -> list[tables.Line]:
 
 
 def _source(method: str) -> str:
-  """A digest of the source code of a method itself."""
+  """A digest of the source code of a method."""
   if not method:
     return ''
   if methods.is_solver(method):
@@ -254,12 +217,12 @@ def _source(method: str) -> str:
 
 
 def _outside(text: str) -> list[str]:
-  """The modules of the metrics in `text` that come from outside."""
+  """The modules of the metrics in `text` that are from other packages."""
   return re.findall(r'([A-Za-z_][\w.]*):', text)
 
 
 def _digest(method: str) -> str:
-  """What stands for the weights of a method in a tag: its name if it has none."""
+  """The digest of a method's weights; its name if it has none."""
   if not method or methods.is_solver(method):
     return method
   return weights.read(methods.find(method))[1]['sha256']
@@ -274,7 +237,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _known(job: dict[str, Any]) -> dict[str, Any]:
-  """What is kept of a job, of an earlier tag perhaps."""
+  """The saved result of a job, possibly with an outdated tag."""
   kept = _read(_file(job))
   return (kept.get(job['set'], {}) if 'set' in job else kept).get(job['name'], {})
 
@@ -286,51 +249,13 @@ def _keep(job: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 def _tag(*parts: Any) -> str:
-  """Stands for everything that a result depends on."""
+  """A digest of everything that a result depends on."""
   text = json.dumps([deblur_jax.__version__, *parts], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _by_name(named: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:
-  result: dict[str, Any] = {}
-  for name, one in named:
-    if name in result or (what == 'methods' and name == BLURRED):
-      raise ValueError(f'two {what} would be called {name!r}: rename a folder or a file')
-    result[name] = one
-  return result
-
-
-def _method_name(method: str) -> str:
-  path = pathlib.Path(method).resolve()
-  if path.name == methods.RUN_WEIGHTS:
-    path = path.parent
-  return path.name.removesuffix('.safetensors')
-
-
-def _set(text: str, settings: dict[str, str]) -> tuple[str, dict[str, Any]]:
-  """(name in the table, arguments of `restoration.open_set`) of `SOURCE:DIRECTORY@PROTOCOL`."""
-  place, at, protocol = text.rpartition('@')
-  if not at:
-    place, protocol = text, ''
-  source, _, directory = place.partition(':')
-  if protocol:
-    protocols.find(protocol)
-  # Folders go by their names; what is prepared goes by its source's.
-  path = pathlib.Path(directory).resolve()
-  name = path.name if source in ('pairs', 'sharp') and directory else source
-  draws = BUILTIN_DRAWS if source == 'builtin' else 1
-  return name, {
-    'source': source,
-    'directory': str(path) if directory else '',
-    'draws': draws,
-    'protocol': protocol,
-    'blur': MIXED,
-    **settings,
-  }
-
-
 def _line(error: Exception) -> str:
-  """The first line of an error, or its kind where it has none."""
+  """The first line of an error, or its type if it has no message."""
   return next(iter(str(error).splitlines()), '') or type(error).__name__
 
 

@@ -1,8 +1,8 @@
-"""Training states on disk: the newest and the best, written in the background, atomic, verified.
+"""Checkpoints of the training state: newest and best, written in the background, atomic, verified.
 
-A thread of its own reads what was written and seals it with SHA-256 digests.
+A background thread reads each checkpoint after it was written and saves its SHA-256 digests.
 
-A state is restored on any number of devices: the target's shardings decide.
+A state can be restored on any number of devices; the target's shardings decide.
 """
 
 from concurrent import futures
@@ -23,23 +23,23 @@ from orbax.checkpoint import checkpoint_managers as policies
 from deblur_jax import atomic, weights
 
 SEAL = 'sha256.json'
-"""File in a checkpoint's folder: what all others held when it was complete, by their names."""
+"""File in a checkpoint's folder: the SHA-256 digests of all other files, by name."""
 
 
 class Damaged(ValueError):
-  """A checkpoint is not what was written."""
+  """A checkpoint's files differ from what was written."""
 
 
 class DiskFull(OSError):
-  """A checkpoint could not be written for lack of space; the one before is still good."""
+  """No disk space for a checkpoint; the previous one is intact."""
 
 
 class Checkpoints:
   """The checkpoints of a run; close it (or leave its `with` block) to finish the last write.
 
   Args:
-    folder: where they lie, one folder a step.
-    best: the metric by which the best is kept, higher is better.
+    folder: where to keep them, one folder per step.
+    best: the metric that the best one is chosen by, higher is better.
   """
 
   def __init__(self, folder: pathlib.Path, *, best: str = 'psnr'):
@@ -75,30 +75,30 @@ class Checkpoints:
   def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
     """Starts writing `state`; returns as soon as its arrays are copied.
 
-    Raises DiskFull when this write, or the one before, found no space.
+    Raises DiskFull if there was no space for this write or the previous one.
     """
     with _NamedErrors(self.folder):
       self._written()
-      # Asked first: writers that fail half-way litter the terminal from threads of their own.
+      # Checked first: writers that fail halfway print from their own threads.
       needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
       if shutil.disk_usage(self.folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
   def wait(self) -> None:
-    """Returns when everything is on disk; raises DiskFull when there was no space."""
+    """Waits until everything is on disk; raises DiskFull if there was no space."""
     with _NamedErrors(self.folder):
       self._finish()
 
   def restore(self, target: Any, step: int | None = None) -> Any:
-    """The state of `step` (default: the newest), laid out as `target`.
+    """The state of `step` (default: the newest), with the structure and shardings of `target`.
 
     Args:
-      target: a state, or one of ShapeDtypeStruct with shardings.
-      step: which; must exist.
+      target: a state of arrays or of ShapeDtypeStructs with shardings.
+      step: an existing step.
 
-    Raises weights.DoesNotFit, listing every name, where the checkpoint is of another network, and
-    Damaged where a file of it has changed since it was written.
+    Raises weights.DoesNotFit, listing every name, if the checkpoint is of another network, and
+    Damaged if one of its files has changed since it was written.
     """
     step = self.latest() if step is None else step
     self._verify(step)
@@ -120,24 +120,24 @@ class Checkpoints:
         self._manager.close()
 
   def _finish(self) -> None:
-    """Returns when the last write is done and sealed."""
+    """Waits until the last write is done and its digests are saved."""
     self._written()
     for seal in self._seals.values():
       seal.result()
 
   def _written(self) -> None:
-    """Returns when the last write is done; has what is not sealed yet sealed."""
+    """Waits until the last write is done; starts saving the digests of checkpoints without any."""
     self._manager.wait_until_finished()
     if jax.process_index():
       return
     for seal in [seal for seal in self._seals.values() if seal.done()]:
-      seal.result()  # raises what went wrong
+      seal.result()  # raises the error of a failed seal
     for step in set(self._manager.all_steps()) - self._seals.keys():
       self._seals[step] = self._sealer.submit(_seal, self.folder / str(step))
 
   def _verify(self, step: int) -> None:
     folder = self.folder / str(step)
-    # Killed before it could be sealed, one is as it is. One process reads for all.
+    # A run killed before the seal was written has none. One process checks for all.
     if jax.process_index() or not (folder / SEAL).exists():
       return
     expected, found = json.loads((folder / SEAL).read_text()), _digests(folder)
@@ -145,21 +145,21 @@ class Checkpoints:
       others = [other for other in self._manager.all_steps() if other != step]
       where = f'from step {max(others)}' if others else 'from the beginning'
       raise Damaged(
-        f'{folder}: {wrong[0]} is missing or has changed since it was written: remove this folder, '
-        f'and the same command goes on {where}'
+        f'{folder}: {wrong[0]} is missing or has changed since it was written: remove this folder '
+        f'and run the same command to resume {where}'
       )
 
 
 def _seal(folder: pathlib.Path) -> None:
-  """Writes the seal of a checkpoint that is complete and has none."""
-  # One that has just been replaced may be on its way out.
+  """Writes the seal of a complete checkpoint, unless it has one."""
+  # A checkpoint that has just been replaced may be deleted meanwhile.
   with contextlib.suppress(FileNotFoundError):
     if not (folder / SEAL).exists():
       atomic.write_text(folder / SEAL, json.dumps(_digests(folder), indent=2) + '\n')
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
-  """Name -> SHA-256 of all files but the seal."""
+  """Name -> SHA-256 of all files except the seal."""
   found = {}
   for path in sorted(folder.rglob('*')):
     if path.is_file() and path.name != SEAL:
@@ -173,7 +173,7 @@ def _params(state: Any) -> Any:
 
 
 class _NamedErrors:
-  """Turns what the writing threads report on a full disk into one clear error."""
+  """Turns the errors of the writing threads on a full disk into DiskFull."""
 
   def __init__(self, folder: pathlib.Path):
     self._folder = folder
@@ -185,6 +185,6 @@ class _NamedErrors:
     text = str(error)
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or 'No space left' in text:
       raise DiskFull(
-        f'no space left for a checkpoint in {self._folder}: make room and run the same command '
-        'again, it goes on from the last good checkpoint'
+        f'no space left for a checkpoint in {self._folder}: free some space and run the same '
+        'command to resume from the last intact checkpoint'
       ) from error

@@ -1,4 +1,4 @@
-"""What functions on images refuse, in one line, before it turns into wrong numbers."""
+"""Checks of images, so that invalid ones raise a one-line error instead of giving wrong numbers."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 LARGEST = 16.0
-"""Float images with larger values are in [0, 255] or [0, 65535], not in [0, 1]."""
+"""Float images with larger values must be in [0, 255] or [0, 65535], not in [0, 1]."""
 
 
 def images(array: Any, what: str = 'images', *, values: bool = True) -> None:
-  """Raises ValueError unless `array` is of floats, and within [0, 1] as far as can be expected.
+  """Raises ValueError unless `array` has floats, roughly within [0, 1].
 
-  Under `jit`, or without `values`, only the type is looked at. Values a little beyond [0, 1] are
-  fine, as noise and solvers make them.
+  Under `jit`, or without `values`, only the type is checked. Values slightly outside [0, 1], as
+  noise and solvers produce, are accepted.
   """
   dtype = jnp.result_type(array)
   if not jnp.issubdtype(dtype, jnp.floating):

@@ -1,8 +1,8 @@
-"""Code values to linear light and back, by what a file says about its colors.
+"""Code values to linear light and back, according to a file's color information.
 
 Blur adds up light, so it is undone in linear light; files hold code values. `transfer` gives the
 curve of a picture from its ICC profile, CICP codes (ITU-T H.273) or gamma. Works on NumPy and JAX
-arrays of any shape, inside `jit` too. Curves keep 0 and 1 (unless a profile says otherwise),
+arrays of any shape, also inside `jit`. Curves keep 0 and 1 (unless a profile says otherwise),
 increase, and continue beyond [0, 1] so that a round trip never clips.
 """
 
@@ -61,7 +61,7 @@ class Parametric:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Straight lines between equally spaced samples, the outermost going on."""
+  """Linear interpolation between equally spaced samples, extrapolated at both ends."""
 
   samples: tuple[float, ...]
 
@@ -72,14 +72,14 @@ class Table:
     return _interpolated(light, *reversed(self._points()))
 
   def _points(self) -> tuple[np.ndarray, np.ndarray]:
-    """Code values and their light; an imperceptible slope gives flat parts an inverse."""
+    """Code values and their light; an imperceptible slope makes flat parts invertible."""
     values = np.linspace(0, 1, len(self.samples))
     return values, (np.array(self.samples) + 1e-6 * values) / (1 + 1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
 class HybridLogGamma:
-  """Scene light of ITU-R BT.2100 HLG, 1 for the code value 1."""
+  """Scene light of ITU-R BT.2100 HLG, 1 at code value 1."""
 
   A, B, C = 0.17883277, 0.28466892, 0.55991073
 
@@ -96,7 +96,7 @@ class HybridLogGamma:
 
 @dataclasses.dataclass(frozen=True)
 class PerceptualQuantizer:
-  """SMPTE ST 2084, 1 for 10,000 candela per square meter."""
+  """SMPTE ST 2084, 1 at 10,000 candela per square meter."""
 
   M1, M2 = 2610 / 16384, 2523 / 32
   C1, C2, C3 = 3424 / 4096, 2413 / 128, 2392 / 128
@@ -113,15 +113,15 @@ class PerceptualQuantizer:
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-  """How a picture's code values stand for linear light."""
+  """How a picture's code values map to linear light."""
 
   name: str
-  """For people: 'sRGB', 'gamma 2.2', 'ICC curve', ..."""
+  """For display: 'sRGB', 'gamma 2.2', 'ICC curve', ..."""
   channels: tuple[Function, ...]
   """One function for all channels, or one each for red, green and blue."""
 
   def to_linear(self, image: Array) -> Array:
-    """Linear light of code values in [0, 1] `[... c]`; any shape if one function serves all."""
+    """Linear light of code values in [0, 1] `[... c]`; any shape for one common function."""
     return self._each('to_linear', image)
 
   def from_linear(self, light: Array) -> Array:
@@ -133,7 +133,7 @@ class Transfer:
     if len(functions) == 1:
       return functions[0](image)
     if image.shape[-1] != len(functions):
-      functions = [functions[1]] * image.shape[-1]  # green stands for grey
+      functions = [functions[1]] * image.shape[-1]  # green serves for grey
     parts = [function(image[..., index]) for index, function in enumerate(functions)]
     return _numbers(image).stack(parts, -1)
 
@@ -141,7 +141,7 @@ class Transfer:
 def power(gamma: float) -> Transfer:
   """A pure power law: light = value^gamma. Raises ValueError unless gamma is positive."""
   if not 0 < gamma < math.inf:
-    raise ValueError(f'a gamma is positive, not {gamma}')
+    raise ValueError(f'gamma must be positive, not {gamma}')
   name = 'linear' if gamma == 1 else f'gamma {gamma:.4g}'
   return Transfer(name, (Parametric(gamma),))
 
@@ -178,10 +178,10 @@ def transfer(
 ) -> Transfer:
   """The curve of a picture described by any of these; sRGB if by none.
 
-  `icc` is a profile, `cicp` a number of transfer characteristics and `gamma` the exponent that
-  turns code values into light (in PNG, 1 / gAMA). If several are given, `cicp` counts before `icc`
-  and `icc` before `gamma`, as in PNG (third edition, section 4.3). Raises ValueError if the
-  description is damaged or of a type that has no curve.
+  `icc` is a profile, `cicp` a number of transfer characteristics and `gamma` the exponent from code
+  values to light (in PNG, 1 / gAMA). If several are given, `cicp` takes precedence over `icc`, and
+  `icc` over `gamma`, as in PNG (third edition, section 4.3). Raises ValueError if the description
+  is damaged or of a type without a curve.
   """
   if cicp is not None:
     if cicp not in CICP:
@@ -213,7 +213,7 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
 
 
 def _curve(data: bytes) -> Function:
-  """The function that a 'curv' or 'para' tag holds."""
+  """The function in a 'curv' or 'para' tag."""
   try:
     if data[:4] == b'curv':
       (count,) = struct.unpack_from('>I', data, 8)
@@ -259,7 +259,7 @@ def _odd_power(value: Array, exponent: float) -> Array:
 
 
 def _interpolated(value: Array, at: np.ndarray, heights: np.ndarray) -> Array:
-  """Piecewise linear through (`at`, `heights`), going on beyond the ends."""
+  """Piecewise linear through (`at`, `heights`), extrapolated beyond the ends."""
   numbers = _numbers(value)
   at, heights = at.astype(value.dtype), heights.astype(value.dtype)
   inside = numbers.interp(value, at, heights).astype(value.dtype)

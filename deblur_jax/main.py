@@ -1,12 +1,12 @@
 """Train or evaluate: `python -m deblur_jax.main --config=configs/mprnet.py`.
 
-The text after the colon picks a recipe (`configs/mprnet.py:gopro`), and any value can be changed
-(`--config.optim.learning_rate=1e-4`). A plain name, `--config=mprnet:gopro`, is that of a config
-that comes with the package, from any folder. The same command again resumes a run that was stopped;
-a command with other settings needs another `--workdir`, or `--allow_changes`.
+The text after the colon selects a recipe (`configs/mprnet.py:gopro`), and any value can be changed
+(`--config.optim.learning_rate=1e-4`). A plain name, `--config=mprnet:gopro`, means a config that
+comes with the package and works from any folder. The same command resumes a run that was stopped;
+other settings require another `--workdir`, or `--allow_changes`.
 
-A run on several machines is the same command on each, with one folder that all of them see:
-`--distributed` under Slurm, on TPU pods and on Kubernetes, elsewhere
+To train on several machines, run the same command on each, with a shared folder: `--distributed`
+under Slurm, on TPU pods and on Kubernetes, otherwise
 `--coordinator=HOST:PORT --processes=N --process=I`.
 """
 
@@ -25,12 +25,12 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from deblur_jax import methods, runs, sharding, train, weights, zoo
-from deblur_jax.evaluation import figures, restoration
+from deblur_jax.evaluation import blurred_set, figures, restoration
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'What to do: NAME or NAME:RECIPE, where NAME is a config of ours or a .py file.',
+  'The config: NAME or NAME:RECIPE, where NAME is a config of the package or a .py file.',
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default: runs/NAME-RECIPE.')
@@ -40,7 +40,7 @@ _EVALUATE = flags.DEFINE_string(
 _ALLOW_CHANGES = flags.DEFINE_bool(
   'allow_changes',
   False,
-  'Continue the run in this folder with other settings; both are recorded in provenance.json.',
+  'Continue the run in this folder with other settings; the changes go to provenance.json.',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -48,22 +48,23 @@ _DISTRIBUTED = flags.DEFINE_bool(
   'Train with the other processes that Slurm, a TPU pod or Kubernetes started.',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'HOST:PORT where process 0 listens, to train with other processes elsewhere.'
+  'coordinator', None, 'HOST:PORT of process 0, to train with several processes without these.'
 )
-_PROCESSES = flags.DEFINE_integer('processes', None, 'How many they are.', lower_bound=1)
-_PROCESS = flags.DEFINE_integer('process', None, 'Which this is, from 0.', lower_bound=0)
+_PROCESSES = flags.DEFINE_integer('processes', None, 'Number of processes.', lower_bound=1)
+_PROCESS = flags.DEFINE_integer('process', None, 'Index of this process, from 0.', lower_bound=0)
 _LOST = (
-  'error: another process of this run is gone, or never came: the same command in every process '
-  'goes on from the last checkpoint'
+  'error: another process of this run has ended or never started: run the same command in every '
+  'process to resume from the last checkpoint'
 )
 
 
 def main(argv: list[str]) -> None:
-  """Runs what the flags say; one line and exit code 1 where it cannot."""
+  """Runs the command given by the flags; on an error, prints one line and exits with code 1."""
   if len(argv) > 1:
-    raise app.UsageError(f'what is {" ".join(argv[1:])}? Values are changed by --config.name=value')
+    unknown = ' '.join(argv[1:])
+    raise app.UsageError(f'unknown argument {unknown}: change settings with --config.name=value')
   if not flags.FLAGS['verbosity'].present:
-    # On a full disk, say, Orbax logs in hundreds of lines what ends below in one.
+    # On a full disk, for example, Orbax logs hundreds of lines before the one line below.
     logging.set_verbosity(logging.FATAL)
   sharding.keep_compiled()
   try:
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError, train.Diverged) as error:
     if logging.get_verbosity() >= logging.DEBUG:
       raise
-    _leave(f'error: {_line(error)} (--verbosity=1 shows where)')
+    _leave(f'error: {_line(error)} (--verbosity=1 shows the traceback)')
   except jax.errors.JaxRuntimeError as error:
     if not jax.distributed.is_initialized():
       raise
@@ -88,13 +89,13 @@ def main(argv: list[str]) -> None:
 def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
   """Scores the method `name` (see `zoo.load`) on every set of `config.evaluate`.
 
-  Writes table, results.json, results.csv and gallery.png into `workdir`/evaluated/NAME, so that a
-  run in `workdir` keeps the scores of its own weights.
+  Writes results.json, results.csv and gallery.png into `workdir`/evaluated/NAME, so that a run in
+  `workdir` keeps the scores of its own weights. Raises ValueError if there are no sets.
   """
   method = zoo.load(name)
-  sets = restoration.open_sets(config.evaluate)
+  sets = blurred_set.open_sets(config.evaluate)
   if not sets:
-    raise ValueError('this config has no sets to evaluate on: see config.evaluate')
+    raise ValueError('this config has no evaluation sets: set config.evaluate')
   manifest = {} if methods.is_solver(name) else weights.read(methods.find(name))[1]
   called = _name_in(workdir, manifest) or method.name
   reports = restoration.evaluate(method.restore, sets, called, method.needs)
@@ -103,38 +104,43 @@ def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
   restoration.write(folder, reports, weights=manifest.get('chosen', ''))
   figures.save(folder / 'gallery.png', figures.gallery(reports))
   restoration.show(Console().print, folder)
-  print(f'table and pictures are in {folder}')
+  print(f'wrote scores and pictures to {folder}')
 
 
 def _name_in(workdir: pathlib.Path, manifest: dict[str, Any]) -> str:
-  """What the run in `workdir` calls these weights, if they are its own; else an empty name."""
+  """The name of these weights in the run in `workdir`, if they are its own; else ''."""
   own = workdir / methods.RUN_WEIGHTS
   same = own.is_file() and manifest and weights.read(own)[1]['sha256'] == manifest['sha256']
   return runs.method_name(workdir) if same else ''
 
 
 def _join() -> None:
-  """Starts JAX with the other processes of the run, where there are any."""
+  """Connects JAX to the other processes of the run, if there are any."""
   explicit = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if not _DISTRIBUTED.value and explicit == (None, None, None):
     return
   if _EVALUATE.value:
-    raise ValueError('--evaluate runs in one process: leave out what starts several')
-  _tell_loss()
+    raise ValueError(
+      '--evaluate runs in a single process: remove --distributed, --coordinator, --processes and '
+      '--process'
+    )
+  _report_lost_processes()
   sharding.start(*explicit)
   if jax.process_index():
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
 
 
-def _tell_loss() -> None:
-  """Sees to it that people learn why this process ends when another one is lost.
+def _report_lost_processes() -> None:
+  """Prints a readable error if this process ends because another one was lost.
 
-  JAX aborts it from within, where no Python runs any more: the stack that Python dumps then goes to
-  another process, which says it in their words.
+  JAX aborts the process in native code, where Python can no longer run: faulthandler sends its
+  stack dump to a child process, which prints the error instead.
   """
-  tell = 'if read -r line; then case $line in *Aborted*) echo "$0";; *) echo "$line"; cat; esac; fi'
+  script = (
+    'if read -r line; then case $line in *Aborted*) echo "$0";; *) echo "$line"; cat; esac; fi'
+  )
   listener = subprocess.Popen(
-    ['sh', '-c', f'{tell} >&2', _LOST],
+    ['sh', '-c', f'{script} >&2', _LOST],
     stdin=subprocess.PIPE,
     start_new_session=True,
   )
@@ -142,7 +148,7 @@ def _tell_loss() -> None:
 
 
 def _leave(message: str) -> NoReturn:
-  """Ends this process; at once where others would be waited for, and they for this one."""
+  """Ends this process; immediately if there are others, as a normal exit would wait for them."""
   if not jax.distributed.is_initialized():
     sys.exit(message)
   print(message, file=sys.stderr, flush=True)
@@ -150,7 +156,7 @@ def _leave(message: str) -> NoReturn:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """The arguments left over; one line and exit code 1 for flags or settings that do not exist."""
+  """The arguments left over; for an unknown flag or setting, prints one line, exits with code 1."""
   try:
     text = '\0'.join(argv).replace('--config\0', '--config=')
     return flags.FLAGS([_with_file(argument) for argument in text.split('\0')])
@@ -159,7 +165,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _with_file(argument: str) -> str:
-  """`argument`, with the file of a config that comes with the package in place of its name."""
+  """`argument`, with the name of a config of the package replaced by its file."""
   match = re.fullmatch(r'(--?config=)(\w+)(:.*)?', argument)
   if not match:
     return argument
@@ -169,13 +175,13 @@ def _with_file(argument: str) -> str:
   hidden = ('__init__', 'common')
   known = {name: path for name, path in files.items() if name not in hidden}
   if name not in known:
-    raise ValueError(f'no config {name!r} (known: {", ".join(known)}), nor a .py file')
+    raise ValueError(f'no config {name!r}: give a .py file or one of {", ".join(known)}')
   return f'{flag}{known[name]}{recipe}'
 
 
 def _line(error: Exception) -> str:
   text = str(error)
-  if 'Traceback' in text:  # ml_collections hands on what a config file raised, with its way there
+  if 'Traceback' in text:  # ml_collections wraps an error of a config file, with its traceback
     text = text.splitlines()[-1].partition('Error: ')[2]
   if isinstance(error, KeyError | AttributeError):
     text = 'no setting ' + text.strip('\'"').replace("\\'", "'").replace('\\n', ': ')

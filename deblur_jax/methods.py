@@ -1,7 +1,7 @@
-"""Which methods there are, by name, and the files of those with weights; imports no jax.
+"""The names of all methods, and the files of those with weights; does not import jax.
 
 A name is that of weights that come with the package, a run's folder, a `.safetensors` file, or a
-classical method. `zoo.load` makes a method of it.
+classical method. `zoo.load` loads the method.
 """
 
 import difflib
@@ -9,7 +9,7 @@ import os
 import pathlib
 
 DEFAULT = 'general'
-"""The weights in the package that are used if none are named."""
+"""The default weights, which come with the package."""
 
 SHIPPED = pathlib.Path(__file__).parent / 'pretrained'
 
@@ -31,14 +31,14 @@ SOLVERS = (
   'wavelet',
   'wiener',
 )
-"""The classical methods, `solvers.SOLVERS`."""
+"""The classical methods: the names in `solvers.SOLVERS`."""
 
 WITHOUT_PSF = ('polyblur',)
 """The classical methods that estimate the PSF themselves."""
 
 
 def is_solver(name: str | os.PathLike[str]) -> bool:
-  """Whether `name` is a classical method; './wiener' is the folder or file of that name."""
+  """Whether `name` is a classical method; './wiener' means the folder or file of that name."""
   return os.fspath(name) in SOLVERS
 
 
@@ -50,8 +50,8 @@ def shipped() -> dict[str, pathlib.Path]:
 def find(name: str | os.PathLike[str]) -> pathlib.Path:
   """The weights file called `name`.
 
-  A name of `shipped` weights, a run's folder or a `.safetensors` file; './general' is the folder
-  or file where 'general' is shipped. Raises FileNotFoundError listing what there is.
+  `name` is that of `shipped` weights, a run's folder or a `.safetensors` file; './general' means a
+  folder or file even if 'general' is shipped. Raises FileNotFoundError, listing what is available.
   """
   known = shipped()
   if os.fspath(name) in known:
@@ -67,8 +67,8 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
     return path
   near = difflib.get_close_matches(os.fspath(name), (*known, *SOLVERS), 1, 0.7)
   hint = f'did you mean {near[0]}? ' if near else ''
-  can = f'{", ".join(known)}, ' if known else ''
+  names = f'{", ".join(known)}, ' if known else ''
   raise FileNotFoundError(
-    f"{path}: no such weights; {hint}there are: {can}a run's folder (holding {RUN_WEIGHTS}), a "
-    f'.safetensors file, or without weights {", ".join(SOLVERS)}'
+    f"{path}: no such weights; {hint}available: {names}a run's folder (with {RUN_WEIGHTS}), a "
+    f'.safetensors file, or a classical method: {", ".join(SOLVERS)}'
   )

@@ -26,25 +26,24 @@ def schedule(
   """The learning rate as a function of the step, counted from 0.
 
   Args:
-    kind: 'cosine', 'polynomial' or 'exponential' (down to `final` at `steps`), 'step' (times
+    kind: 'cosine', 'polynomial' or 'exponential' (decay to `final` at `steps`), 'step' (times
       `factor` at each of `boundaries`), or 'constant'.
     learning_rate: the rate after warm-up.
     steps: length of the training, warm-up included.
     warmup: steps of linear rise; the first step already has `learning_rate / warmup`.
-    hold: steps after warm-up before the rate begins to fall to `final`; 'step' and 'constant' do
-      not fall to it, and have none.
+    hold: steps after warm-up before the rate begins to decay; ignored by 'step' and 'constant'.
     final: the rate at the end; above 0 for 'exponential'.
-    power: of 'polynomial'; 1 is a straight line.
+    power: exponent of 'polynomial'; 1 is a straight line.
     boundaries: steps at which 'step' changes the rate.
     factor: what 'step' multiplies by.
-    stair: the rate is held for this many steps, as authors do who step their schedule per epoch;
-      `warmup`, `steps` and `boundaries` are counted in steps all the same.
+    stair: the rate is held for this many steps, for authors who update their schedule once per
+      epoch; `warmup`, `steps` and `boundaries` are still counted in steps.
   """
   hold = 0 if kind in ('step', 'constant') else hold
   warmup_stairs, hold_stairs = warmup // stair, hold // stair
   falling = max(steps // stair - warmup_stairs - hold_stairs, 1)
   if kind == 'exponential' and final <= 0:
-    raise ValueError("an 'exponential' schedule never reaches 0: set optim.final above it")
+    raise ValueError("an 'exponential' schedule never reaches 0: set optim.final above 0")
   if kind == 'cosine':
     after = optax.cosine_decay_schedule(learning_rate, falling, final / learning_rate)
   elif kind == 'polynomial':
@@ -74,22 +73,21 @@ class Optimizer(NamedTuple):
   """An optimizer with its schedule."""
 
   transform: optax.GradientTransformationExtraArgs
-  """Its `update` also takes the loss, as `value`, which a plateau is seen by."""
+  """Its `update` also takes the loss, as `value`, by which a plateau is detected."""
   rate: Callable[[jax.Array, Any], jax.Array]
-  """(step, state of the optimizer) -> the learning rate."""
+  """(step, optimizer state) -> the learning rate."""
 
 
 def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
   """The optimizer of `config.optim`.
 
   Args:
-    settings: name ('adam', 'adamw', or one from outside with its options, which is called with the
-      schedule as `learning_rate`: 'optax:sgd(momentum=0.9)'), b1, b2 (of adam and adamw),
-      weight_decay (of adamw), clip (global norm; 0 for none),
-      patience, and the arguments of `schedule`, whose kind is called `schedule`. With 'plateau' in
-      its place, the rate is multiplied by `factor` where the mean loss over `stair` steps has not
-      fallen by 1e-4 for `patience` such spans, until it is `final` (Keras's ReduceLROnPlateau, by
-      the loss in training).
+    settings: name ('adam', 'adamw', or an external one with its options, which is called with the
+      schedule as `learning_rate`: 'optax:sgd(momentum=0.9)'), b1, b2 (for adam and adamw),
+      weight_decay (for adamw), clip (global norm; 0 for none), patience, and the arguments of
+      `schedule`, with its kind as `schedule`. If that is 'plateau', the rate is multiplied by
+      `factor` when the mean loss over `stair` steps has not fallen by 1e-4 for `patience` such
+      spans, down to `final` (Keras's ReduceLROnPlateau, on the training loss).
     steps: length of the training.
   """
   settings = dict(settings)
@@ -112,8 +110,8 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
     found = spec.functions('optim.name', name, known)
     if len(found) != 1 or weight_decay:
       raise ValueError(
-        f'optimizer {name!r}: one from outside, with its options: optax:sgd(momentum=0.9); '
-        'optim.weight_decay is of adamw alone'
+        f'optimizer {name!r}: give one external optimizer with its options, such as '
+        'optax:sgd(momentum=0.9); optim.weight_decay is for adamw only'
       )
     optimizer = next(iter(found.values()))(learning_rate=falling)
   if clip:
@@ -127,7 +125,7 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
       accumulation_size=settings['stair'],
       min_scale=settings['final'] / learning_rate,
     )
-    # Last in the chain, and found there by `rate`.
+    # Last in the chain, where `rate` finds it.
     optimizer = optax.chain(optimizer, plateau)
 
   def rate(step: jax.Array, state: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Leaving a run in order: SIGTERM or Ctrl-C in one process makes all of them save and stop."""
+"""Graceful stop: SIGTERM or Ctrl-C in one process makes all processes save and stop."""
 
 import signal
 from typing import Any
@@ -9,20 +9,20 @@ from deblur_jax import sharding
 
 
 class Preemption:
-  """Within its `with` block, notes SIGTERM and Ctrl-C; a second signal is not caught.
+  """Catches SIGTERM and Ctrl-C within its `with` block; a second signal is not caught.
 
-  `mesh` is over the devices of all processes.
+  `mesh` covers the devices of all processes.
   """
 
   def __init__(self, mesh: Any):
     self._mesh, self._signaled, self._pending = mesh, False, None
 
   def agreed(self) -> bool:
-    """Whether to stop after this step: the same in all processes once one got a signal."""
+    """Whether to stop after this step; the same answer in every process."""
     if jax.process_count() == 1:
       return self._signaled
-    # The answer to the question of the step before is there by now: nothing waits for this step.
-    before, self._pending = self._pending, sharding.anywhere(self._signaled, self._mesh)
+    # Uses the answer requested in the previous step, which is ready by now, so nothing waits.
+    before, self._pending = self._pending, sharding.any_process(self._signaled, self._mesh)
     return before is not None and bool(before)
 
   def __enter__(self) -> 'Preemption':

@@ -1,8 +1,8 @@
-"""What a run's folder says about the run: config.json as it began, provenance.json as it went.
+"""The records in a run's folder: config.json of how it began, provenance.json of every session.
 
 config.json is written once and never changes. Every start of the run adds a session to
-provenance.json: the command, the settings that were changed since the session before, the versions
-and commits of the code, devices, data with digests, hours. The weights carry a summary of it.
+provenance.json: the command, the settings that changed since the previous session, the versions
+and commits of the code, devices, data with digests, hours. The weights' manifest has a summary.
 """
 
 from collections.abc import Mapping
@@ -24,18 +24,18 @@ from deblur_jax import atomic, models
 CONFIG, PROVENANCE = 'config.json', 'provenance.json'
 
 FREE = {
-  # How long a run is. A schedule that falls to the end follows the new length from here on, which
-  # the session says; to train on for longer is what people resume finished runs for.
+  # The length of a run. Schedules follow the new length from here on, which the session reports;
+  # training for longer is the usual reason to resume a finished run.
   'steps',
-  # What is written, printed and scored, and how often; the parameters never depend on it.
+  # What is written, printed and scored, and how often; parameters do not depend on it.
   'log_every',
   'save_every',
   'evaluate_every',
-  # How a batch is laid over devices and memory: the same sums in another order.
+  # How a batch is distributed over devices and memory: the same sums in another order.
   'fsdp',
   'accumulate',
 }
-"""Settings that may change within a run: its parameters at a step mean the same."""
+"""Settings that may change within a run without changing what its parameters mean at a step."""
 
 PACKAGES = (
   'deblur-jax',
@@ -52,18 +52,18 @@ PACKAGES = (
   'pillow',
   'scikit-image',
 )
-"""What numbers can depend on; those that are installed are recorded with their versions."""
+"""Packages that results can depend on; the versions of installed ones are recorded."""
 
 Changes = dict[str, list[Any]]
-"""Name of a setting -> its old and its new value; None for one that was not there."""
+"""Name of a setting -> its old and its new value; None if it did not exist."""
 
 
 def claim(workdir: pathlib.Path, config: Any, *, allow_changes: bool = False) -> Changes:
-  """Begins the run of `config` in `workdir`, or checks that the run there is the same.
+  """Begins the run of `config` in `workdir`, or checks that the run there has the same settings.
 
-  Returns the settings that differ from the last session's: those of `FREE`, and with
-  `allow_changes` any. The first process writes the files. Raises ValueError, listing the settings
-  that differ, if they must not.
+  Returns the settings that differ from the last session's: only those in `FREE`, unless
+  `allow_changes` is set. The first process writes the files. Raises ValueError, listing the
+  settings that differ, if they are not allowed to.
   """
   asked = json.loads(config.to_json())
   sessions = read(workdir)['sessions']
@@ -73,8 +73,8 @@ def claim(workdir: pathlib.Path, config: Any, *, allow_changes: bool = False) ->
     refused = {name: pair for name, pair in changes.items() if not _is_free(name)}
     if refused and not allow_changes:
       raise ValueError(
-        f'{workdir} holds a run with other settings: {describe(refused)}; give another --workdir, '
-        'or --allow_changes to continue this run with them'
+        f'{workdir} has a run with other settings: {describe(refused)}; use another --workdir, '
+        'or --allow_changes to continue this run with the new settings'
       )
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -92,9 +92,9 @@ def claim(workdir: pathlib.Path, config: Any, *, allow_changes: bool = False) ->
 
 
 def record(workdir: pathlib.Path, **facts: Any) -> None:
-  """Adds facts, such as `step` or `devices`, and the hours so far to the session of this process.
+  """Adds facts, such as `step` or `devices`, and the hours so far to this process's session.
 
-  Facts are what JSON can hold. Only the first process writes.
+  Facts are JSON values. Only the first process writes.
   """
   if jax.process_index():
     return
@@ -106,10 +106,10 @@ def record(workdir: pathlib.Path, **facts: Any) -> None:
 
 
 def summary(workdir: pathlib.Path) -> dict[str, Any]:
-  """Where the weights of a run come from, for their manifest.
+  """The provenance of a run's weights, for their manifest.
 
-  What the sessions record, the latest of each, with the whole config as it is now, the settings
-  that were changed on the way there, and the hours of all sessions.
+  The latest value of everything the sessions record, with the current config, all settings that
+  were changed during the run, and the hours of all sessions.
   """
   sessions = read(workdir)['sessions']
   settings = _last(workdir, sessions)
@@ -129,8 +129,8 @@ def summary(workdir: pathlib.Path) -> dict[str, Any]:
 def environment() -> dict[str, Any]:
   """Versions of Python and of `PACKAGES`, and the commits of this code and of the current folder.
 
-  A commit is left out if there is no git or no repository; 'modified' marks one whose tracked files
-  have changed since.
+  A commit is omitted without git or outside a repository; 'modified' means that tracked files have
+  changed since.
   """
   versions = {}
   for name in PACKAGES:
@@ -157,7 +157,7 @@ def _commit(folder: pathlib.Path) -> str:
 
 
 def _git(folder: pathlib.Path, *arguments: str) -> str | None:
-  """What git prints; None if it fails or is not installed."""
+  """The output of git; None if it fails or is not installed."""
   try:
     done = subprocess.run(['git', '-C', folder, *arguments], capture_output=True, text=True)
   except OSError:
@@ -170,27 +170,27 @@ def _now() -> datetime.datetime:
 
 
 def folder_name(config: str) -> str:
-  """'nafnet-gopro' for 'configs/nafnet.py:gopro': what the run's folder is called by default."""
+  """The default name of a run's folder: 'nafnet-gopro' for 'configs/nafnet.py:gopro'."""
   path, _, recipe = config.partition(':')
   return f'{pathlib.Path(path).stem}-{recipe or "builtin"}'
 
 
 def method_name(workdir: pathlib.Path) -> str:
-  """What the weights of the run in `workdir` are called in every table: the folder's name."""
+  """The name in tables of the weights of the run in `workdir`: that of the folder."""
   return workdir.resolve().name
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any]:
-  """What provenance.json holds; no sessions if there is none."""
+  """The contents of provenance.json; no sessions if it does not exist."""
   path = workdir / PROVENANCE
   return json.loads(path.read_text()) if path.exists() else {'sessions': []}
 
 
 def differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> Changes:
-  """The settings that differ between two configs as JSON has them.
+  """The settings that differ between two configs, as read from JSON.
 
-  A setting that only one of them has counts as off in the other: the program may be newer than the
-  run. Arguments of the network count as their defaults.
+  A setting that only one of them has counts as off in the other, since the program may be newer
+  than the run. Arguments of the network that are not set have their defaults.
   """
   old, new = _flat(_complete(known)), _flat(_complete(asked))
   pairs = {name: [old.get(name), new.get(name)] for name in [*new, *(old.keys() - new.keys())]}
@@ -198,7 +198,7 @@ def differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> Changes:
 
 
 def describe(changes: Changes) -> str:
-  """Such as 'seed 0 -> 1, blur disk(2) -> disk(3)'."""
+  """The changes as text, such as 'seed 0 -> 1, blur disk(2) -> disk(3)'."""
   shown = {None: 'not set', '': "''"}
 
   def text(value: Any) -> str:
@@ -212,7 +212,7 @@ def _is_free(name: str) -> bool:
 
 
 def _last(workdir: pathlib.Path, sessions: list[dict[str, Any]]) -> dict[str, Any]:
-  """The settings of the last session: those that the run began with, and all changes since."""
+  """The settings of the last session: the run's first settings with all changes since."""
   settings = json.loads((workdir / CONFIG).read_text())
   for session in sessions:
     for name, (_, value) in session['changes'].items():
@@ -225,11 +225,11 @@ def _last(workdir: pathlib.Path, sessions: list[dict[str, Any]]) -> dict[str, An
 
 
 def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-  """`settings` with every argument of the network, and without what a run sets by itself."""
+  """`settings` with every argument of the network, and without those that a run sets itself."""
   settings = dict(settings)
   if settings.get('before'):
     settings['before'] = _complete(settings['before'])
-    settings.pop('bgan', None)  # a file in the run's own folder, wherever that lies
+    settings.pop('bgan', None)  # a file in the run's own folder, which may have moved
   model = settings['model']
   defaults = {
     field.name: field.default

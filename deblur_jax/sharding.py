@@ -1,12 +1,13 @@
-"""One mesh over all devices of all processes, and how arrays lie on it.
+"""One mesh over all devices of all processes, and the shardings of arrays on it.
 
-Pictures are split over every device. The state of training lies whole on each, or, with
-`make_mesh(fsdp)`, in parts on the `fsdp` devices that share one copy of it ("fully sharded data
-parallel", ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054).
+Pictures are split over every device. The training state is replicated on each, or, with
+`make_mesh(fsdp)`, split over groups of `fsdp` devices ("fully sharded data parallel", ZeRO;
+Rajbhandari et al. 2020, arXiv:1910.02054).
 """
 
 from collections.abc import Callable, Mapping
 import json
+import os
 from typing import Any
 
 import jax
@@ -18,26 +19,26 @@ import numpy as np
 from deblur_jax import cached
 
 LOST_AFTER = 30
-"""Seconds without a sign of life after which a process counts as lost, and ends all others."""
+"""Seconds without a heartbeat after which a process counts as lost, which ends all others."""
 
 
 def start(
   coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-  """Joins the other processes of a run; before anything else is asked of JAX.
+  """Connects to the other processes of a run; must come before any other use of JAX.
 
   Args:
-    coordinator: HOST:PORT, where process 0 listens. Without, all three are what Slurm, Open MPI, a
-      TPU pod or Kubernetes say.
-    processes: how many there are.
-    process: which this is, from 0.
+    coordinator: HOST:PORT of process 0. If None, all three are taken from the environment of Slurm,
+      Open MPI, a TPU pod or Kubernetes.
+    processes: the number of processes.
+    process: the index of this one, from 0.
 
-  Raises ValueError where only some are given or they make no sense, or where none are and there is
-  nothing to ask. Processes that do not come within five minutes end this one.
+  Raises ValueError if only some are given or they are invalid, or if none are given and no such
+  environment is found. Ends this process if the others do not start within five minutes.
   """
   given = [value is not None for value in (coordinator, processes, process)]
   if any(given) and not all(given):
-    raise ValueError('--coordinator, --processes and --process go together')
+    raise ValueError('--coordinator, --processes and --process must be given together')
   try:
     jax.distributed.initialize(
       coordinator,
@@ -51,44 +52,44 @@ def start(
     if any(given):
       raise ValueError(f'--coordinator={coordinator}: {error}') from error
     raise ValueError(
-      '--distributed: neither Slurm, Open MPI, a TPU pod nor Kubernetes tells here which processes '
-      f'there are: give --coordinator=HOST:PORT --processes=N --process=I ({error})'
+      '--distributed: found no Slurm, Open MPI, TPU pod or Kubernetes environment: '
+      f'give --coordinator=HOST:PORT --processes=N --process=I ({error})'
     ) from error
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
   """A mesh with the axes 'data' and 'fsdp', of size `fsdp`, over every device of every process.
 
-  Raises ValueError where the devices do not divide into groups of `fsdp`.
+  Raises ValueError if the devices do not divide into groups of `fsdp`.
   """
   devices = jax.devices()
   if fsdp < 1 or len(devices) % fsdp:
     raise ValueError(f'fsdp {fsdp} does not divide {len(devices)} devices: set --config.fsdp')
-  # Explicit axes, the default, make pixel shuffle, gathers and FFTs fail.
+  # Pixel shuffle, gathers and FFTs fail with explicit axes, the default.
   axes = {'axis_names': ('data', 'fsdp'), 'axis_types': (AxisType.Auto,) * 2}
   shape = len(devices) // fsdp, fsdp
   if len({getattr(device, 'slice_index', 0) for device in devices}) == 1:
     return jax.make_mesh(shape, **axes)
-  # Machines with GPUs each count as a slice, which jax.make_mesh refuses. What fsdp gathers in
-  # every step had better stay in one.
+  # Each machine with GPUs counts as a slice, and jax.make_mesh rejects several. Groups of fsdp
+  # devices, which communicate in every step, should stay within one.
   devices.sort(key=lambda device: (device.slice_index, device.process_index, device.id))
   return Mesh(np.asarray(devices).reshape(shape), **axes)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Every device holds the whole array: scalars, parameters in use."""
+  """The whole array on every device: for scalars and parameters in use."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-  """Every device holds a slice of the first axis: pictures."""
+  """A slice of the first axis on every device: for pictures."""
   return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def spread(tree: Any, mesh: Mesh) -> Any:
-  """The sharding of every array of a state: split over 'fsdp' along the largest axis that divides.
+  """The sharding of every array of a state: split over 'fsdp' along the largest divisible axis.
 
-  Where none does, and without such devices, every device holds the whole array.
+  Arrays without such an axis are replicated, as are all if 'fsdp' has size 1.
   """
   parts = mesh.shape.get('fsdp', 1)
 
@@ -104,13 +105,13 @@ def spread(tree: Any, mesh: Mesh) -> Any:
 def distributed(
   step: Callable[[Any, Any], tuple[Any, Any]], state: Any, mesh: Mesh
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
-  """(state, batch) -> (state, metrics) as `step`, over all devices; the state is given away.
+  """`step`, (state, batch) -> (state, metrics), jitted over all devices; donates the state.
 
-  `state` shows how a state lies. Its parameters are gathered on every device for the step.
+  `state` determines the shardings. Its parameters are gathered on every device for the step.
   """
 
   def run(state: Any, batch: Any) -> tuple[Any, Any]:
-    # Left to itself, XLA may split the convolutions by channels and gather the pictures.
+    # Without this, XLA may split the convolutions by channels and gather the pictures.
     params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
     return step(state.replace(params=params), batch)
 
@@ -123,37 +124,39 @@ def distributed(
   )
 
   def within(state: Any, batch: Any) -> tuple[Any, Any]:
-    with jax.set_mesh(mesh):  # for parts that work on the pictures of each device apart
+    with jax.set_mesh(mesh):  # for shard_map inside the step
       return compiled(state, batch)
 
   return within
 
 
 def local(tree: Any, mesh: Mesh) -> Any:
-  """Whole arrays on every device of this process. All processes have to ask for them."""
+  """`tree` replicated on every device of this process. All processes must call it."""
   whole = jax.device_put(tree, replicated(mesh))
   own = replicated(own_mesh())
 
-  def without_the_others(leaf: jax.Array) -> jax.Array:
+  def own_shards(leaf: jax.Array) -> jax.Array:
     parts = [part.data for part in leaf.addressable_shards]
     return jax.make_array_from_single_device_arrays(leaf.shape, own, parts)
 
-  return jax.tree.map(without_the_others, whole)
+  return jax.tree.map(own_shards, whole)
 
 
 def own_mesh() -> Mesh:
-  """A mesh over the devices of this process alone."""
+  """A mesh over the devices of this process only."""
   return Mesh(np.asarray(jax.local_devices()), ('own',), axis_types=(AxisType.Auto,))
 
 
-def apart(predict: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, jax.Array], jax.Array]:
-  """(state, pictures) -> pictures as `predict`, every device of this process with its share.
+def per_device(
+  predict: Callable[[Any, jax.Array], jax.Array],
+) -> Callable[[Any, jax.Array], jax.Array]:
+  """`predict`, (state, pictures) -> pictures, split over the devices of this process.
 
-  There are as many pictures as devices, or a multiple; the state is what `local` gives.
+  The number of pictures must be a multiple of the number of devices; the state is from `local`.
   """
   mesh = own_mesh()
   rows = batched(mesh).spec
-  # Devices that know nothing of each other: no compiler can make them wait.
+  # shard_map without communication: the compiler cannot insert any synchronization.
   each = jax.shard_map(
     predict, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False
   )
@@ -161,7 +164,7 @@ def apart(predict: Callable[[Any, jax.Array], jax.Array]) -> Callable[[Any, jax.
 
 
 def gather(value: Any) -> list[Any]:
-  """The `value` of every process, in their order; what JSON can hold. All have to ask for them."""
+  """The `value`, a JSON value, of every process, in order. All processes must call it."""
   if jax.process_count() == 1:
     return [value]
   text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -171,18 +174,18 @@ def gather(value: Any) -> list[Any]:
   return [json.loads(line[:size].tobytes()) for line, size in lines]
 
 
-def anywhere(flag: bool, mesh: Mesh) -> jax.Array:
-  """Whether `flag` is set in any process, the same in all; reading it waits for all of them."""
+def any_process(flag: bool, mesh: Mesh) -> jax.Array:
+  """Whether `flag` is set in any process; the same in all. Reading it waits for all processes."""
   flags = np.full(jax.local_device_count(), flag)
   return jax.jit(jnp.any, out_shardings=replicated(mesh))(put({'flag': flags}, mesh)['flag'])
 
 
 def local_batch_size(batch_size: int, mesh: Mesh) -> int:
-  """The share of a global batch that this process loads; ValueError where it does not divide."""
+  """This process's share of a global batch; raises ValueError if it does not divide evenly."""
   if batch_size % mesh.size:
     raise ValueError(
-      f'batch_size {batch_size} does not divide over {mesh.size} devices: set --config.batch_size, '
-      f'or those of --config.data.phases, to a multiple of {mesh.size}'
+      f'batch_size {batch_size} is not divisible by {mesh.size} devices: set --config.batch_size, '
+      f'or those in --config.data.phases, to a multiple of {mesh.size}'
     )
   return batch_size // jax.process_count()
 
@@ -196,10 +199,12 @@ def put(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def keep_compiled() -> None:
-  """Keeps compiled functions from one run to the next, in the user's cache folder.
+  """Enables JAX's persistent compilation cache, in the user's cache folder.
 
-  `JAX_COMPILATION_CACHE_DIR` names another folder.
+  `JAX_COMPILATION_CACHE_DIR` names another folder. Functions that compile in less than 0.05 s are
+  not kept, or as `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` says.
   """
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(cached.folder()))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)

@@ -1,11 +1,11 @@
 """Chains of steps as text: `shake(9..31) or disk(1..4) | noise(0..0.02)`.
 
-`|` puts steps one after another, `or` draws one of several, `a..b` is a range to draw from, a bare
-name takes its defaults. Blur mixes (`blur.synthesis`) and host augmentations (`data.ops`) are both
+`|` separates steps, `or` separates alternatives of a step, `a..b` is a range to draw from, a bare
+name uses its defaults. Blur mixes (`blur.synthesis`) and host augmentations (`data.ops`) are both
 written this way, so that a config reads like a sentence.
 
-Wherever a name is looked up, `package.module:name` stands for what an importable module calls so:
-networks, losses, metrics, steps, optimizers, trainers and writers from outside (`find`; see
+Wherever a name is looked up, `package.module:name` imports that name from that module instead:
+external networks, losses, metrics, steps, optimizers, trainers and writers (`find`; see
 docs/extending.md).
 """
 
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 
 class Range(NamedTuple):
-  """A closed interval that a step draws a value from."""
+  """A closed interval from which a step draws a value."""
 
   low: float
   high: float
@@ -36,10 +36,10 @@ class Call(NamedTuple):
 
 
 def find(what: str, name: str, known: Mapping[str, Any]) -> Any:
-  """What `name` stands for: `known[name]`, or 'package.module:name' imported.
+  """What `name` refers to: `known[name]`, or 'package.module:name' imported.
 
-  `what` it is, such as 'loss', is for the error. Raises ValueError for a name that is not known
-  (with the nearest), a module that cannot be imported, and a name that is not in it.
+  `what` describes it in errors, such as 'loss'. Raises ValueError for an unknown name (with the
+  nearest one), a module that cannot be imported, and a name that is not in it.
   """
   module, colon, attribute = name.partition(':')
   if not colon:
@@ -61,17 +61,17 @@ def find(what: str, name: str, known: Mapping[str, Any]) -> Any:
 def functions(what: str, text: str, known: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
   """The functions in `text`, `a | package.module:b(x=2)`, by their names 'a' and 'b'.
 
-  Arguments in parentheses are bound. Raises ValueError as `find` does, and for a name that comes
+  Arguments in parentheses are bound. Raises ValueError as `find` does, and for a name that is given
   twice.
   """
   found: dict[str, Callable[..., Any]] = {}
   for choices in parse(text):
     if len(choices) > 1:
-      raise ValueError(f'{what} {text!r}: only steps are drawn from several; write | for or')
+      raise ValueError(f"{what} {text!r}: 'or' is only for steps; separate these with |")
     call = choices[0]
     name = call.name.rpartition(':')[2]
     if name in found:
-      raise ValueError(f'{what} {text!r}: {name!r} comes twice')
+      raise ValueError(f'{what} {text!r}: {name!r} is given twice')
     function = find(what, call.name, known)
     bound = call.args or call.kwargs
     found[name] = functools.partial(function, *call.args, **call.kwargs) if bound else function
@@ -92,7 +92,7 @@ def parse(text: str) -> tuple[tuple[Call, ...], ...]:
 
 
 def build(text: str, steps: Mapping[str, Callable[..., Any]]) -> tuple[tuple[Any, ...], ...]:
-  """As `parse`, with each call made: `steps[name](*args, **kwargs)`.
+  """Like `parse`, with each call made: `steps[name](*args, **kwargs)`.
 
   Raises ValueError for an unknown step (with the nearest name) or arguments that do not fit.
   """

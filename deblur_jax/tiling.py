@@ -1,11 +1,10 @@
-"""Images of any size for functions of a few sizes: padding, shape buckets, tiles, self-ensemble.
+"""Applies a function to images of any size: padding, tiles, self-ensemble.
 
-Works on the host, in numpy, around a batched function `[b h w c] -> [b h w c]`, and knows no
-network. Images are channels last; dtype and range are the function's affair. Nothing clips.
+Works on the host, in numpy, around any batched function `[b h w c] -> [b h w c]`. Images are
+channels last, of whatever dtype and range the function takes. Nothing clips.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,25 +12,22 @@ import numpy as np
 from deblur_jax.types import Needs
 
 WHOLE_PIXELS = 1280 * 1024
-"""Up to this many pixels go through in one piece; it bounds the memory that a function needs."""
+"""Images of up to this many pixels are not tiled; it bounds the memory that a function needs."""
 
 TILE = {'exact': 512, 'approximate': 1024}
-"""Longest side of a tile; where whole-image statistics enter, as large as `WHOLE_PIXELS` allows."""
+"""Longest side of a tile; approximate tiles are better if larger, so up to `WHOLE_PIXELS`."""
 
 BLEND = {'exact': 0, 'approximate': 32}
-"""Pixels over which neighboring tiles fade into each other; tiles that agree need no fading."""
-
-MOST_SHAPES = 256
-"""`buckets` rounds sizes more coarsely until at most this many differ, to stay fast."""
+"""Pixels over which neighboring tiles are blended; exact tiles agree and need no blending."""
 
 
 class Images(Protocol):
-  """Images `[b h w c]`: an array, or what gives arrays of the rows that it is asked for."""
+  """Images `[b h w c]`: an array, or an object that returns arrays of the rows requested."""
 
   shape: tuple[int, ...]
 
   def __getitem__(self, part: Any) -> np.ndarray:
-    """`[b h w c]` for a slice of images, perhaps with a slice of rows."""
+    """`[b h w c]` for a slice of images, optionally with a slice of rows."""
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -40,64 +36,42 @@ def round_up(size: int, multiple: int) -> int:
 
 
 def pad(images: np.ndarray, height: int, width: int) -> np.ndarray:
-  """`images` `[... h w c]` continued to `[... height width c]` by reflection at bottom and right.
+  """`images` `[... h w c]` padded to `[... height width c]` by reflection at bottom and right.
 
-  Reflects as often as it takes, so that any size will do; a single row or column is repeated.
-  Raises ValueError where the given size is smaller than the images.
+  Reflects repeatedly if needed, so any size is possible; a single row or column is repeated.
+  Raises ValueError if the given size is smaller than the images.
   """
   if height < images.shape[-3] or width < images.shape[-2]:
     raise ValueError(f'cannot pad {images.shape[-3:-1]} to the smaller {(height, width)}')
   return _cut(images, 0, 0, height, width)
 
 
-def buckets(
-  sizes: Iterable[tuple[int, int]], multiple: int = 1, most: int = 3
-) -> dict[tuple[int, int], tuple[int, int]]:
-  """A padded (height, width) for each (height, width), at most `most` different ones.
-
-  Padded sides are multiples of `multiple`. The total padded area, counting a size as often as it
-  occurs, is the least that merging the cheapest pair of shapes, again and again, can find.
-  """
-  counts = Counter((int(height), int(width)) for height, width in sizes)
-  if most < 1 or multiple < 1:
-    raise ValueError(f'most and multiple must be at least 1, got {most} and {multiple}')
-  grid = multiple
-  while len(shapes := _rounded(counts, grid)) > MOST_SHAPES:
-    grid *= 2
-  boxes = _merged(shapes, most)
-  while True:
-    chosen = {size: _smallest(boxes, size) for size in counts}
-    tight = {_hull((size for size in counts if chosen[size] == box), multiple) for box in boxes}
-    if (tight := sorted(tight - {(0, 0)})) == sorted(boxes):
-      return chosen
-    boxes = tight
-
-
 def side(needs: Needs, tile: int | None = None) -> int:
-  """The longest side of a tile: `tile`, or one chosen for `needs`, rounded up to the multiple.
+  """The longest side of a tile: `tile`, or a default for `needs`, rounded up to the multiple.
 
-  Raises ValueError where tiles make no sense or `tile` is too small to hold the context.
+  Raises ValueError if the method cannot be tiled or `tile` is too small to hold the context.
   """
   if needs.tiling not in TILE:
-    raise ValueError('this method needs the whole picture at once: leave out the tile size')
+    raise ValueError('this method requires the whole picture at once: omit the tile size')
   if needs.side:
     if tile not in (None, needs.side):
-      raise ValueError(f'this method takes tiles of {needs.side} pixels only, not of {tile}')
+      raise ValueError(f'this method requires tiles of {needs.side} pixels, got {tile}')
     return needs.side
   overlap = _overlap(needs)
   if tile is None:
     tile = max(TILE[needs.tiling], 2 * overlap)
   elif tile < overlap + needs.multiple:
     least = overlap + needs.multiple
-    raise ValueError(f'a tile of {tile} pixels is too small: this method takes at least {least}')
+    raise ValueError(f'a tile of {tile} pixels is too small: this method requires at least {least}')
   return round_up(tile, needs.multiple)
 
 
 def tile_shape(
   height: int, width: int, needs: Needs, *, tile: int | None = None
 ) -> tuple[int, int]:
-  """(height, width) of the tiles of an image of this size: as many as with `side`, no longer than
-  it takes to cover the image.
+  """(height, width) of the tiles of an image of this size.
+
+  As many tiles as with `side`, but no longer than needed to cover the image.
   """
   most, overlap = side(needs, tile), _overlap(needs)
   if needs.side:
@@ -111,10 +85,10 @@ def tile_shape(
 
 
 def fits(height: int, width: int, needs: Needs, *, tile: int | None = None) -> bool:
-  """Whether an image of this size goes through in one piece.
+  """Whether an image of this size is processed whole.
 
-  It does where tiles make no sense, where it is no larger than one tile, and, unless a tile size
-  is asked for or given by `needs.side`, up to `WHOLE_PIXELS`.
+  It is if the method cannot be tiled, if it is no larger than one tile, or, unless the tile size is
+  set by `tile` or `needs.side`, if it has at most `WHOLE_PIXELS`.
   """
   if tile is None and not needs.side and (needs.tiling == 'none' or height * width <= WHOLE_PIXELS):
     return True
@@ -128,7 +102,7 @@ def count(
   *,
   tile: int | None = None,
 ) -> int:
-  """How many tiles `bands` cuts an image of this size into; 1 if it goes through whole."""
+  """How many tiles `bands` cuts an image of this size into; 1 if it is processed whole."""
   rows, columns = _cuts((1, height, width), needs, tile)
   return len(rows) * len(columns)
 
@@ -140,16 +114,15 @@ def bands(
   *,
   tile: int | None = None,
 ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-  """Yields `((images, rows), restored)`, float32 `[b r w c]`, until all rows are done.
+  """Yields `((images, rows), restored)`, float32 `[b r w c]`, for successive bands of rows.
 
-  Holds one band of tiles at a time, so that memory stays bounded whatever the size. `images` is
-  `[b h w c]` of any dtype and `restore` gets tiles of it as they are. Tiles are cut from the images
-  padded to `needs.multiple`, and the last ones end at the border, so a tile at the border sees
-  there what the whole image would. All tiles of an image have one shape, which suits the image and
-  has no side longer than `tile`.
+  Holds one row of tiles at a time, so memory is bounded for any image size. `images` is `[b h w c]`
+  of any dtype, and `restore` gets tiles of that dtype. Tiles are cut from the images padded to
+  `needs.multiple`, and the last ones end at the border, so tiles at the border see the same padding
+  as the whole image would. All tiles of an image have the same shape, `tile_shape`.
   """
   if 0 in images.shape:
-    raise ValueError(f'an image without pixels: {images.shape}')
+    raise ValueError(f'the image has no pixels: shape {images.shape}')
   if images.shape[0] > 1 and not _whole(images.shape, needs, tile):
     for i in range(images.shape[0]):
       for (_, rows), restored in bands(restore, images[i : i + 1], needs, tile=tile):
@@ -176,9 +149,9 @@ def tiled(
 ) -> np.ndarray:
   """`restore` of an image `[h w c]` or images `[b h w c]` of any size: float32, the same shape.
 
-  In one piece up to `WHOLE_PIXELS`, beyond that (or beyond `tile`, where given) in overlapping
-  tiles of one shape with `needs.halo` pixels of context. Where `needs.tiling` is 'exact' the
-  result is the whole's; where it is 'approximate', neighboring tiles fade into each other.
+  Whole up to `WHOLE_PIXELS`; beyond that (or beyond `tile`, if given) in overlapping tiles of one
+  shape with `needs.halo` pixels of context. If `needs.tiling` is 'exact', the result is that of the
+  whole image; if it is 'approximate', neighboring tiles are blended.
   """
   image = np.asarray(image)
   if image.ndim not in (3, 4):
@@ -190,13 +163,13 @@ def tiled(
   return result.reshape(image.shape)
 
 
-def enduring(
+def smaller_when_out_of_memory(
   restore: Callable[[np.ndarray], Any], needs: Needs, note: Callable[[str], None]
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """`restore` that halves its pieces when memory runs out, down to the least that there can be.
+  """`restore` that halves its tiles when it runs out of memory, down to the smallest possible.
 
-  `note` is told in a sentence, once for every halving. Made anew for every picture, as it goes on
-  with the size that fitted. Raises MemoryError where nothing fits.
+  Calls `note` with a message at every halving. It keeps the size that fit, so make a new one for
+  every picture. Raises MemoryError if even the smallest tile does not fit.
   """
   limit = None
 
@@ -211,18 +184,18 @@ def enduring(
           raise
       height, width = images.shape[1:3]
       if needs.tiling == 'none' or needs.side or longest // 2 < _overlap(needs) + needs.multiple:
-        raise MemoryError(f'memory ran out even in pieces of {width}x{height} pixels')
+        raise MemoryError(f'out of memory even with tiles of {width}x{height} pixels')
       limit = side(needs, longest // 2)
-      note(f'memory ran out with pieces of {width}x{height}: cut to at most {limit} pixels')
+      note(f'out of memory with tiles of {width}x{height}: reduced to at most {limit} pixels')
     return tiled(run, images, needs, tile=limit)
 
   return run
 
 
 def self_ensemble(restore: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:
-  """The mean of `restore` over the four turns of an image and of its mirror image.
+  """The mean of `restore` over the four rotations of an image and of its mirror image.
 
-  Eight times the work; images that are not square run in two shapes.
+  Costs eight times as much; images that are not square run in two shapes.
   """
 
   def ensemble(images: np.ndarray) -> np.ndarray:  # [b h w c]
@@ -239,7 +212,7 @@ def self_ensemble(restore: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray]
 
 
 def _mirrored(start: int, count: int, size: int) -> np.ndarray:
-  """Indices `start, start + 1, ...` into `size` pixels that are continued by reflection."""
+  """Indices `start, start + 1, ...` into `size` pixels padded by reflection."""
   period = max(2 * (size - 1), 1)
   index = np.arange(start, start + count) % period
   return np.minimum(index, period - index) if size > 1 else np.zeros(count, int)
@@ -252,12 +225,12 @@ def _cut(images: np.ndarray, top: int, left: int, height: int, width: int) -> np
 
 
 def _overlap(needs: Needs) -> int:
-  """By how much neighboring tiles overlap: the context of both, and what they fade over."""
+  """By how much neighboring tiles overlap: the context of both, and the blended pixels."""
   return round_up(2 * needs.halo + BLEND[needs.tiling], needs.multiple)
 
 
 def _places(length: int, size: int, needs: Needs) -> list[tuple[int, np.ndarray]]:
-  """Where tiles start along one axis, and their weights there, which add up to 1 everywhere."""
+  """Where tiles start along one axis, and their weights, which add up to 1 everywhere."""
   if length <= size:
     return [(0, np.ones(length, np.float32))]
   blend = BLEND[needs.tiling]
@@ -279,71 +252,37 @@ def _places(length: int, size: int, needs: Needs) -> list[tuple[int, np.ndarray]
 
 
 def _whole(shape: Sequence[int], needs: Needs, tile: int | None) -> bool:
-  """Whether images `[b h w ...]` go through whole."""
+  """Whether images `[b h w ...]` are processed whole."""
   return fits(shape[0] * shape[1], shape[2], needs, tile=tile)
 
 
 def _cuts(shape: Sequence[int], needs: Needs, tile: int | None) -> tuple[list, list]:
-  """Where the tiles of images `[b h w ...]` start, and their weights: of rows, and of columns."""
+  """Starts and weights of the tiles of images `[b h w ...]`: of rows, and of columns."""
   height, width = shape[1:3]
   tall, wide = (max(round_up(size, needs.multiple), needs.side) for size in (height, width))
   whole = _whole(shape, needs, tile)
   sides = (tall, wide) if whole else tile_shape(height, width, needs, tile=tile)
   rows, columns = _places(tall, sides[0], needs), _places(wide, sides[1], needs)
-  # What lies beyond the image is not asked for.
+  # Tiles that lie wholly in the padding are skipped.
   return [row for row in rows if row[0] < shape[1]], [one for one in columns if one[0] < shape[2]]
 
 
 def _band(restore, images, top, row_weights, columns) -> np.ndarray:
-  """One row of tiles, weighted and added up: `[b len(row_weights) w c]`."""
+  """The weighted sum of one row of tiles: `[b len(row_weights) w c]`."""
   rows = _mirrored(top, len(row_weights), images.shape[1])
   strip = images[:, rows.min() : rows.max() + 1]
   rows = (rows - rows.min())[:, None]
   band = None
   for left, weights in columns:
     across = _mirrored(left, len(weights), images.shape[2])
-    piece = np.asarray(restore(strip[:, rows, across]))
+    tile = np.asarray(restore(strip[:, rows, across]))
     if band is None:
       wide = columns[-1][0] + len(columns[-1][1])
-      band = np.zeros((*piece.shape[:2], wide, piece.shape[-1]), np.float32)
-    band[:, :, left : left + len(weights)] += piece * (row_weights[:, None] * weights)[..., None]
+      band = np.zeros((*tile.shape[:2], wide, tile.shape[-1]), np.float32)
+    band[:, :, left : left + len(weights)] += tile * (row_weights[:, None] * weights)[..., None]
   return band
 
 
 def _out_of_memory(error: Exception) -> bool:
-  """Whether an error, of numpy or of any of JAX's backends, says that memory ran out."""
+  """Whether an error, of numpy or of any JAX backend, means out of memory."""
   return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
-
-
-def _rounded(counts: Counter, grid: int) -> Counter:
-  shapes: Counter = Counter()
-  for (height, width), count in counts.items():
-    shapes[round_up(height, grid), round_up(width, grid)] += count
-  return shapes
-
-
-def _merged(shapes: Counter, most: int) -> list[tuple[int, int]]:
-  """At most `most` boxes that hold all shapes: merges the pair that adds the least area."""
-  boxes = np.array([(*shape, count) for shape, count in shapes.items()], np.int64).reshape(-1, 3)
-  while len(boxes) > most:
-    height, width, count = boxes.T
-    area = height * width * count
-    added = np.maximum.outer(height, height) * np.maximum.outer(width, width)
-    added = (added * np.add.outer(count, count) - np.add.outer(area, area)).astype(float)
-    np.fill_diagonal(added, np.inf)
-    i, j = np.unravel_index(np.argmin(added), added.shape)
-    box = (*np.maximum(boxes[i, :2], boxes[j, :2]), count[i] + count[j])
-    boxes = np.concatenate([np.delete(boxes, [i, j], axis=0), [box]])
-  return [(int(height), int(width)) for height, width, _ in boxes]
-
-
-def _smallest(boxes: Sequence[tuple[int, int]], size: tuple[int, int]) -> tuple[int, int]:
-  """The smallest box that holds `size`."""
-  holds = [box for box in boxes if box[0] >= size[0] and box[1] >= size[1]]
-  return min(holds, key=lambda box: (box[0] * box[1], box))
-
-
-def _hull(sizes: Iterable[tuple[int, int]], multiple: int) -> tuple[int, int]:
-  """The smallest box that holds all `sizes`; (0, 0) for none."""
-  heights, widths = tuple(zip(*sizes, strict=True)) or ((0,), (0,))
-  return round_up(max(heights), multiple), round_up(max(widths), multiple)

@@ -1,7 +1,7 @@
 """The only training loop: step, log, evaluate, save, stop if preempted.
 
-Everything that a run needs to continue lies in its folder, so the same command resumes it, with the
-same result as if it had never stopped.
+Everything needed to resume a run is in its folder, so the same command continues it, with the same
+result as if it had never stopped.
 """
 
 import dataclasses
@@ -17,27 +17,27 @@ import jax.numpy as jnp
 from deblur_jax import methods, models, runs, sharding, spec, weights, writers
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
-from deblur_jax.evaluation import costs, restoration
+from deblur_jax.evaluation import blurred_set, costs
 from deblur_jax.evaluation.evaluator import VALIDATION, Evaluator, ranking
 from deblur_jax.preemption import Preemption
 from deblur_jax.trainers import TRAINERS
 from deblur_jax.types import Trainer, TrainState
 
 MOST_VALIDATION = 32
-"""Pictures of a held-out share that are scored, spread over it; more would cost more than train."""
+"""Most held-out pictures to score, spread over all of them; more could cost more than training."""
 
 
 class Diverged(ArithmeticError):
-  """The loss, its gradient or the parameters are no longer finite."""
+  """The loss, its gradient or the parameters are not finite."""
 
 
 class Stopped(Exception):
-  """The run received SIGTERM or Ctrl-C, and saved before it stopped."""
+  """The run received SIGTERM or Ctrl-C, and saved its state before stopping."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a run is made of, before its first step."""
+  """The parts of a run, before its first step."""
 
   config: Any
   workdir: pathlib.Path
@@ -47,21 +47,21 @@ class Run:
   source: sources.Source
   dataset: Any
   """Batch t is `dataset[t]`."""
-  sets: dict[str, restoration.Blurred]
-  """What is scored, by name."""
+  sets: dict[str, blurred_set.Blurred]
+  """The evaluation sets, by name."""
 
 
 def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) -> None:
-  """Trains as `config` says, in `workdir`; resumes a run that was stopped there.
+  """Trains the run of `config` in `workdir`; resumes a run that was stopped there.
 
-  If `config.before` is a run, it goes first, in `workdir`/bgan. `allow_changes` continues a run
-  with other settings, see `runs.claim`.
+  If `config.before` is set, that run is trained first, in `workdir`/bgan. `allow_changes` continues
+  a run with other settings, see `runs.claim`.
 
   Raises:
     ValueError: the configuration does not fit the data, the devices or the run in `workdir`.
     FileNotFoundError: missing data.
-    Diverged: loss, gradient or parameters are NaN or infinite; nothing of it was saved.
-    DiskFull: no room for a checkpoint; the last one is intact.
+    Diverged: loss, gradient or parameters are NaN or infinite; that state was not saved.
+    DiskFull: no space for a checkpoint; the last one is intact.
     Stopped: SIGTERM or Ctrl-C; the state was saved.
   """
   run = open_run(config, workdir)
@@ -69,7 +69,7 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
   first = jax.process_index() == 0
   if first:
     runs.record(workdir, **_facts(run))
-  if config.before:  # only now that nothing is wrong with this run
+  if config.before:  # only after this run's settings have been checked
     train(config.before, workdir / 'bgan', allow_changes=allow_changes)
     run = dataclasses.replace(run, trainer=_trainer(config, run.model))
   with Checkpoints(workdir / 'checkpoints', best=ranking(run.sets)) as checkpoints:
@@ -91,30 +91,30 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 
 
 def open_run(config: Any, workdir: pathlib.Path) -> Run:
-  """The parts of the run that `config` describes; nothing is written. Raises as `train`."""
+  """The parts of the run that `config` describes; writes nothing. Raises as `train`."""
   mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = _trainer(config, model)
-  spec.functions('writer', config.writer, {})  # a mistake shows before the folder is claimed
+  spec.functions('writer', config.writer, {})  # fails before the folder is claimed
   source, held_out = open_source(config)
   dataset = open_dataset(config, mesh, source)
-  sets = restoration.open_sets(config.evaluate)
+  sets = blurred_set.open_sets(config.evaluate)
   if held_out is not None:
-    sets[VALIDATION] = restoration.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
+    sets[VALIDATION] = blurred_set.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
   if config.before:
     config.bgan = str(workdir / 'bgan' / methods.RUN_WEIGHTS)
   return Run(config, workdir, mesh, model, trainer, source, dataset, sets)
 
 
 def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:
-  """The pictures to train on, as `config.data` has them, and those held out for validation.
+  """The pictures to train on, from `config.data`, and those held out for validation.
 
-  None are held out if `config.evaluate` has a set 'validation' of its own.
+  None are held out if `config.evaluate` has its own set 'validation'.
   """
   data = config.data
   if data.mixture:
     if data.validation:
-      raise ValueError('no validation share can be held out of a mixture: set data.validation to 0')
+      raise ValueError('a mixture does not support a validation share: set data.validation to 0')
     return mixture.open(data.mixture, data.split), None
   unaligned = config.trainer == 'unpaired'
   directory = data.directory or None
@@ -123,14 +123,14 @@ def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:
 
 
 def open_dataset(config: Any, mesh: Any, source: sources.Source) -> Any:
-  """The batches of this process out of `source`; see `pipeline.batches`."""
+  """The batches of this process from `source`, see `pipeline.batches`."""
   data = config.data
 
   def batches(chain, batch_size):
     augment = ops.parse(chain)
     return pipeline.batches(
       source,
-      augment if source.aligned else sources.Apart(augment),
+      augment if source.aligned else sources.Separately(augment),
       batch_size=sharding.local_batch_size(batch_size, mesh),
       seed=config.seed,
       process_index=jax.process_index(),
@@ -149,7 +149,7 @@ def _trainer(config: Any, model: Any) -> Trainer:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-  """What provenance.json records of a run: devices, and data with digests."""
+  """What provenance.json records about a run: devices, and data with digests."""
   config = run.config
   settings = {'train': config.data, VALIDATION: config.data, **config.evaluate}
   opened = {'train': run.source, **{name: one.source for name, one in run.sets.items()}}
@@ -166,7 +166,7 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
-  """The newest checkpoint's state, or a fresh one, born on the devices where it will live."""
+  """The newest checkpoint's state, or a new one, created directly with its final sharding."""
   example = {name: value for name, value in run.dataset[0].items() if name != 'name'}
 
   def begin(key):
@@ -176,7 +176,7 @@ def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
   abstract = jax.eval_shape(begin, key)
   layout = sharding.spread(abstract, run.mesh)
   if checkpoints.latest() is None:
-    # Hundreds of small random draws, run once: what they take is compiling.
+    # Hundreds of small random draws, run once: most of the time is compilation.
     options = {'xla_backend_optimization_level': 0}
     state = jax.jit(begin, out_shardings=layout, compiler_options=options)(key)
     return _begin_with(run.config.start, state) if run.config.start else state
@@ -192,7 +192,7 @@ def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
 def _begin_with(name, state):
   """`state` with the parameters of the weights called `name`, see `methods.find`.
 
-  All of them must fit; parameters that they lack, as in a deeper network, stay random.
+  All of the weights must fit; parameters without weights, as in a deeper network, stay random.
   """
   path = methods.find(name)
   params = weights.read(path)[0]
@@ -222,7 +222,7 @@ def _greet(run: Run, writer: writers.Writer, state: TrainState, start: int, chan
   if changes:
     writer.say(f'changed since the last session: {runs.describe(changes)}')
   if start and 'steps' in changes:
-    writer.say(f'schedules that depend on the number of steps change from step {start} on')
+    writer.say(f'from step {start} on, schedules follow the new number of steps')
 
 
 def _loop(run, checkpoints, writer, evaluator, state, start) -> None:
@@ -242,7 +242,7 @@ def _loop(run, checkpoints, writer, evaluator, state, start) -> None:
       writer.step(step)
       last = step == config.steps
       evaluate = last or step % config.evaluate_every == 0
-      # Read once: a signal that comes between saving and stopping must wait for the next step.
+      # Read once: a signal between saving and stopping must wait for the next step.
       stopping = preemption.agreed() and not last
       save = evaluate or stopping or step % config.save_every == 0
       if save or step % config.log_every == 0:
@@ -260,13 +260,13 @@ def _loop(run, checkpoints, writer, evaluator, state, start) -> None:
         runs.record(run.workdir, step=step)
       if stopping:
         checkpoints.wait()
-        raise Stopped(f'stopped at step {step} and saved: the same command resumes from there')
+        raise Stopped(f'stopped at step {step} and saved: run the same command to resume')
       if evaluate or save:
         window.restart()
 
 
 def _check_metrics(each: list[dict[str, Any]], step: int, dataset: Any, good: int | None) -> None:
-  """Raises Diverged for a loss or a gradient that is not finite in the steps up to `step`.
+  """Raises Diverged if a loss or a gradient norm in the steps up to `step` is not finite.
 
   `good` is the step of the last checkpoint.
   """
@@ -281,12 +281,12 @@ def _check_metrics(each: list[dict[str, Any]], step: int, dataset: Any, good: in
 
 
 def _finite(state: TrainState) -> jax.Array:
-  """Whether all parameters are finite: the network's, their average's, the critic's."""
+  """Whether all parameters are finite: the network's, their average, the critic's."""
   params = state.params, state.ema, state.critic and state.critic[0]
   return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
 def _advice(good: int | None) -> str:
-  """What is left of a run that diverged, and what to do."""
-  left = 'no checkpoint was saved' if good is None else f'the checkpoint of step {good} is good'
+  """Which checkpoint a run that diverged has, and what to do."""
+  left = 'no checkpoint was saved' if good is None else f'the checkpoint of step {good} is intact'
   return f'{left}; lower optim.learning_rate, or set optim.clip'

@@ -1,4 +1,4 @@
-"""What the parts of the package hand to each other.
+"""Types that the parts of the package share.
 
 Images are float32 in [0, 1], RGB, channels last, `[b h w c]`; on the host and on the way to the
 device they are uint8. Functions on images do not clip.
@@ -11,46 +11,46 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-# {'sharp': [b h w 3], 'blurred': [b h w 3]}; 'blurred' is absent where blur is made on the device.
-# In a mixture of both, 'paired' [b] says whose 'blurred' is one.
+# {'sharp': [b h w 3], 'blurred': [b h w 3]}; 'blurred' is absent if the device makes the blur.
+# In a mixture of both, 'paired' [b] says which 'blurred' to use.
 Batch = Mapping[str, jax.Array]
 
 
 class Restore(Protocol):
-  """Whatever turns blurred images into sharper ones: a network, a solver, an ensemble."""
+  """Anything that turns blurred images into sharper ones: a network, a solver, an ensemble."""
 
   def __call__(self, blurred: jax.Array, **known: Any) -> jax.Array:
-    """Restored images `[b h w 3]`, as `blurred`; `known` may hold a PSF or a noise level."""
+    """Restored images `[b h w 3]`, like `blurred`; `known` may hold a PSF or a noise level."""
 
 
 class Needs(NamedTuple):
-  """What a method needs of an image; `tiling.py` sees to it."""
+  """What a method needs of an image; `tiling.py` provides it."""
 
   multiple: int = 1
   """Both sides are padded to a multiple of this."""
   tiling: str = 'exact'
-  """'exact': a pixel depends only on its `halo`, tiles give the same result as the whole;
-  'approximate': whole-image statistics enter, tiles change the result slightly;
-  'none': tiles make no sense."""
+  """'exact': a pixel depends only on its `halo`, so tiles give the same result as the whole image;
+  'approximate': whole-image statistics matter, so tiles change the result slightly;
+  'none': the method cannot be tiled."""
   halo: int = 0
   """Pixels of context that a tile needs on every side."""
   side: int = 0
-  """The one side of the square images that the method takes; 0 where it takes any size."""
+  """The only side of the square images that the method takes; 0 if it takes any size."""
   reach: int | None = None
-  """Where tiling is 'approximate': on how many pixels on every side a pixel depends at most; None
-  where it depends on all of them, as with statistics of the whole image."""
+  """If tiling is 'approximate': how many pixels on every side a pixel depends on at most; None if
+  it depends on all of them, as with statistics of the whole image."""
   borders: bool = False
-  """Whether the method sees to what lies beyond the border: what an image were padded with, to go
-  with others in one compiled shape, it would take for what the camera saw."""
+  """Whether the method itself models what is beyond the border: if an image were padded, to share a
+  compiled shape with others, it would treat the padding as pixels that the camera saw."""
 
   @property
   def field(self) -> int | None:
-    """The receptive field: side of the square that a pixel depends on; None for all the image."""
+    """The receptive field: side of the square that a pixel depends on; None for the whole image."""
     reach = self.halo if self.tiling == 'exact' else self.reach
     return None if reach is None else 2 * reach + 1
 
   def square(self, least: int) -> int:
-    """The side of a square image that the method takes, at least `least` where it can be."""
+    """The side of a square image that the method takes, at least `least` if possible."""
     return self.side or -(-least // self.multiple) * self.multiple
 
 
@@ -63,11 +63,11 @@ class TrainState:
   opt_state: Any
   ema: Any = None
   critic: Any = None
-  """(params, opt_state) of the critic, where training has one."""
+  """(params, opt_state) of the critic, if there is one."""
 
 
 class Trainer(NamedTuple):
-  """A way to train: three pure functions."""
+  """A training method: three pure functions."""
 
   init: Callable[[jax.Array, Batch], TrainState]
   """(key, batch) -> state"""
@@ -78,6 +78,6 @@ class Trainer(NamedTuple):
 
 
 def as_float(images: jax.Array) -> jax.Array:
-  """float32 in [0, 1] from uint8; float images come back as float32."""
+  """float32 in [0, 1] from uint8; float images are only converted to float32."""
   scale = 255 if images.dtype == jnp.uint8 else 1
   return images.astype(jnp.float32) / scale

@@ -1,15 +1,15 @@
 """Weights as one `.safetensors` file with a manifest: write, read, verify.
 
-The manifest is JSON in the file's metadata: what the weights are for ('network', 'arguments') and
-anything else worth knowing ('steps', 'psnr', ...). It carries a SHA-256 over itself and every
-tensor, so that a file is either whole or refused. Parameters are nested dicts of arrays, stored
-under their joined names ('encoder/conv/kernel'). A file format: it knows no network.
+The manifest is JSON in the file's metadata: the network the weights are for ('network',
+'arguments') and any further facts ('steps', 'psnr', ...). It includes a SHA-256 of itself and every
+tensor, so a damaged file is always rejected. Parameters are nested dicts of arrays, stored under
+their joined names ('encoder/conv/kernel'). The format does not depend on the network.
 
 Stored as 'int8', a kernel (an array of two or more axes and at least `LARGE` values) is rounded to
-255 steps for each of its output channels, the last axis, with the size of a step beside it
+255 steps for each output channel, the last axis, and the step sizes are stored next to it
 ('encoder/conv/kernel:step'); everything else, such as the small first and last kernels, is stored
-as float16. No value moves by more than half a step, 1/254 of the largest in its channel. It only
-saves space: what is read is float32 again.
+as float16. No value changes by more than half a step, 1/254 of the largest in its channel. This
+only saves disk space: reading returns float32.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,8 @@ Path = str | os.PathLike[str]
 METADATA = 'deblur_jax'
 """The key of the file's metadata that holds the manifest."""
 
+_NO_MANIFEST = 'no deblur_jax manifest in the file: was it written by another program?'
+
 STORED = {
   'float32': np.dtype(np.float32),
   'float16': np.dtype(np.float16),
@@ -41,7 +43,7 @@ STORED = {
 INT8 = 'int8'
 LARGE = 4096
 STEP = ':step'
-"""Ends the name of the steps that an int8 kernel is multiplied by."""
+"""Suffix of the name of the step sizes that an int8 kernel is multiplied by."""
 
 READ = {'F32': STORED['float32'], 'F16': STORED['float16'], 'BF16': STORED['bfloat16']} | {
   kind: np.dtype(name)
@@ -54,28 +56,28 @@ READ = {'F32': STORED['float32'], 'F16': STORED['float16'], 'BF16': STORED['bflo
     'U8': 'u1',
   }.items()
 }
-"""What safetensors calls the types; its own numpy reader does not know bfloat16."""
+"""safetensors' names of the dtypes; its own numpy reader does not support bfloat16."""
 
 
 class WeightsError(ValueError):
-  """A file that does not hold sound weights; the message says which and why, in one line."""
+  """A file without valid weights; the message says which file and why, in one line."""
 
 
 class DoesNotFit(ValueError):
-  """Weights whose names or shapes are not those of the network."""
+  """Weights whose names or shapes differ from those of the network."""
 
 
 def write(
   path: Path, params: Mapping[str, Any], manifest: Mapping[str, Any], *, dtype: str | None = None
 ) -> None:
-  """Writes `params` and `manifest` to `path`, at once or not at all.
+  """Writes `params` and `manifest` to `path` atomically.
 
-  `dtype` ('float32', 'float16', 'bfloat16' or 'int8') is what floating-point tensors are stored as;
-  by default they stay as they are. The manifest holds JSON values or numpy scalars; its 'sha256' is
-  set here.
+  `dtype` ('float32', 'float16', 'bfloat16' or 'int8') is the storage type of floating-point
+  tensors; by default their own. The manifest holds JSON values or numpy scalars; its 'sha256' is
+  set here. Raises ValueError for an unknown `dtype`.
   """
   if dtype not in (None, INT8, *STORED):
-    raise ValueError(f'dtype {dtype!r} is none of {", ".join((*STORED, INT8))}')
+    raise ValueError(f'unknown dtype {dtype!r}; available: {", ".join((*STORED, INT8))}')
   tensors = {}
   for name, value in _flat(params).items():
     if dtype == INT8 and _large(np.asarray(value)):
@@ -93,9 +95,9 @@ def write(
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """(params, manifest) of the file at `path`, verified.
 
-  float16, bfloat16 and int8 only save space: tensors stored so come back as float32, which
-  parameters always are. Raises WeightsError if the file is no safetensors file, has no manifest
-  or is damaged, FileNotFoundError if there is none.
+  Tensors stored as float16, bfloat16 or int8 are returned as float32. Raises WeightsError if the
+  file is not a safetensors file, has no manifest or is damaged, FileNotFoundError if it does not
+  exist.
   """
   try:
     data = pathlib.Path(path).read_bytes()
@@ -103,15 +105,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raise FileNotFoundError(f'{path}: no such weights file') from None
   metadata = _metadata(path, data)
   if METADATA not in metadata:
-    raise WeightsError(f'{path}: no deblur_jax manifest inside: weights of another program?')
+    raise WeightsError(f'{path}: {_NO_MANIFEST}')
   try:
     manifest = json.loads(metadata[METADATA])
     tensors = {name: _array(tensor) for name, tensor in safetensors.deserialize(data)}
-    sound = manifest['sha256'] == _digest(tensors, manifest)
+    intact = manifest['sha256'] == _digest(tensors, manifest)
   except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
-    sound = False
-  if not sound:
-    raise WeightsError(f'{path}: damaged: contents and SHA-256 disagree; fetch or write it again')
+    intact = False
+  if not intact:
+    raise WeightsError(f'{path}: damaged, SHA-256 does not match: download or write the file again')
   half = (STORED['float16'], STORED['bfloat16'])
   params = {}
   for name, value in tensors.items():
@@ -123,10 +125,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def check_fit(found: Mapping[str, Any], expected: Mapping[str, Any], *, what: str) -> None:
-  """Raises DoesNotFit unless two nested dicts have the same names and shapes, listing all others.
+  """Raises DoesNotFit unless two nested dicts have the same names and shapes; lists differences.
 
-  Leaves are arrays or `jax.ShapeDtypeStruct`s; dtypes are not compared. `what` names the weights in
-  the error, such as 'weights.safetensors for mprnet'.
+  Leaves are arrays or `jax.ShapeDtypeStruct`s; dtypes are not compared. `what` describes the
+  weights in the error, such as 'weights.safetensors for mprnet'.
   """
   found_shapes, expected_shapes = _shapes(found), _shapes(expected)
   missing = sorted(expected_shapes.keys() - found_shapes.keys())
@@ -137,7 +139,7 @@ def check_fit(found: Mapping[str, Any], expected: Mapping[str, Any], *, what: st
     return
   lines = [
     f'{what}: {len(missing)} missing, {len(extra)} extra, {len(wrong)} of another shape '
-    f'(of {len(expected_shapes)}); use the variant and arguments that the weights were made with'
+    f'(of {len(expected_shapes)}); use the variant and arguments that the weights were trained with'
   ]
   lines += [f'  missing  {name} {_text(expected_shapes[name])}' for name in missing]
   lines += [f'  extra    {name} {_text(found_shapes[name])}' for name in extra]
@@ -149,13 +151,13 @@ def check_fit(found: Mapping[str, Any], expected: Mapping[str, Any], *, what: st
 
 
 def shared(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-  """The leaves of the nested dict `found` whose names are in `expected` too."""
+  """The leaves of the nested dict `found` whose names are also in `expected`."""
   names, flat = _flat(expected), _flat(found)
   return _nested({name: flat[name] for name in flat if name in names})
 
 
 def is_ours(path: Path) -> bool:
-  """Whether the file at `path` is a .safetensors file with a manifest; False if there is none."""
+  """Whether the file at `path` is a .safetensors file with a manifest; False if none exists."""
   try:
     if pathlib.Path(path).suffix != '.safetensors':
       return False
@@ -167,7 +169,7 @@ def is_ours(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-  """The SHA-256 that the file at `path` bears, read from its header alone; raises as `read`.
+  """The SHA-256 in the manifest of the file at `path`; reads only the header. Raises as `read`.
 
   Of an exported network (`methods.EXPORTED`), the SHA-256 of the file.
   """
@@ -183,13 +185,11 @@ def digest(path: Path) -> str:
   except (ValueError, KeyError, TypeError) as error:
     if isinstance(error, WeightsError):
       raise
-    raise WeightsError(
-      f'{path}: no deblur_jax manifest inside: weights of another program?'
-    ) from None
+    raise WeightsError(f'{path}: {_NO_MANIFEST}') from None
 
 
 def _metadata(path: Path, data: bytes) -> dict[str, str]:
-  """The metadata in the header: a length in eight bytes, then as much JSON."""
+  """The metadata in the header: a length in eight bytes, then that many bytes of JSON."""
   try:
     length = int.from_bytes(data[:8], 'little')
     header = json.loads(data[8 : 8 + length])
@@ -212,7 +212,7 @@ def _floating(value: np.ndarray) -> bool:
 
 
 def _quantized(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(int8, float32 steps `[o]`) of a kernel `[... o]`; a channel of zeros has a step of 0."""
+  """(int8, float32 step sizes `[o]`) of a kernel `[... o]`; channels of zeros have step size 0."""
   step = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1))) / np.float32(127)
   counts = np.divide(kernel, step, out=np.zeros_like(kernel), where=step > 0)
   return np.rint(counts).astype(np.int8), step

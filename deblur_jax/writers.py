@@ -1,4 +1,4 @@
-"""What a run reports: a progress bar or lines, metrics.jsonl, TensorBoard; and its speed."""
+"""What a run reports: a progress bar or lines, metrics.jsonl, TensorBoard, speed."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
@@ -25,7 +25,7 @@ from deblur_jax import atomic, spec
 
 T = TypeVar('T')
 
-# Printed figures; every value still goes to the files.
+# The metrics that are printed; the files get all of them.
 _SHOWN = ('loss', 'psnr', 'pictures_per_second', 'data_wait')
 
 
@@ -33,11 +33,12 @@ class Writer:
   """Scalars and pictures of a training run, to the terminal and to files in `workdir`.
 
   Args:
-    workdir: holds metrics.jsonl and the TensorBoard files.
+    workdir: where metrics.jsonl and the TensorBoard files are written.
     steps: length of the run.
-    start: the step that the run goes on from; what a broken run wrote after it is dropped.
-    silent: True on all processes but the first, where nothing is written.
-    hooks: writers to pass everything on to, see `open_hooks`.
+    start: the step that the run resumes from; lines that an interrupted run wrote after it are
+      dropped.
+    silent: whether to write nothing, as in all processes but the first.
+    hooks: further writers that get everything too, see `open_hooks`.
   """
 
   def __init__(
@@ -79,12 +80,12 @@ class Writer:
     self.close()
 
   def step(self, step: int) -> None:
-    """Moves the bar."""
+    """Updates the progress bar."""
     if self._progress:
       self._progress.update(self._task, completed=step)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes named figures of a step; one that is not finite is null in metrics.jsonl."""
+    """Writes the scalars of a step; those that are not finite are null in metrics.jsonl."""
     if self._silent:
       return
     line = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -110,11 +111,11 @@ class Writer:
       hook.pictures(step, name, image)
 
   def say(self, message: Any) -> None:
-    """Prints a line or a table above the bar."""
+    """Prints a line or a table above the progress bar."""
     self._console.print(message, soft_wrap=isinstance(message, str), markup=False)
 
   def close(self) -> None:
-    """Takes the bar away and closes the files."""
+    """Stops the progress bar and closes the files."""
     if self._silent:
       return
     if self._progress:
@@ -126,23 +127,23 @@ class Writer:
 
 
 class Window:
-  """The steps since the last log line: their metrics, and where the time went."""
+  """The steps since the last log line: their metrics and timing."""
 
   waited: float
-  """Seconds spent waiting for data, to be added to."""
+  """Seconds spent waiting for data; the caller adds to it."""
 
   def __init__(self):
     self._compiled = False
     self.restart()
 
   def restart(self) -> None:
-    """Forgets all steps so far; the time until now counts for none."""
+    """Discards all steps so far and restarts the clock."""
     self._metrics: list[dict[str, jax.Array]] = []
     self._start_clock()
 
   def add(self, metrics: dict[str, jax.Array], pictures: int) -> None:
-    """Adds the metrics of a step, still on their way from the device."""
-    # One step in flight: enough to keep the device busy, and the times stay honest.
+    """Adds the metrics of a step, which may still be computing on the device."""
+    # One step in flight: enough to keep the device busy, and timings stay correct.
     if self._metrics:
       self._metrics[-1]['loss'].block_until_ready()
     self._metrics.append(metrics)
@@ -154,9 +155,9 @@ class Window:
       self._start_clock()
 
   def close(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """The metrics of each step, and their means with speed and data wait; restarts.
+    """The metrics of each step, and their means with speed and data wait; restarts the window.
 
-    'pictures_per_second', and 'data_wait', a share of the time, are absent after the first step.
+    'pictures_per_second' and 'data_wait', a fraction of the time, are absent after the first step.
     """
     each = jax.device_get(self._metrics)
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
@@ -172,16 +173,16 @@ class Window:
 
 
 def open_hooks(text: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> list[Any]:
-  """The writers in `package.module:Writer | ...`, each made by `Writer(workdir, config)`.
+  """The writers in `package.module:Writer | ...`, each created by `Writer(workdir, config)`.
 
   They have `scalars(step, values)`, `pictures(step, name, image)` with uint8 `[h w 3]`, and
-  `close()`. Raises ValueError for one that cannot be found.
+  `close()`. Raises ValueError if one cannot be found.
   """
   return [make(workdir, config) for make in spec.functions('writer', text, {}).values()]
 
 
 def track(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
-  """The items, with a progress bar on a terminal and nothing elsewhere."""
+  """Yields the items, with a progress bar if the output is a terminal."""
   columns = (
     TextColumn('{task.description}'),
     BarColumn(),
@@ -197,7 +198,7 @@ def track(items: Iterable[T], what: str, *, total: int | None = None) -> Iterato
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-  """A table for the terminal; the first column is text, the others are figures."""
+  """A table for the terminal; the first column is text, the others are numbers."""
   shown = Table()
   for index, name in enumerate(header):
     shown.add_column(name, justify='right' if index else 'left')
@@ -207,7 +208,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 
 
 def truncate(path: pathlib.Path, step: int) -> None:
-  """Drops the lines of a .jsonl file that a broken run wrote after `step`, half a line too."""
+  """Drops the lines of a .jsonl file after `step`, and incomplete ones, of an interrupted run."""
   if not path.exists():
     return
   kept = []
@@ -219,7 +220,7 @@ def truncate(path: pathlib.Path, step: int) -> None:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
-  """The lines of metrics.jsonl."""
+  """The lines of metrics.jsonl as dicts."""
   return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 

@@ -5,9 +5,9 @@
 #   launch/tpu_pod.sh setup         copies this folder to every host and installs it there
 #   launch/tpu_pod.sh [--dry-run] --config=configs/nafnet.py:gopro --workdir=/mnt/shared/run [...]
 #
-# The slice is made beforehand (gcloud compute tpus tpu-vm create). --workdir, and the data, lie in
-# a folder that all hosts see, such as a Filestore share. The same command goes on with a run that
-# was stopped, on a slice of another size, too.
+# Create the slice first (gcloud compute tpus tpu-vm create). --workdir and the data must be in a
+# folder that all hosts see, such as a Filestore share. The same command resumes a run that was
+# stopped, also on a slice of another size.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,7 +47,7 @@ if [[ $1 == setup ]]; then
   exit
 fi
 if [[ " $* " != *" --workdir"* ]]; then
-  echo 'error: give --workdir, a folder that all hosts see' >&2
+  echo 'error: requires --workdir, a folder that all hosts see' >&2
   exit 2
 fi
 on_all "cd deblur_jax && python3 -m deblur_jax.main --distributed $(printf '%q ' "$@")"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains on all devices of this machine, and goes on by itself after a crash.
+# Trains on all devices of this machine, and restarts by itself after a crash.
 #
 #   launch/workstation.sh [--dry-run] --config=configs/nafnet.py:gopro [--config.steps=1000 ...]
 #
-# CUDA_VISIBLE_DEVICES=0,1 leaves the other GPUs alone; PYTHON is the interpreter (python).
+# CUDA_VISIBLE_DEVICES=0,1 uses only these GPUs; PYTHON is the interpreter (default: python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,10 +25,10 @@ fi
 for wait in 10 60 600 0; do
   code=0
   "${command[@]}" || code=$?
-  # Up to 1 it has ended or says what is wrong; 130 and 143 are those who asked it to leave.
+  # 0 and 1 mean finished, or an error that a restart cannot fix; 130 and 143 that it was stopped.
   if ((code <= 1 || code == 130 || code == 143 || wait == 0)); then
     exit "$code"
   fi
-  echo "ended with $code, goes on in $wait s" >&2
+  echo "exited with $code, restarting in $wait s" >&2
   sleep "$wait"
 done

@@ -1,4 +1,4 @@
-"""Losses of generators and critics by hand, what penalties pull at, what VGG-19 sees."""
+"""Adversarial losses by hand, the gradient penalty, and the features of VGG-19."""
 
 import functools
 
@@ -87,7 +87,7 @@ def test_the_penalty_of_a_linear_critic_is_that_of_its_slope(key):
 
 
 def test_the_penalty_pulls_the_critics_slope_to_one(key):
-  # Real and made lie two apart: unpenalized, the critic's slope would grow forever.
+  # Real and made differ by two: unpenalized, the critic's slope would grow forever.
   rng = np.random.default_rng(0)
   direction = rng.standard_normal((1, 4, 4, 3)).astype(np.float32)
   direction /= np.linalg.norm(direction)
@@ -157,7 +157,7 @@ def test_a_step_of_both_sides(game, key):
 def test_without_pairs_the_critic_sees_what_a_camera_blurred(key):
   config = bgan.get_config('smoke')
   config.critic.game, config.critic.optim.schedule = 'wasserstein', 'constant'
-  config.critic.optim.learning_rate = 1e-12  # it stays as it is
+  config.critic.optim.learning_rate = 1e-12  # it does not change
   config.critic.penalty = 1.0
   model = models.make(**config.model)
   trainer = adversarial.make_unpaired(config, model)
@@ -167,22 +167,22 @@ def test_without_pairs_the_critic_sees_what_a_camera_blurred(key):
   # A critic of which every logit is a weighted mean of what it sees.
   critic = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.02 * (leaf.ndim > 1)), first.critic[0])
   last = jax.tree.map(jnp.zeros_like, first.params['blur']['last'])
-  params = {'blur': {**first.params['blur'], 'last': last}}  # leaves the sharp images alone
+  params = {'blur': {**first.params['blur'], 'last': last}}  # leaves the sharp images unchanged
   state = first.replace(params=params, critic=(critic, first.critic[1]))
   step = quickly(trainer.step)
   _, metrics = step(state, batch)
-  assert metrics['loss/l1'] == 0  # content: what it made of the sharp images, beside them
+  assert metrics['loss/l1'] == 0  # content loss: its result against the sharp images
   _, same = step(state, {'sharp': images[0], 'blurred': images[0]})
   assert abs(same['critic/loss']) < 1e-6 < abs(metrics['critic/loss'])
   np.testing.assert_allclose(same['loss/adversarial'], metrics['loss/adversarial'], rtol=1e-6)
-  # The slope that is penalized is that by images in [-1, 1], half of that in [0, 1].
+  # The penalized slope is that for images in [-1, 1], half of that in [0, 1].
   judge = PatchGAN(config.critic.ndf, config.critic.n_layers)
   slope = jax.grad(lambda images: judge.apply({'params': critic}, images).sum())
   norms = jnp.sqrt(jnp.square(slope(images[0] / np.float32(255))).sum((1, 2, 3)))
   np.testing.assert_allclose(same['critic/gradient_norm'], norms.mean() / 2, rtol=1e-4)
 
 
-def test_networks_learn_from_what_bgan_makes(tmp_path, key):
+def test_networks_train_on_the_blur_of_bgan(tmp_path, key):
   model = models.make('bgan', 'smoke')
   sharp = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), np.uint8)
   params = quickly(model.init)(key, jnp.zeros((1, 8, 8, 3)))['params']
@@ -200,8 +200,8 @@ def test_networks_learn_from_what_bgan_makes(tmp_path, key):
     supervised.pairing(config)
 
 
-def test_a_critic_learns_to_tell_what_does_not_change():
-  # Where the network cannot learn, the critic soon tells its images from sharp ones.
+def test_a_critic_learns_to_distinguish_a_fixed_network():
+  # If the network cannot learn, the critic soon distinguishes its images from sharp ones.
   config = deblurgan.get_config('smoke')
   config.optim.learning_rate, config.optim.final = 1e-12, 0.0
   config.critic.game, config.critic.penalty, config.critic.steps = 'hinge', 0.0, 40
@@ -217,26 +217,26 @@ def test_a_critic_learns_to_tell_what_does_not_change():
 
 
 @pytest.mark.parametrize(
-  'change,told',
-  [({'game': 'chess'}, "no game 'chess'"), ({'steps': 0}, 'at least one step, not 0')],
+  'change,message',
+  [({'game': 'chess'}, "no game 'chess'"), ({'steps': 0}, 'steps must be at least 1, not 0')],
 )
-def test_games_that_are_not_played(change, told):
+def test_invalid_critics_are_reported(change, message):
   config = deblurgan.get_config('smoke')
   config.critic.update(change)
-  with pytest.raises(ValueError, match=told):
+  with pytest.raises(ValueError, match=message):
     adversarial.make(config, models.make(**config.model))
 
 
-def test_a_config_without_a_critic_is_told():
+def test_a_config_without_a_critic_is_reported():
   config = nafnet.get_config('smoke')
-  with pytest.raises(ValueError, match=r'begin with configs/deblurgan\.py'):
+  with pytest.raises(ValueError, match=r'start from configs/deblurgan\.py'):
     adversarial.make(config, models.make(**config.model))
 
 
-def test_perceptual_losses_want_a_file(tmp_path):
+def test_perceptual_losses_require_a_file(tmp_path):
   config = deblurgan.get_config('gopro')
   model = models.make('deblurgan', 'smoke')
-  with pytest.raises(ValueError, match='a perceptual loss needs VGG-19: set'):
+  with pytest.raises(ValueError, match='a perceptual loss requires VGG-19: convert'):
     adversarial.make(config, model)
   path = tmp_path / 'vgg.safetensors'
   params, options = vgg19.parameters(small_vgg())
@@ -250,7 +250,7 @@ def test_perceptual_losses_want_a_file(tmp_path):
   with pytest.raises(ValueError, match="no layer 'relu5_4'; it has conv1_1"):
     load(path, 'relu5_4')
   weights.write(path, params, {'network': 'srcnn', 'arguments': {}})
-  with pytest.raises(ValueError, match='of srcnn, and a perceptual loss takes VGG-19'):
+  with pytest.raises(ValueError, match='weights of srcnn, not of vgg19'):
     load(path, 'conv1_1')
 
 
@@ -294,7 +294,7 @@ def test_features_are_those_of_torchvisions_sequence(layer, index):
   np.testing.assert_allclose(signed, by_hand(state, 2 * image - 1, index), atol=1e-5)
 
 
-def test_the_weights_beside_the_repository(shared):
+def test_the_shared_weights(shared):
   with np.load(shared('data/weights/vgg19_conv1_1_to_conv3_1.npz')) as file:
     params, options = vgg19.parameters(dict(file))
   assert list(params) == ['color', 'conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'conv3_1']
@@ -308,7 +308,7 @@ def test_the_weights_beside_the_repository(shared):
   )
   assert 0 < near < far
   assert perceptual(sharp, sharp, params=params, layer='relu3_1', **options) == 0
-  # A shift of colors that a pixelwise loss finds as bad as the blur hardly changes what is seen.
+  # A color shift that a pixelwise loss penalizes as much as the blur hardly changes the features.
   error = np.sqrt(np.mean((soft - sharp) ** 2))
   assert perceptual(sharp + error, sharp, params=params, layer='relu3_1', **options) < near / 2
 
@@ -330,13 +330,13 @@ def test_keras_names_are_read():
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_what_is_not_vgg_is_told():
+def test_weights_of_another_network_are_reported():
   with pytest.raises(DoesNotFit, match=r'not VGG-19: no features\.0\.weight'):
     vgg19.parameters({'conv1.weight': np.zeros(3)})
   params, _ = vgg19.parameters(small_vgg())
   with pytest.raises(
-    ValueError, match="no layer 'conv4_1' in these VGG-19 weights, which hold conv1_1"
+    ValueError, match="these VGG-19 weights have no layer 'conv4_1'; available: conv1_1"
   ):
     vgg.features(params, np.zeros((1, 16, 16, 3)), 'conv4_1')
-  with pytest.raises(ValueError, match="not 'rgb'"):
+  with pytest.raises(ValueError, match="got 'rgb'"):
     vgg.features(params, np.zeros((1, 16, 16, 3)), 'conv1_1', colors='rgb')

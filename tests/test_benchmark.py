@@ -13,7 +13,7 @@ import pytest
 from deblur_jax import benchmark, cli, models, weights
 from deblur_jax.configs import common
 from deblur_jax.data import builtin
-from deblur_jax.evaluation import code, protocols, restoration, tables
+from deblur_jax.evaluation import blurred_set, code, protocols, tables
 
 # One 1x1 convolution after another: quick to compile and to run at any size.
 SMALL = {'kernel_sizes': [1, 1, 1], 'channels': 3}
@@ -65,7 +65,7 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd)
 
   results = json.loads((out / 'results.json').read_text())['mine']
   assert set(results) == {'blurred', 'network'}
-  pictures = restoration.open_set('pairs', directory=str(pairs), protocol='gopro')
+  pictures = blurred_set.open_set('pairs', directory=str(pairs), protocol='gopro')
   expected = [
     protocols.score(one['blurred'], one['sharp'], protocols.find('gopro'))
     for one in (pictures[0], pictures[1])
@@ -99,7 +99,7 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd)
 
   before = (out / 'costs.json').read_bytes(), (out / 'results.json').read_bytes()
   failed, said = run([run_folder], sets, out)
-  assert failed == 0 and len(said) == 1 and said[0].startswith('benchmark.md')
+  assert failed == 0 and len(said) == 1 and said[0].startswith('wrote benchmark.md')
   assert before == ((out / 'costs.json').read_bytes(), (out / 'results.json').read_bytes())
 
   write_weights(run_folder / 'weights.safetensors', seed=2)
@@ -123,11 +123,11 @@ def test_sets_are_named_by_folder_or_source(tmp_path):
 
 
 def test_names_that_would_collide_are_refused(tmp_path):
-  with pytest.raises(ValueError, match="two methods would be called 'a'"):
+  with pytest.raises(ValueError, match="two methods have the name 'a'"):
     benchmark.plan(['x/a', 'y/a.safetensors'], ['builtin'], tmp_path)
-  with pytest.raises(ValueError, match="two methods would be called 'blurred'"):
+  with pytest.raises(ValueError, match="two methods have the name 'blurred'"):
     benchmark.plan(['x/blurred/weights.safetensors'], ['builtin'], tmp_path)
-  with pytest.raises(ValueError, match="two sets would be called 'builtin'"):
+  with pytest.raises(ValueError, match="two sets have the name 'builtin'"):
     benchmark.plan([], ['builtin', 'builtin@float'], tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_names_that_would_collide_are_refused(tmp_path):
     ('pairs:/nowhere', 'no such folder'),
   ],
 )
-def test_wrong_sets_are_told_in_a_line_before_any_work(sets, told, tmp_path, capsys):
+def test_wrong_sets_are_reported_in_a_line_before_any_work(sets, told, tmp_path, capsys):
   assert cli.main(['benchmark', '--sets', sets, '-o', str(tmp_path / 'out')]) == 2
   err = capsys.readouterr().err
   assert told in err and err.count('\n') == 1
@@ -147,8 +147,8 @@ def test_wrong_sets_are_told_in_a_line_before_any_work(sets, told, tmp_path, cap
 
 
 def test_the_builtin_set_is_that_of_the_configs(tmp_path):
-  ours = restoration.open_set(**benchmark.plan([], ['builtin'], tmp_path).sets['builtin'])
-  theirs = restoration.open_sets(common.base().evaluate)['builtin']
+  ours = blurred_set.open_set(**benchmark.plan([], ['builtin'], tmp_path).sets['builtin'])
+  theirs = blurred_set.open_sets(common.base().evaluate)['builtin']
   assert len(ours) == len(theirs) and ours.protocol == theirs.protocol
   np.testing.assert_array_equal(ours[5]['blurred'], theirs[5]['blurred'])
 

@@ -71,7 +71,7 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
   outcome = run(tmp_path / 'a.png', tmp_path / 'out', guarded)
   assert outcome.status == 'restored' and outcome.psf is None
   assert 'it makes the picture ring' in outcome.notes[0]
-  assert 'restored with --weights general --strength 0.5 instead; --force' in outcome.notes[0]
+  assert 'restored with general at strength 0.5 instead; --force' in outcome.notes[0]
   half = np.asarray(PIL.Image.open(tmp_path / 'out/a.png'))
   np.testing.assert_array_equal(half, np.rint(blurred * 0.5))
 
@@ -83,6 +83,25 @@ def test_a_wrong_psf_leaves_the_fallback_or_the_input(tmp_path, blurred):
   outcome = run(tmp_path / 'a.png', tmp_path / 'forced', guarded, force=True)
   assert outcome.psf is wrong or outcome.psf.confidence == 0.9
   assert np.abs(np.asarray(PIL.Image.open(tmp_path / 'forced/a.png')) - half.astype(int)).max() > 50
+
+
+def test_arrays_are_guarded_as_files_are(blurred):
+  wrong = estimate_psf.Estimate(np.asarray(kernels.disk(6.0, 15)), 0.9)
+  solver = zoo.load('total_variation', psf=np.asarray(wrong.psf))
+  darker = restore.Restorer(zoo.Method('d', lambda image: image * np.float32(0.5), Needs()))
+  guarded = restore.Restorer(solver, find=lambda _: wrong, fallback=lambda: darker)
+  with pytest.warns(UserWarning, match='no PSF found .*at strength 0.5 instead.*force=True'):
+    result = guarded(blurred)
+  np.testing.assert_array_equal(result, np.rint(blurred * 0.5))
+  with pytest.warns(UserWarning, match='left as it is'):
+    np.testing.assert_array_equal(restore.Restorer(solver, find=lambda _: wrong)(blurred), blurred)
+  right = estimate_psf.Estimate(np.asarray(kernels.motion(11.0, 30.0, 15)), 0.8)
+  used = restore.Restorer(zoo.load('total_variation', psf=right.psf), find=lambda _: right)
+  assert np.abs(used(blurred).astype(int) - blurred).max() > 20  # and no warning
+  forced = restore.load('total_variation', psf=15, force=True)
+  assert forced.force and forced.find
+  forced = restore.Restorer(solver, find=lambda _: wrong, force=True)
+  assert np.abs(forced(blurred).astype(int) - blurred).max() > 50
 
 
 @pytest.mark.parametrize('name', ['106_NIKON-D3400-35MM', '180_HONOR-10'])

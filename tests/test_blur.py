@@ -1,4 +1,4 @@
-"""Blur: kernels against geometry and scipy, operators against their definition, recipes."""
+"""Blur: kernels against geometry and scipy, operators against their definition, mixes."""
 
 import math
 
@@ -49,7 +49,7 @@ def moments(kernel):
 
 
 @pytest.mark.parametrize('name', KERNELS)
-def test_kernels_are_weights_about_their_middle(name):
+def test_kernels_are_centered_weights(name):
   kernel = KERNELS[name]()
   mass, mean, _ = moments(kernel)
   assert kernel.min() >= 0
@@ -74,7 +74,7 @@ def test_motion_has_the_moments_of_a_line():
     assert math.degrees(math.atan2(axes[1, 1], axes[0, 1])) % 180 == pytest.approx(angle, abs=0.5)
 
 
-def test_gaussian_is_scipys():
+def test_gaussian_matches_scipy():
   impulse = np.zeros((17, 17))
   impulse[8, 8] = 1
   expected = scipy.ndimage.gaussian_filter(impulse, 2.0, truncate=4.0)
@@ -88,13 +88,13 @@ def test_gaussian_is_scipys():
 @pytest.mark.parametrize('radius', [1.0, 2.5, 4.7, 15.3])
 def test_disk_spreads_over_its_area(radius):
   kernel = kernels.disk(radius, 2 * math.ceil(radius) + 1)
-  # The middle pixel lies wholly inside, so its weight is one over the area.
+  # The middle pixel is entirely inside, so its weight is one over the area.
   assert 1 / kernel.max() == pytest.approx(math.pi * radius**2, rel=0.01)
   _, _, spread = moments(kernel)
   np.testing.assert_allclose(np.diag(spread), radius**2 / 4 + 1 / 12, atol=0.1)
 
 
-def test_kernels_need_a_middle():
+def test_kernel_sizes_must_be_odd():
   with pytest.raises(ValueError, match='odd, not 4'):
     kernels.gaussian(1.0, 4)
 
@@ -121,7 +121,7 @@ def test_trajectory_has_its_extent_and_stays_on_the_canvas(key):
 
 
 def test_trajectories_spread_like_the_published_recursion(key):
-  """The recursion step by step, as the paper words it: the paths are as wide as ours."""
+  """The recursion step by step, as in the paper: its paths are as wide as ours."""
   generator = np.random.default_rng(0)
   steps, anxiety, step = 2000, 0.005, 60 / 1999
 
@@ -172,7 +172,7 @@ def test_adjoint_and_scipy(boundary, side):
 
 
 @pytest.mark.parametrize('side', [(4, 5), (12, 11)])
-def test_a_moved_delta_comes_out_as_the_psf(side, key):
+def test_a_shifted_delta_becomes_the_psf(side, key):
   psf = jax.random.uniform(key, side)
   image = jnp.zeros((1, 40, 40, 1)).at[0, 22, 17, 0].set(1.0)
   top, left = 22 - side[0] // 2, 17 - side[1] // 2
@@ -184,7 +184,7 @@ def test_a_moved_delta_comes_out_as_the_psf(side, key):
 
 
 @pytest.mark.parametrize('size', [5, 21])
-def test_constants_stay_where_the_boundary_has_no_edge(size):
+def test_constants_stay_constant_unless_the_boundary_is_zero(size):
   image = jnp.full((1, 16, 24, 3), 0.7)
   psf = kernels.gaussian(3.0, size)
   for boundary in ('reflect', 'wrap', 'edge'):
@@ -200,7 +200,7 @@ def test_transfer_function_is_the_convolution(key):
   np.testing.assert_allclose(jnp.fft.irfft2(spectrum, s=(18, 20)), expected, atol=1e-5)
 
 
-def test_convolution_refuses_what_it_cannot_mean():
+def test_convolution_rejects_invalid_arguments():
   image = jnp.zeros((2, 8, 8, 3))
   with pytest.raises(ValueError, match="no boundary 'mirror'"):
     Convolution(kernels.delta(3), 'mirror').apply(image)
@@ -239,7 +239,7 @@ def sharp(key):
   return jax.random.uniform(jax.random.fold_in(key, 99), (8, 24, 24, 3))
 
 
-def test_recipe_is_pure_and_images_draw_by_their_place(key, sharp):
+def test_a_mix_is_pure_and_images_draw_by_their_index(key, sharp):
   degrade = jax.jit(synthesis.parse('motion(3..9) | noise(0..0.02)'))
   first = degrade(key, sharp)
   np.testing.assert_array_equal(first, degrade(key, sharp))
@@ -274,7 +274,7 @@ def test_values_are_drawn_over_their_range(key):
 
 def test_blur_acts_in_linear_light_and_steps_in_order(key):
   black_white = jnp.tile(jnp.array([0.0, 1.0]), 12)[None, None, :, None] * jnp.ones((1, 24, 24, 3))
-  # Half the photons are 0.735 when encoded, where an average of the code values would be 0.5.
+  # Half the photons are 0.735 when encoded; the average of the code values would be 0.5.
   halved = run('motion(2, 0)', key, black_white)
   np.testing.assert_allclose(halved, color.SRGB.from_linear(jnp.array(0.5)), atol=1e-4)
   grey = jnp.full((1, 64, 64, 3), 0.5)
@@ -282,7 +282,7 @@ def test_blur_acts_in_linear_light_and_steps_in_order(key):
   assert run('noise(0.05) | gaussian(3)', key, grey).std() < 0.01
 
 
-def test_doing_nothing(key, sharp):
+def test_a_mix_may_do_nothing(key, sharp):
   for text in ('', 'sharp', 'sharp or noise(0)'):
     np.testing.assert_array_equal(run(text, key, sharp), sharp)
   np.testing.assert_allclose(run('disk(0)', key, sharp), sharp, atol=1e-5)
@@ -299,26 +299,26 @@ def test_four_devices_agree_with_one(key, sharp):
   np.testing.assert_allclose(found, expected, atol=1e-5)
   with jax.set_mesh(mesh):
     step = jax.jit(degrade, in_shardings=(whole, split), out_shardings=split).lower(*arguments)
-    apart = step.compile()
-    np.testing.assert_allclose(apart(*arguments), expected, atol=1e-5)
-  assert 'all-gather' not in apart.as_text()  # every device blurs its own images alone
+    compiled = step.compile()
+    np.testing.assert_allclose(compiled(*arguments), expected, atol=1e-5)
+  assert 'all-gather' not in compiled.as_text()  # every device blurs only its own images
 
 
 @pytest.mark.parametrize(
   'text, message',
   [
     ('shakes(9)', 'did you mean shake'),
-    ('noise(0.1) | motion(-3..5)', r"step 'motion\(-3..5\)': length lies between 0 and inf"),
+    ('noise(0.1) | motion(-3..5)', r"step 'motion\(-3..5\)': length must be between 0 and inf"),
     ('disk(radius=true)', "step 'disk"),
-    ("disk('big')", "radius is a number or a range low..high, not 'big'"),
-    ('disk(True)', 'radius is a number'),
-    ('shake(9, exposure=2)', 'exposure lies between 0.001 and 1, not 2..2'),
-    ('shake(9, steps=1.5)', 'steps is a whole number'),
+    ("disk('big')", "radius must be a number or a range low..high, not 'big'"),
+    ('disk(True)', 'radius must be a number'),
+    ('shake(9, exposure=2)', 'exposure must be between 0.001 and 1, not 2..2'),
+    ('shake(9, steps=1.5)', 'steps must be a whole number'),
     ('gaussian(1, 0.5, 3, 4)', 'too many positional arguments'),
     ('sharp(1)', 'too many positional arguments'),
   ],
 )
-def test_a_wrong_recipe_names_its_step(text, message):
+def test_an_invalid_mix_names_the_step(text, message):
   with pytest.raises(ValueError, match=message):
     synthesis.parse(text)
 

@@ -41,7 +41,12 @@ def brighter(tmp_path_factory):
     'arguments': {},
     'steps': 1200,
     'license': 'Apache-2.0',
-    'scores': {'gopro': {'psnr': 31.5, 'ssim': 0.912}, 'kodak/psnr': 29.123},
+    'scores': {
+      'gopro': {'psnr': 31.5, 'ssim': 0.912, 'blurred': 25.64},
+      'kodak/psnr': 29.123,
+      'sharp/psnr': 50.2,
+    },
+    'blurred': {'kodak/psnr': 27.361},
   }
   weights.write(path, params, manifest)
   return str(path)
@@ -278,11 +283,11 @@ def test_wrong_use_gets_one_line_and_exit_code_2(here, brighter, capsys, monkeyp
     '--report b.png: a report is a file NAME.json': ['a.png', '--report', 'b.png', *good],
     '--mask none.png: no such file': ['a.png', '--mask', 'none.png', *good],
     '--compare writes beside the result': ['a.png', '-o', '-', '--compare', *good],
-    '--device tpu: JAX finds none here': ['a.png', '--device', 'tpu', *good],
+    '--device tpu: JAX found none': ['a.png', '--device', 'tpu', *good],
     'wiener requires --psf, what blurred the picture': ['a.png', '--weights', 'wiener'],
-    'is a network, which takes no PSF': ['a.png', '--psf', 'disk:2', *good],
+    'is a network and takes no PSF': ['a.png', '--psf', 'disk:2', *good],
     'it is written disk:RADIUS': ['a.png', '--weights', 'wiener', '--psf', 'disk'],
-    'tv: no such weights; there are: ': ['a.png', '--weights', 'tv', '--psf', 'disk:2'],
+    'tv: no such weights; available: ': ['a.png', '--weights', 'tv', '--psf', 'disk:2'],
   }
   for message, arguments in wrong.items():
     code, out, err = call(capsys, 'restore', *arguments)
@@ -432,8 +437,8 @@ def test_models_lists_weights_and_networks_in_80_columns(here, brighter, capsys,
   assert out[:2] == ['Weights in the package (--weights NAME)', '  none']
   listed = ' '.join(' '.join(out).split())
   assert (
-    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0 gopro 31.50 dB kodak 29.12 dB'
-    in listed
+    'my-run srcnn, 20,099 parameters, 0.1 MB, 1,200 steps, Apache-2.0 gopro 31.50 dB, blurred 25.64'
+    ' kodak 29.12 dB, blurred 27.36 sharp 50.20 dB Classical' in listed
   )
   assert 'broken: not a safetensors file' in listed
   assert 'nafnet default 17,111,907 15.96 16 global approximate' in listed
@@ -510,15 +515,15 @@ def test_set_changes_the_network_and_is_remembered(tmp_path, capsys, two_stages)
 @pytest.mark.parametrize(
   'text, message',
   [
-    ('stages', '--set stages: it is written ARGUMENT=VALUE'),
-    ('stages=one', 'maxim cannot be made with stages=one: '),
-    ('stages=0', 'maxim cannot be made with stages=0: '),
+    ('stages', '--set stages: expected ARGUMENT=VALUE'),
+    ('stages=one', 'maxim cannot be built with stages=one: '),
+    ('stages=0', 'maxim cannot be built with stages=0: '),
     ('stages=3', 'the weights do not fit maxim with stages=3: '),
     ('features=8', 'the weights do not fit maxim with features=8: '),
-    ('dtype=int99', 'maxim cannot be made with dtype=int99: '),
-    ('block=(0, 0)', 'maxim cannot be made with block=(0, 0): '),
-    ('width=8', 'maxim has no argument width; it has: features, stages'),
-    ('name=x', 'maxim cannot be made with name=x: '),
+    ('dtype=int99', 'maxim cannot be built with dtype=int99: '),
+    ('block=(0, 0)', 'maxim cannot be built with block=(0, 0): '),
+    ('width=8', 'maxim has no argument width; available: features, stages'),
+    ('name=x', 'maxim cannot be built with name=x: '),
   ],
 )
 def test_wrong_settings_are_one_line(tmp_path, capsys, two_stages, text, message):

@@ -1,4 +1,4 @@
-"""`deblur-jax blur`: paired data sets, the same whatever happened on the way."""
+"""`deblur-jax blur`: paired data sets, the same however often the command was interrupted."""
 
 import json
 import pathlib
@@ -23,7 +23,7 @@ MIX = 'motion(3..9) or sharp | noise(0..0.02)'
 
 @pytest.fixture(scope='module')
 def photographs(tmp_path_factory) -> pathlib.Path:
-  """Eight pictures of six sizes in two folders, and one that is none."""
+  """Eight pictures of six sizes in two folders, and a file that is not a picture."""
   folder = tmp_path_factory.mktemp('photographs')
   astronaut, cat = skimage.data.astronaut(), skimage.data.chelsea()
   (folder / 'city').mkdir()
@@ -79,7 +79,30 @@ def test_pairs_are_read_back(made, photographs):
   assert found[0]['sharp'].shape == found[0]['blurred'].shape
 
 
-def test_the_manifest_makes_the_picture(made):
+@pytest.mark.parametrize('folders', [['sharp'], ['blur'], ['sharp', 'blur', 'photos'], ['Sharp']])
+def test_what_is_made_is_read_whatever_the_folders_are_called(tmp_path, monkeypatch, folders):
+  """`deblur-jax blur sharp -o pairs` names the scene by its folder, as the halves are named."""
+  monkeypatch.chdir(tmp_path)
+  for at, folder in enumerate(folders):
+    (tmp_path / folder).mkdir()
+    for i in range(6):
+      crop = skimage.data.astronaut()[60 * i : 60 * i + 64, 100 * at : 100 * at + 64]
+      Image.fromarray(crop).save(tmp_path / folder / f'{at}{i}.png')
+  assert run(*folders, '-o', 'pairs', '--mix', 'motion(3..5)', '--test', 0.4) == 0
+  made = {record['name']: record for record in records(tmp_path / 'pairs')}
+  assert len(made) == 6 * len(folders)
+  for split in ('train', 'test'):
+    found = sources.open('pairs', split, directory='pairs')
+    assert len(found) and all(f'{split}/' in made[pair.name]['sharp'] for pair in found.pictures)
+    for index, pair in enumerate(found.pictures):
+      record, example = made.pop(pair.name), found[index]
+      for half in ('sharp', 'blurred'):
+        expected = pixels(tmp_path / 'pairs' / record[half])
+        np.testing.assert_array_equal(example[half], expected)
+  assert not made
+
+
+def test_the_manifest_reproduces_the_picture(made):
   kinds = set()
   for record in records(made):
     height, width = pixels(made / record['sharp']).shape[:2]
@@ -96,26 +119,26 @@ def test_the_manifest_makes_the_picture(made):
     key = jax.random.wrap_key_data(np.array(grain['key'], np.uint32))
     image = noise.gaussian(key, image, sigma=grain['sigma'])[:height, :width]
     expected = np.clip(image, 0, 1) * 255
-    # A value on the edge of rounding may go either way.
+    # A value halfway between two levels may round either way.
     assert np.abs(expected - pixels(made / record['blurred'])).max() < 0.51
   assert kinds == {'motion', 'sharp'}
 
 
-def test_the_same_whatever_happened_on_the_way(made, photographs, tmp_path, capsys):
+def test_interruptions_do_not_change_the_result(made, photographs, tmp_path, capsys):
   expected = tree(made)
   begun = tmp_path / 'begun'
   shutil.copytree(made, begun)
   lines = (begun / 'manifest.jsonl').read_text().splitlines(keepends=True)
   gone = [json.loads(line) for line in lines]
-  (begun / gone[0]['blurred']).unlink()  # somebody tidied up
+  (begun / gone[0]['blurred']).unlink()  # deleted by hand
   (begun / gone[4]['sharp']).unlink()  # killed between two files
   (begun / gone[4]['blurred']).unlink()
-  # Killed while line 4 was written, and the lines in another order.
+  # Killed while line 4 was being written, with the lines in another order.
   killed = [*lines[3::-1], *lines[5:], lines[4][:60]]
   (begun / 'manifest.jsonl').write_text(''.join(killed))
   inputs = photographs / 'city', *sorted(photographs.glob('*.png')), photographs
   assert run(*inputs, '-o', begun, '--mix', MIX, '--test', 0.3) == 0
-  assert '2 pairs made, 7 skipped (there already)' in capsys.readouterr().out
+  assert '2 pairs made, 7 skipped (already there)' in capsys.readouterr().out
   assert tree(begun) == expected
 
 
@@ -132,14 +155,14 @@ def test_each_seed_and_copy_draws_its_own(made, photographs, tmp_path):
   assert len({pixels(other / record['blurred']).tobytes() for record in found}) == 3
 
 
-def test_pictures_of_many_sizes_share_what_is_compiled(made, photographs):
+def test_pictures_of_many_sizes_share_compiled_shapes(made, photographs):
   sizes = [(97, 121), (100, 128), (112, 113), (112, 128)]
-  assert {(make._roomy(h), make._roomy(w)) for h, w in sizes} == {(112, 128)}
+  assert {(make._canvas_side(h), make._canvas_side(w)) for h, w in sizes} == {(112, 128)}
   for side in (1, 15, 97, 720, 1080, 4000):
-    assert side <= make._roomy(side) <= max(16, 1.25 * side)
+    assert side <= make._canvas_side(side) <= max(16, 1.25 * side)
 
 
-def test_a_bad_file_is_told_and_the_rest_is_done(photographs, tmp_path, capsys):
+def test_a_bad_file_is_reported_and_the_rest_are_made(photographs, tmp_path, capsys):
   folder = tmp_path / 'mixed'
   folder.mkdir()
   shutil.copy(photographs / '0.png', folder / 'good.png')
@@ -147,9 +170,9 @@ def test_a_bad_file_is_told_and_the_rest_is_done(photographs, tmp_path, capsys):
   (folder / 'notes.jpg').write_text('no picture')
   output = tmp_path / 'out'
   assert run(folder, tmp_path / 'lost.png', '-o', output, '--mix', 'sharp') == 1
-  told = capsys.readouterr()
-  assert '1 pairs made, 3 failed' in told.out
-  errors = told.err.splitlines()
+  printed = capsys.readouterr()
+  assert '1 pairs made, 3 failed' in printed.out
+  errors = printed.err.splitlines()
   assert len(errors) == 3
   for name in ('cut.png', 'notes.jpg', 'lost.png'):
     assert sum(name in line for line in errors) == 1
@@ -158,7 +181,7 @@ def test_a_bad_file_is_told_and_the_rest_is_done(photographs, tmp_path, capsys):
   assert not list(output.rglob('*cut*')) and not list(output.rglob('.*'))
 
 
-def test_pictures_that_would_be_one_are_told(photographs, tmp_path, capsys):
+def test_pictures_that_would_share_a_name_are_reported(photographs, tmp_path, capsys):
   for part in ('a-b', 'a/b'):
     (tmp_path / 'in' / part).mkdir(parents=True)
     shutil.copy(photographs / '0.png', tmp_path / 'in' / part / 'x.png')
@@ -167,31 +190,31 @@ def test_pictures_that_would_be_one_are_told(photographs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  'arguments, told',
+  'arguments, message',
   [
     (['--mix', 'shak(9)'], 'did you mean shake'),
-    (['--frames', '4'], 'the number of frames is odd'),
-    (['--frames', '5', '--mix', 'sharp'], '--mix does not go with --frames'),
-    (['--step', '5'], '--step does not go without --frames'),
+    (['--frames', '4'], 'the number of frames must be odd'),
+    (['--frames', '5', '--mix', 'sharp'], '--mix cannot be used with --frames'),
+    (['--step', '5'], '--step requires --frames'),
   ],
 )
-def test_wrong_use_is_told_in_one_line(photographs, tmp_path, capsys, arguments, told):
+def test_wrong_use_is_reported_in_one_line(photographs, tmp_path, capsys, arguments, message):
   assert run(photographs, '-o', tmp_path / 'out', *arguments) == 2
   error = capsys.readouterr().err
-  assert told in error and error.count('\n') == 1
+  assert message in error and error.count('\n') == 1
   assert not (tmp_path / 'out').exists()
 
 
-def test_wrong_folders_are_told_in_one_line(made, photographs, tmp_path, capsys):
+def test_wrong_folders_are_reported_in_one_line(made, photographs, tmp_path, capsys):
   assert run(photographs, '-o', photographs / '0.png') == 2
-  assert '-o takes a folder' in capsys.readouterr().err
+  assert '-o must be a folder' in capsys.readouterr().err
   (tmp_path / 'empty').mkdir()
   assert run(tmp_path / 'empty', '-o', tmp_path / 'out') == 2
   assert 'no pictures in' in capsys.readouterr().err
   before = tree(made)
   assert run(photographs, '-o', made, '--mix', MIX, '--test', 0.3, '--seed', 1) == 2
   error = capsys.readouterr().err
-  assert 'with seed 0, not 1: give another folder' in error and error.count('\n') == 1
+  assert 'with seed 0, not 1: use another folder' in error and error.count('\n') == 1
   assert tree(made) == before
 
 
@@ -230,8 +253,8 @@ def film(tmp_path_factory) -> pathlib.Path:
 @pytest.mark.parametrize('response', ['linear', 'gamma'])
 def test_frames_are_averaged_about_the_middle(film, tmp_path, capsys, response):
   arguments = ['--frames', 5, '--step', 3, '--response', response]
-  assert run(film, '-o', tmp_path, *arguments) == 1  # the short one has too few
-  assert '3 of 5 frames' in capsys.readouterr().err
+  assert run(film, '-o', tmp_path, *arguments) == 1  # the short film has too few frames
+  assert 'only 3 frames, not 5' in capsys.readouterr().err
   found = sorted(records(tmp_path), key=lambda record: len(record['name']))
   assert [record['name'] for record in found] == ['long/3', 'long/6', 'long/9']
   blur = 'blur' if response == 'linear' else 'blur_gamma'
@@ -259,5 +282,5 @@ def test_frames_of_gopro_give_its_blur(shared, tmp_path):
     error = np.mean((ours - pixels(theirs / kind / '000171.png')) ** 2)
     return 10 * np.log10(255**2 / error)
 
-  assert distance('sharp') > 44  # what WebP has left of it
+  assert distance('sharp') > 44  # what WebP preserves
   assert distance('blur') > 41

@@ -218,7 +218,7 @@ def test_one_of_several_state_dicts_is_chosen():
     ((1, 2, 3), 'no state dict in a tuple'),
     ([1, 2, 3], 'no state dict in a list'),
     (np.zeros((3, 3)), 'no state dict in a ndarray'),
-    ({}, 'no state dict among an empty dict'),
+    ({}, 'no state dict in an empty dict'),
     ({'epoch': 3, 'loss': np.float32(1)}, 'no state dict among epoch, loss'),
   ],
 )
@@ -245,7 +245,7 @@ def test_the_cases_of_wrong_torch_files(case, shared, tmp_path, capsys):
     assert cli.main(['convert', str(file), str(tmp_path / 'out.safetensors')]) == 2
     told = capsys.readouterr().err
     assert told.count('\n') == 1 and str(file) in told and 'Traceback' not in told
-    assert ('cut short' if '22' in case else 'no state dict in a') in told
+    assert ('truncated' if '22' in case else 'no state dict in a') in told
 
 
 def test_the_cases_of_wrapped_and_averaged_weights(shared, tmp_path, capsys):
@@ -469,7 +469,7 @@ def test_what_is_torn_is_named(name, torn, told, shared):
   assert told in str(error.value)
 
 
-def test_a_level_without_blocks_is_told(shared):
+def test_a_level_without_blocks_is_reported(shared):
   state, _, _ = golden(shared, 'nafnet')
   state = {key: value for key, value in state.items() if not key.startswith('decoders.1.')}
   with pytest.raises(
@@ -478,11 +478,11 @@ def test_a_level_without_blocks_is_told(shared):
     convert.from_torch('nafnet', state)
 
 
-def test_wrong_overrides_are_told(shared):
+def test_wrong_overrides_are_reported(shared):
   state, _, _ = golden(shared, 'hinet')
   with pytest.raises(ValueError, match='hinet has no argument wide'):
     convert.from_torch('hinet', state, wide=3)
-  with pytest.raises(ValueError, match=r"hinet cannot be made with \{'relu_slope': 'abc'\}"):
+  with pytest.raises(ValueError, match=r"hinet cannot be built with \{'relu_slope': 'abc'\}"):
     convert.from_torch(
       'hinet', authors_state('hinet', models.make('hinet', 'smoke')), relu_slope='abc'
     )
@@ -502,7 +502,7 @@ def test_torch_files(tmp_path):
   found = convert.open_torch(path)
   np.testing.assert_array_equal(found['conv1.weight'], np.ones((2, 3), np.float32))
   torch.save({'state_dict': weights, 'trap': print}, path)
-  with pytest.raises(ValueError, match='holds more than plain weights'):
+  with pytest.raises(ValueError, match='contains Python objects other than weights'):
     convert.open_torch(path)
   with pytest.raises(FileNotFoundError):
     convert.open_torch(tmp_path / 'absent.pth')
@@ -510,7 +510,7 @@ def test_torch_files(tmp_path):
 
 def test_tensorflow_is_named_where_it_is_missing(monkeypatch):
   monkeypatch.setitem(sys.modules, 'tensorflow', None)
-  with pytest.raises(ImportError, match=r'to open deblur.model-7: pip install tensorflow'):
+  with pytest.raises(ImportError, match=r'opening deblur.model-7 requires TensorFlow: pip install'):
     convert.open_tensorflow('deblur.model-7')
 
 
@@ -571,10 +571,12 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   (tmp_path / 'net.pth').write_bytes(b'as torch would have it')
   out = tmp_path / 'hinet.safetensors'
   assert cli.main(['convert', str(tmp_path / 'net.pth'), str(out)]) == 0
-  assert 'hinet of no known variant: wf 4, depth 5' in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert 'hinet of no known variant: wf 4, depth 5' in told
+  assert "license: unknown (hinet's authors state MIT for their own weights" in told
   manifest = weights.read(out)[1]
   digest = hashlib.sha256(b'as torch would have it').hexdigest()
-  assert (manifest['license'], manifest['source']) == ('MIT', {'net.pth': digest})
+  assert (manifest['license'], manifest['source']) == ('unknown', {'net.pth': digest})
   np.testing.assert_allclose(zoo.load(out).restore(jnp.asarray(blurred)), expected, atol=1e-5)
 
   options = [
@@ -597,6 +599,15 @@ def test_the_command_writes_weights_that_load(shared, tmp_path, capsys, monkeypa
   told = capsys.readouterr().err
   assert 'missing  last.bias' in told and 'missing  sam12.conv3.bias' in told
   assert not (tmp_path / 'no.safetensors').exists()
+
+
+def test_the_authors_license_is_for_files_that_are_recognized(shared):
+  published = shared('data/weights/maxim_s3_gopro.safetensors').read_bytes()
+  digest = hashlib.sha256(published).hexdigest()
+  assert convert.license_of_files('maxim', [digest]) == 'Apache-2.0'
+  assert convert.license_of_files('maxim', [digest, '0' * 64]) == 'unknown'
+  assert convert.license_of_files('nafnet', [digest]) == 'unknown'
+  assert convert.license_of_files('vgg19', ['dcbb9e9d' + '0' * 56]) == 'CC BY 4.0'
 
 
 def test_parts_are_joined_by_their_files_names(tmp_path, monkeypatch):
@@ -637,7 +648,7 @@ def test_vgg_is_converted_by_name(tmp_path, capsys):
   assert cli.main(['convert', *files, '--network', 'vgg19']) == 0
   params, manifest = weights.read(files[1])
   np.testing.assert_array_equal(params['conv1_1']['kernel'], kernel.transpose(2, 3, 1, 0))
-  assert (manifest['network'], manifest['license']) == ('vgg19', 'CC BY 4.0')
+  assert (manifest['network'], manifest['license']) == ('vgg19', 'unknown')
   (tmp_path / 'vgg.npz').write_bytes(b'PK, but no more')
   assert cli.main(['convert', *files, '--network', 'vgg19']) == 2
   assert 'is not a .npz file of arrays' in capsys.readouterr().err
@@ -660,8 +671,8 @@ def test_keras_files(tmp_path):
     (['net.pth', 'net.bin'], 'that of the file to write, NAME.safetensors'),
     (['none.pth', 'net.safetensors'], 'none.pth: no such file'),
     (['net.pth', 'no/net.safetensors'], 'no: no such folder to write to'),
-    (['net.pth', 'net.safetensors', '--set', 'wf'], 'it is written ARGUMENT=VALUE'),
-    (['net.pth', 'net.safetensors'], 'torch is needed to open'),
+    (['net.pth', 'net.safetensors', '--set', 'wf'], 'expected ARGUMENT=VALUE'),
+    (['net.pth', 'net.safetensors'], 'requires torch'),
   ],
 )
 def test_wrong_conversions_get_one_line(arguments, told, tmp_path, capsys, monkeypatch):

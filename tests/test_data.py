@@ -1,4 +1,4 @@
-"""Sources, host ops and the pipeline: what they give, and what they say when data is wrong."""
+"""Sources, host ops and the pipeline: what they return, and their errors for invalid data."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def make_pairs(root, count=6, split=''):
 
 
 class Numbers:
-  """A source whose pictures hold their own index."""
+  """A source whose pictures contain their own index."""
 
   def __init__(self, count, paired=False):
     self.count, self.paired = count, paired
@@ -84,14 +84,14 @@ def test_truncated_picture_is_named_in_one_line(tmp_path, suffix):
   assert '\n' not in str(error.value)
 
 
-def test_text_named_as_picture_is_named(tmp_path):
+def test_a_text_file_named_as_a_picture_is_reported(tmp_path):
   (tmp_path / 'note.png').write_text('no picture')
   save(tmp_path / 'a.png', picture(0))
   with pytest.raises(files.UnreadablePicture, match=r'note\.png'):
     sources.open('sharp', 'all', directory=tmp_path)
 
 
-def test_find_skips_hidden_and_keeps_extensions_where_they_tell_apart(tmp_path):
+def test_find_skips_hidden_and_keeps_extensions_that_distinguish(tmp_path):
   for name in ('b/2.png', 'a.jpg', 'a.png', '.hidden/3.png', '.4.png', 'notes.txt'):
     save(tmp_path / name, picture(0)) if not name.endswith('txt') else (tmp_path / name).touch()
   assert list(files.find(tmp_path)) == ['a.jpg', 'a.png', 'b/2']
@@ -161,7 +161,7 @@ def test_leaves_cover_the_picture_and_radii_follow_the_power_law():
   assert abs(exponent - 3) < 0.2
 
 
-def test_nearest_leaf_is_the_last_one_thrown():
+def test_the_visible_leaf_is_the_last_one_drawn():
   made = leaves.layout(np.random.default_rng(0), 64, count=200)
   rng = np.random.default_rng(1)
   for y, x in rng.integers(0, 64, (200, 2)):
@@ -173,7 +173,7 @@ def test_nearest_leaf_is_the_last_one_thrown():
 # Folders
 
 
-def test_sharp_folder_holds_out_a_tenth_that_stays_put(tmp_path):
+def test_sharp_folder_holds_out_a_tenth_that_stays_held_out(tmp_path):
   for i in range(30):
     save(tmp_path / f'{"ab"[i % 2]}/{i:02d}.png', picture(i, 8, 8))
   train, test = (
@@ -186,7 +186,7 @@ def test_sharp_folder_holds_out_a_tenth_that_stays_put(tmp_path):
     save(tmp_path / f'a/{i:02d}.png', picture(i, 8, 8))
   grown = sources.open('sharp', 'train', directory=tmp_path)
   moved = set(test) & {name for name, _ in grown.pictures}
-  assert len(moved) <= 2  # a held-out picture only leaves where a new one comes before it
+  assert len(moved) <= 2  # a held-out picture only leaves if a new one comes before it
 
 
 def test_sharp_folder_with_splits(tmp_path):
@@ -200,13 +200,13 @@ def test_sharp_folder_with_splits(tmp_path):
   with pytest.raises(FileNotFoundError, match='test: no pictures'):
     sources.open('sharp', 'test', directory=tmp_path)
   (tmp_path / 'test').rmdir()
-  with pytest.raises(FileNotFoundError, match='no test/ beside train/'):
+  with pytest.raises(FileNotFoundError, match='has train/ but no test/'):
     sources.open('sharp', 'test', directory=tmp_path)
 
 
-def test_one_sharp_picture_cannot_be_parted(tmp_path):
+def test_one_sharp_picture_cannot_be_split(tmp_path):
   save(tmp_path / 'a.png', picture(0))
-  with pytest.raises(ValueError, match='cannot be parted'):
+  with pytest.raises(ValueError, match='cannot be split'):
     sources.open('sharp', 'train', directory=tmp_path)
 
 
@@ -251,7 +251,7 @@ def test_mis_ordered_pairs_are_named(tmp_path):
   make_pairs(tmp_path)
   first, second = (tmp_path / f'sharp/00{i}.png' for i in (1, 4))
   first.rename(tmp_path / 'aside'), second.rename(first), (tmp_path / 'aside').rename(second)
-  with pytest.raises(pairs.WrongPairs, match=r'blur/001.png: looks like the .* of 004.png'):
+  with pytest.raises(pairs.WrongPairs, match=r'blur/001.png: looks like a blurred 004.png'):
     sources.open('pairs', 'all', directory=tmp_path)
 
 
@@ -261,7 +261,7 @@ def test_mis_ordered_frames_of_one_scene_are_named(tmp_path, shared):
     (tmp_path / kind).mkdir()
     for name, frame in zip(('a', 'b'), names, strict=True):
       (tmp_path / kind / f'{name}.png').symlink_to(frames / kind / f'{frame}.png')
-  with pytest.raises(pairs.WrongPairs, match=r'blur/a.png: looks like .* of b.png'):
+  with pytest.raises(pairs.WrongPairs, match=r'blur/a.png: looks like a blurred b.png'):
     sources.open('pairs', 'all', directory=tmp_path)
   assert len(pairs.match(frames / 'blur', frames / 'sharp')) == 6
   pairs.check_order(pairs.match(frames / 'blur', frames / 'sharp'))
@@ -271,7 +271,7 @@ def test_shifted_names_are_found_in_a_sample_of_many(tmp_path):
   make_pairs(tmp_path, 60)
   for i in range(60):  # every sharp picture moves on by one name
     save(tmp_path / f'sharp/{i:03d}.png', picture((i + 1) % 60))
-  with pytest.raises(pairs.WrongPairs, match='mis-ordered'):
+  with pytest.raises(pairs.WrongPairs, match='out of order'):
     sources.open('pairs', 'all', directory=tmp_path)
 
 
@@ -298,7 +298,7 @@ def test_parts_of_a_split(tmp_path):
   with pytest.raises(IndexError):
     first[3]
   for split in ('train[60%:60%]', 'train[90%:120%]'):
-    with pytest.raises(ValueError, match='holds none of 5'):
+    with pytest.raises(ValueError, match='has none of 5'):
       sources.open('pairs', split, directory=tmp_path)
 
 
@@ -306,14 +306,14 @@ def test_parts_of_a_split(tmp_path):
   ('bultin', 'train', {}, 'did you mean builtin'),
   ('builtin', 'val', {}, "no split 'val'"),
   ('builtin', 'train', {'directory': 'somewhere'}, 'takes no directory'),
-  ('sharp', 'train', {}, 'needs a directory'),
+  ('sharp', 'train', {}, 'requires a directory'),
 ])  # fmt: skip
-def test_wrong_use_is_told(name, split, options, message):
+def test_wrong_use_is_reported(name, split, options, message):
   with pytest.raises(ValueError, match=message):
     sources.open(name, split, **options)
 
 
-def test_missing_folders_are_told(tmp_path):
+def test_missing_folders_are_reported(tmp_path):
   with pytest.raises(FileNotFoundError, match='nowhere: no such folder'):
     sources.open('sharp', 'train', directory=tmp_path / 'nowhere')
   save(tmp_path / 'input/a.png', picture(0))
@@ -385,19 +385,19 @@ def test_saturation_hsv_is_that_of_scikit_image():
     np.testing.assert_allclose(found, expected, atol=0.51)
 
 
-def test_noise_is_in_the_blurred_picture_alone():
+def test_noise_is_added_to_the_blurred_picture_only():
   grey = np.full((60, 60, 3), 128, np.uint8)
   op, given = ops.parse('noise_blurred(8)'), {'sharp': grey, 'blurred': grey}
   outs = [op(given, np.random.default_rng(seed)) for seed in range(300)]
   assert all(out['sharp'] is grey and out['blurred'].dtype == np.uint8 for out in outs)
   strengths = np.array([out['blurred'].std() for out in outs])
-  # Half of |N(0, 8)| lies below 0.6745 * 8.
+  # Half of |N(0, 8)| is below 0.6745 * 8.
   assert np.median(strengths) == pytest.approx(0.6745 * 8, rel=0.15)
-  with pytest.raises(ValueError, match='takes pairs'):
+  with pytest.raises(ValueError, match='requires pairs'):
     op({'sharp': grey}, np.random.default_rng(0))
 
 
-def test_pictures_are_brought_to_a_size():
+def test_pictures_are_resized():
   ramp = np.linspace(0, 255, 60).astype(np.uint8)[:, None, None].repeat(40, 1).repeat(3, 2)
   given = {'name': 'a', 'sharp': ramp, 'blurred': ramp[::-1]}
   found = ops.parse('resize(30, 80)')(given, np.random.default_rng(0))
@@ -423,7 +423,7 @@ def test_small_pictures_are_reflected():
 @pytest.mark.parametrize('length, starts', [
   (720, [0, 208]), (1280, [0, 256, 512, 768]), (512, [0]), (513, [0, 1]), (300, [0]),
 ])  # fmt: skip
-def test_subimages_lie_where_basicsr_cuts(length, starts):
+def test_subimages_are_those_of_basicsr(length, starts):
   assert ops.Subimage(512, 256).starts(length) == starts
 
 
@@ -433,14 +433,14 @@ def test_subimages_of_gopro_are_as_many_as_published():
 
 
 def draws(op, count=9000):
-  """How often each of the eight symmetries comes out."""
+  """How often each of the eight symmetries is drawn."""
   base = np.arange(9).reshape(3, 3, 1)
   rng = np.random.default_rng(0)
   seen = [op({'sharp': base}, rng)['sharp'].tobytes() for _ in range(count)]
   return np.array([seen.count(turn(base).tobytes()) for turn in ops.SYMMETRIES]) / count
 
 
-def test_symmetries_come_as_often_as_they_should():
+def test_symmetries_have_their_frequencies():
   np.testing.assert_allclose(draws(ops.Dihedral()), np.full(8, 1 / 8), atol=0.015)
   np.testing.assert_allclose(draws(ops.DihedralMPRNet()), [2 / 9, *[1 / 9] * 7], atol=0.015)
   flips = ops.parse('flip_horizontal | flip_vertical | transpose')
@@ -479,11 +479,11 @@ def test_saturation_keeps_grey_and_luminance():
 
 
 @pytest.mark.parametrize('text, message', [
-  ('crop(0)', 'size is a whole number'), ('crop(1.5)', 'size is a whole number'),
-  ('flip_horizontal(2)', 'p is a probability'), ('saturation(1.2)', '0.8..1.2'),
+  ('crop(0)', 'size must be a whole number'), ('crop(1.5)', 'size must be a whole number'),
+  ('flip_horizontal(2)', 'p must be a probability'), ('saturation(1.2)', '0.8..1.2'),
   ('crops(3)', 'did you mean crop'), ('crop', 'missing a required argument'),
 ])  # fmt: skip
-def test_wrong_ops_are_told(text, message):
+def test_invalid_ops_are_reported(text, message):
   with pytest.raises(ValueError, match=message):
     ops.parse(text)
 
@@ -516,14 +516,14 @@ def test_batch_is_a_pure_function_of_seed_and_step():
 
 
 @pytest.mark.parametrize('start, num_threads', [(0, 1), (0, 8), (13, 3), (10**6, 8)])
-def test_resuming_at_any_step_goes_on_as_before(start, num_threads):
+def test_resuming_at_any_step_gives_the_same_batches(start, num_threads):
   dataset = open_batches()
   resumed = pipeline.iterate(open_batches(), start, num_threads=num_threads, prefetch=4)
   for step in range(start, start + 20):
     same(next(resumed), dataset[step])
 
 
-def test_each_epoch_sees_every_picture_once_in_its_own_order_and_with_its_own_draws():
+def test_each_epoch_has_every_picture_once_in_its_own_order_and_with_its_own_draws():
   dataset = open_batches(12)
   epochs = [
     np.concatenate([dataset[3 * epoch + i]['sharp'][:, 0, 0, 0] for i in range(3)])
@@ -544,7 +544,7 @@ def test_source_smaller_than_the_batch():
 
 
 @pytest.mark.parametrize('count', [4, 3])
-def test_processes_hold_between_them_what_one_would(count):
+def test_processes_together_have_the_batches_of_one(count):
   whole = open_batches(5, paired=True, batch_size=2 * count)
   parts = [
     open_batches(5, paired=True, batch_size=2, process_index=index, process_count=count)
@@ -566,17 +566,17 @@ def test_phases_follow_each_other():
     same(next(resumed), expected[step])
 
 
-def test_batches_hold_something():
+def test_batches_are_not_empty():
   with pytest.raises(ValueError, match='batch_size'):
     open_batches(3, batch_size=0)
 
 
-def test_unequal_sizes_in_a_batch_are_told(tmp_path):
+def test_unequal_sizes_in_a_batch_are_reported(tmp_path):
   for i in range(4):
     save(tmp_path / f'{i}.png', picture(i, 20, 20 + i))
   source = sources.open('sharp', 'all', directory=tmp_path)
   dataset = pipeline.batches(source, ops.parse(''), batch_size=4, seed=0)
-  with pytest.raises(ValueError, match=r'several sizes in a batch.*end the ops with crop'):
+  with pytest.raises(ValueError, match=r'different sizes in a batch.*end data.ops with a crop'):
     dataset[0]
 
 
@@ -648,7 +648,7 @@ def test_an_epoch_of_a_mixture_is_exact(shares, lengths, counts):
   assert mixture.Mixed(tuple(map(Numbers, lengths)), shares).counts == counts
 
 
-def test_a_digest_is_that_of_the_files_wherever_they_lie(tmp_path):
+def test_a_digest_does_not_depend_on_where_the_files_are(tmp_path):
   first, moved = (make_pairs(tmp_path / name, count=3, split='train') for name in ('a', 'b'))
   digests = [
     sources.digest(sources.open('pairs', 'train', directory=folder)) for folder in (first, moved)
@@ -672,7 +672,7 @@ def test_a_digest_is_that_of_the_files_wherever_they_lie(tmp_path):
 
 
 @pytest.mark.parametrize('names', [('Train', 'Test'), ('TRAIN', 'TEST'), ('train', 'Test')])
-def test_folders_of_splits_in_capitals_are_splits(tmp_path, names):
+def test_folders_of_splits_may_be_in_upper_case(tmp_path, names):
   train, test = names
   make_pairs(tmp_path, count=3, split=train)
   make_pairs(tmp_path, count=2, split=test)
@@ -691,12 +691,12 @@ def test_folders_of_splits_in_capitals_are_splits(tmp_path, names):
     assert len(tested) == (2 if name == 'pairs' else 4)
 
 
-def test_two_folders_of_one_split_are_refused(tmp_path):
+def test_two_folders_of_one_split_are_rejected(tmp_path):
   make_pairs(tmp_path, split='train')
   if (tmp_path / 'TRAIN').is_dir():
     pytest.skip('names of any capitals are one here')
   make_pairs(tmp_path, split='Train')
-  with pytest.raises(ValueError, match=r'holds Train/ and train/.*rename one'):
+  with pytest.raises(ValueError, match=r'both Train/ and train/ could be train/; rename one'):
     sources.open('pairs', 'train', directory=tmp_path)
 
 
@@ -723,7 +723,7 @@ def test_readers_follow_the_cores_of_the_job(affinity, slurm, expected, monkeypa
   assert pipeline.cores() == expected
 
 
-def test_match_means_takes_away_what_averaging_added():
+def test_match_means_removes_the_gain_of_averaging():
   rng = np.random.default_rng(0)
   sharp = rng.integers(20, 200, (32, 48, 3), dtype=np.uint8)
   blurred = np.rint(sharp * np.float32([1.02, 0.97, 1.05])).astype(np.uint8)

@@ -134,7 +134,7 @@ def remove(path):
 # All sets
 
 
-def test_every_set_says_where_it_is_from_and_has_a_builder(tmp_path):
+def test_every_set_states_its_origin_and_has_a_builder(tmp_path):
   assert list(catalog.SETS) == list(builders.BUILDERS) == list(MAKE)
   names = [name for one in catalog.SETS.values() for name in catalog.names(one)]
   assert set(sources.SOURCES) == {'builtin', 'sharp', 'pairs', *names}
@@ -200,7 +200,7 @@ def test_missing_data_says_what_to_download_and_how_to_prepare(tmp_path, tool, n
 
 
 @pytest.mark.parametrize('name', MAKE)
-def test_wrong_folder_is_told_in_one_line(tmp_path, prepare, capsys, name):
+def test_wrong_folder_is_reported_in_one_line(tmp_path, prepare, capsys, name):
   assert prepare([name, '--from', str(tmp_path / 'nowhere')]) == 1
   error = capsys.readouterr().err
   assert 'nowhere: no such folder; ' in error and catalog.SETS[name].download in error
@@ -219,14 +219,14 @@ def test_wrong_folder_is_told_in_one_line(tmp_path, prepare, capsys, name):
   ('hide', '', 'GT', r'expected a folder GT/, found test/, train/; HIDE is .*test-long-shot'),
   ('hide', '', 'test/test-long-shot', r'expected a folder test-long-shot/, found test-close-ups/'),
   ('realblur', 'j', 'RealBlur-J_ECC_IMCORR_centroid_itensity_ref',
-   r'J_train_list.txt: 6 of its 6 pictures are not there \(the first is .*/gt/gt_7.png\), found'),
+   r'J_train_list.txt: 6 of its 6 pictures are missing \(the first is .*/gt/gt_7.png\), found'),
   ('realblur', 'r', '', r'no RealBlur_R_train_list.txt and no RealBlur_R_test_list.txt, found R'),
   ('kaggle', 'motion', 'motion_blurred', r'folder motion_blurred/, found defocused_blurred/, sha'),
   ('mcblur', 'lsd', '', r'expected a folder defocus_crop/, found motion_avg/; MC-Blur is laid out'),
   ('mcblur', 'rhm', 'motion_avg/Test/blurry', r'Test: expected a folder blurry/, found sharp/'),
   ('unpaired', '', 'blurred', r'expected a folder blurred/, found sharp/; an unpaired set'),
 ])  # fmt: skip
-def test_what_is_missing_is_told_with_what_was_found(tmp_path, name, kind, gone, message):
+def test_what_is_missing_is_reported_with_what_was_found(tmp_path, name, kind, gone, message):
   root = MAKE[name](tmp_path)
   if gone:
     remove(root / gone)
@@ -238,21 +238,21 @@ def test_what_is_missing_is_told_with_what_was_found(tmp_path, name, kind, gone,
   ('hide', '', 'train/1fromGOPR01.png'), ('mcblur', 'rhm', 'motion_avg/Train/blurry/1.png'),
   ('realblur', 'j', 'RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene183/blur/blur_12.png'),
 ])  # fmt: skip
-def test_pairs_that_do_not_agree_are_named(tmp_path, name, kind, file):
+def test_pairs_that_do_not_match_are_named(tmp_path, name, kind, file):
   root = MAKE[name](tmp_path)
   whole = files.read(root / file)
   save(root / file, whole[:-1])
   with pytest.raises(pairs.WrongPairs, match=rf'{file}: 32x17 pixels, but .* has 32x18'):
     read(name, root, kind)
   save(root / file, 255 - whole)
-  with pytest.raises(pairs.WrongPairs, match=rf'{file}: (looks like|shows another scene)'):
+  with pytest.raises(pairs.WrongPairs, match=rf'{file}: (looks like|shows a different scene)'):
     read(name, root, kind)
 
 
 # Preparing
 
 
-def test_preparing_another_folder_into_the_same_place_is_told(tmp_path, prepare, capsys):
+def test_preparing_another_folder_into_the_same_place_is_reported(tmp_path, prepare, capsys):
   root = make_gopro(tmp_path / 'from', ('blur',))
   arguments = ['gopro', '--from', str(root), '--to', str(tmp_path / 'to')]
   assert prepare(arguments) == 0
@@ -261,10 +261,10 @@ def test_preparing_another_folder_into_the_same_place_is_told(tmp_path, prepare,
     (root / 'train/GOPR1' / kind / '000000.png').unlink()
   assert prepare(arguments) == 1
   error = capsys.readouterr().err
-  assert 'holds 6 train pairs' in error and '5 train pairs' in error
+  assert 'has 6 train pairs' in error and '5 train pairs' in error
 
 
-def test_a_cut_picture_leaves_nothing_half_done(tmp_path, prepare, capsys):
+def test_a_truncated_picture_leaves_nothing_unfinished(tmp_path, prepare, capsys):
   root = make_gopro(tmp_path / 'from', ('blur',))
   file = root / 'test/GOPR3/sharp/000001.png'
   whole = file.read_bytes()
@@ -278,7 +278,7 @@ def test_a_cut_picture_leaves_nothing_half_done(tmp_path, prepare, capsys):
   assert prepare(arguments) == 0
 
 
-def test_left_overs_of_a_killed_run_go(tmp_path, prepare):
+def test_leftovers_of_a_killed_run_are_removed(tmp_path, prepare):
   root = make_gopro(tmp_path / 'from', ('blur',))
   old, new = (tmp_path / f'to/gopro/blur/incomplete.{name}_1.0.0' for name in ('OLD', 'NEW'))
   for folder in (old, new):
@@ -347,7 +347,7 @@ def test_gopro_frames_without_partner_and_of_unequal_size_are_named(tmp_path):
   assert found['train'][4].name == 'GOPR2/000000'
 
 
-def test_hide_tells_close_ups_from_long_shots(tmp_path):
+def test_hide_distinguishes_close_ups_and_long_shots(tmp_path):
   root = make_hide(tmp_path)
   found = read('hide', root)
   assert [pair.name for pair in found['train']] == [f'{i}fromGOPR0{i}' for i in range(3)]
@@ -360,7 +360,7 @@ def test_hide_tells_close_ups_from_long_shots(tmp_path):
     read('hide', root)
   remove(root / 'train')
   (root / 'train').mkdir()
-  with pytest.raises(FileNotFoundError, match=r'train: no pictures in it \(.png, .*found nothing'):
+  with pytest.raises(FileNotFoundError, match=r'train: no pictures \(.png, .*found nothing'):
     read('hide', root)
 
 
@@ -384,7 +384,7 @@ def test_realblur_takes_the_pairs_of_the_authors_lists(tmp_path, prepare, capsys
   listed.write_text('\n')
   with pytest.raises(pairs.WrongPairs, match=r'R_test_list.txt: lists no pairs'):
     read('realblur', root, 'r')
-  # The other kind is not touched by this one's faults.
+  # The errors of one kind do not affect the other.
   assert prepare(['realblur', '--from', str(root), '--config', 'j', '--to', str(root / 'to')]) == 0
   assert 'realblur/j: 3 train pairs, 2 test pairs' in capsys.readouterr().out
 
@@ -403,7 +403,7 @@ def test_kaggle_holds_out_the_same_scenes_for_both_kinds(tmp_path):
   ):
     read('kaggle', root, 'motion')
   save(root / 'sharp/4_NIKON-D3400-35MM_S.png', picture(0))
-  with pytest.raises(pairs.WrongPairs, match=r'4_NIKON.* of the same scene as 4_NIKON.* beside it'):
+  with pytest.raises(pairs.WrongPairs, match=r'4_NIKON.*: same scene as 4_NIKON.* in that folder'):
     read('kaggle', root, 'motion')
 
 
@@ -426,13 +426,13 @@ def test_real_kaggle_triples(tmp_path, prepare, shared):
     assert counts == {'train': 2, 'test': 1}
 
 
-# Pictures that do not belong together
+# Unaligned pictures
 
 
 @pytest.mark.parametrize('name, reason', [
   ('kaggle/motion', 'one after another'), ('unpaired', 'show different scenes'),
 ])  # fmt: skip
-def test_sources_that_are_not_aligned_are_refused_where_that_matters(tmp_path, name, reason):
+def test_unaligned_sources_are_rejected_unless_allowed(tmp_path, name, reason):
   with pytest.raises(ValueError, match=rf'{name}.* not aligned \(.*{reason}\).* unpaired training'):
     sources.open(name, 'test', directory=tmp_path)
 
@@ -457,16 +457,16 @@ def test_unpaired_pictures_come_from_both_folders(tmp_path, prepare, capsys):
     source[27]
 
 
-def test_pictures_apart_are_never_cropped_as_a_pair(tmp_path, prepare):
+def test_unaligned_pictures_are_never_cropped_as_a_pair(tmp_path, prepare):
   y, x = np.mgrid[:40, :30]
   example = {
     'name': 'a', 'sharp': np.dstack([y, x, x])[:24, :26].astype(np.uint8),
     'blurred': np.dstack([y, x, x]).astype(np.uint8),
   }  # fmt: skip
-  apart = sources.Apart(ops.parse('crop(16)'))
+  separately = sources.Separately(ops.parse('crop(16)'))
   corners = []
   for seed in range(60):
-    out = apart(example, np.random.default_rng(seed))
+    out = separately(example, np.random.default_rng(seed))
     assert out['name'] == 'a' and out['sharp'].shape == out['blurred'].shape == (16, 16, 3)
     corners.append([*out['sharp'][0, 0, :2], *out['blurred'][0, 0, :2]])
   corners = np.array(corners, float)
@@ -475,7 +475,7 @@ def test_pictures_apart_are_never_cropped_as_a_pair(tmp_path, prepare):
   root = make_unpaired(tmp_path / 'from')
   assert prepare(['unpaired', '--from', str(root), '--to', str(tmp_path / 'to')]) == 0
   source = sources.open('unpaired', 'train', directory=tmp_path / 'to', unaligned=True)
-  batch = pipeline.batches(source, apart, batch_size=5, seed=0)[3]
+  batch = pipeline.batches(source, separately, batch_size=5, seed=0)[3]
   assert batch['sharp'].shape == batch['blurred'].shape == (5, 16, 16, 3)
 
 
@@ -496,11 +496,11 @@ def averaged(frames, gamma):
 
 
 @pytest.mark.parametrize('name', ['astronaut.png', 'coffee.png', 'chelsea.png'])
-def test_averaging_is_told_from_the_pixels(name):
+def test_averaging_is_determined_from_the_pixels(name):
   frames = film(name) if name != 'chelsea.png' else film(name, 5)
   cut = [np.ascontiguousarray(frame) for frame in frames]
   sharp = cut[len(cut) // 2]
-  if min(sharp.shape[:2]) < 320:  # too small to tell
+  if min(sharp.shape[:2]) < 320:  # too small to determine
     assert averaging.slope(averaged(cut, 2.2), sharp) == (0.5, np.inf)
     return
   for gamma, expected in ((1, 0), (2.2, 1)):
@@ -508,7 +508,7 @@ def test_averaging_is_told_from_the_pixels(name):
     assert abs(slope - expected) < 0.25 and abs(slope - 0.5) > 3 * error
 
 
-def test_stills_tell_nothing():
+def test_stills_are_inconclusive():
   sharp = builtin.photograph('astronaut.png')
   assert averaging.slope(sharp, sharp)[1] == np.inf
   pair = pairs.Pair('a', *[pathlib.Path(importlib.util.find_spec('skimage').origin).parent
@@ -516,7 +516,7 @@ def test_stills_tell_nothing():
   assert averaging.sample([pair]) == {}
 
 
-def test_gopro_folders_named_otherwise_are_told(tmp_path, prepare, capsys):
+def test_gopro_folders_with_the_wrong_name_are_reported(tmp_path, prepare, capsys):
   frames = [film(name) for name in ('astronaut.png', 'coffee.png')]
   for folder, (astronaut, coffee) in (('train/A', frames), ('test/B', frames)):
     for i, one in enumerate((astronaut, coffee)):
@@ -532,12 +532,12 @@ def test_gopro_folders_named_otherwise_are_told(tmp_path, prepare, capsys):
     (one / 'blur').rename(one / 'aside')
     (one / 'blur_gamma').rename(one / 'blur')
     (one / 'aside').rename(one / 'blur_gamma')
-  with pytest.warns(UserWarning, match=r'4 of 4 .* in blur/ .* linear light, as blur_gamma is'):
+  with pytest.warns(UserWarning, match=r'4 of 4 .* in blur/ .* linear light, like blur_gamma'):
     builders.make('gopro/blur', tmp_path / 'to').examples(tmp_path)
   assert prepare(['gopro', '--from', str(tmp_path), '--to', str(tmp_path / 'to')]) == 0
   said = capsys.readouterr().out.splitlines()
   assert [line.startswith('warning: ') for line in said[:3]] == [True, True, False]
-  assert 'in blur_gamma/ seem to be averaged as they are in the file, as blur is' in said[1]
+  assert 'in blur_gamma/ seem to be averaged as file values, like blur ' in said[1]
 
 
 def test_averaging_of_a_real_film(shared):
@@ -568,7 +568,7 @@ def test_averaging_of_published_frames_is_that_of_the_film_behind_them(shared):
 def test_real_gopro(tmp_path, prepare, shared, capsys):
   root = shared('data/gopro_mini')
   assert prepare(['gopro', '--from', str(root), '--to', str(tmp_path), '--config', 'blur']) == 0
-  assert '8 of 11 pictures looked at in blur/ seem' in capsys.readouterr().out
+  assert '8 of 11 sampled pictures in blur/ seem' in capsys.readouterr().out
   train, test = (sources.open('gopro/blur', s, directory=tmp_path) for s in sources.SPLITS)
   assert (len(train), len(test), train.size(0)) == (4, 7, (720, 1280))
   example = next(test[i] for i in range(7) if test[i]['name'] == 'GOPR0384_11_02/000698')

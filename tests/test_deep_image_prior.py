@@ -63,9 +63,9 @@ def test_it_tells_how_far_it_is(blurred):
 @pytest.mark.parametrize(
   'call,said',
   [
-    (lambda x: deep_image_prior(x, PSF, 0), 'at least one iteration, not 0'),
-    (lambda x: self_deblur(x, 8), 'odd and at least 5, not 8'),
-    (lambda x: self_deblur(x, 41), 'the PSF, 41x41, is larger than the picture'),
+    (lambda x: deep_image_prior(x, PSF, 0), 'num_iter must be at least 1, got 0'),
+    (lambda x: self_deblur(x, 8), 'odd and at least 5, got 8'),
+    (lambda x: self_deblur(x, 41), 'the PSF of 41x41 is larger than the picture'),
   ],
 )
 def test_what_makes_no_sense(blurred, call, said):

@@ -180,12 +180,12 @@ def test_each_device_blurs_its_own_pictures_on_two_axes(key):
 @pytest.mark.parametrize(
   'arguments, told',
   [
-    ("'localhost:1', 2", '--coordinator, --processes and --process go together'),
+    ("'localhost:1', 2", '--coordinator, --processes and --process must be given'),
     ("'localhost:1', 2, 2", '--coordinator=localhost:1: .*process_id < num_processes'),
-    ('', 'neither Slurm, .* give --coordinator=HOST:PORT'),
+    ('', 'found no Slurm, .* give --coordinator=HOST:PORT'),
   ],
 )
-def test_what_does_not_start_is_told(arguments, told):
+def test_what_does_not_start_is_reported(arguments, told):
   code = f'from deblur_jax import sharding\nsharding.start({arguments})'
   environment = {name: v for name, v in os.environ.items() if not name.startswith('SLURM')}
   done = subprocess.run(
@@ -211,17 +211,17 @@ def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   _, told = first.communicate(timeout=60)
   assert time.monotonic() - begin < 60
   assert first.returncode != 0
-  assert told.splitlines()[-1].startswith('error: another process of this run is gone')
+  assert told.splitlines()[-1].startswith('error: another process of this run has ended')
   second.communicate()
   np.testing.assert_allclose(losses(workdir)[:6], expected[:6], atol=1e-5)
 
-  # The same command goes on, here with the state laid out otherwise.
+  # The same command resumes, here with other shardings.
   processes = start_two(workdir)
   wait_for(workdir, 12, processes)
   processes[1].terminate()  # whoever is asked to leave, all do
   (out, _), _ = (process.communicate(timeout=60) for process in processes)
   assert [process.returncode for process in processes] == [143, 143]
-  assert 'resuming from step' in out and 'the same command goes on' in out
+  assert 'resuming from step' in out and 'run the same command to resume' in out
   np.testing.assert_allclose(losses(workdir)[:12], expected, atol=1e-5)
   # Each scored some of the pictures, and the first wrote down all of them.
   alone, shared = (scores(tmp_path / name) for name in ('one', 'two'))
@@ -235,3 +235,14 @@ def test_two_processes_train_as_one_and_outlive_the_loss_of_one(tmp_path):
   assert len(losses(workdir)) == config.steps
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     assert checkpoints.latest() == config.steps
+
+
+def test_functions_that_compile_fast_are_kept_as_well(tmp_path, monkeypatch):
+  seconds = 'jax_persistent_cache_min_compile_time_secs'
+  settings = {'jax_compilation_cache_dir': str(tmp_path), seconds: 1.0}
+  monkeypatch.setattr(jax.config, 'update', settings.__setitem__)
+  sharding.keep_compiled()
+  assert settings[seconds] == 1.0  # as the variable that conftest.py sets
+  monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+  sharding.keep_compiled()
+  assert settings[seconds] == 0.05

@@ -14,7 +14,7 @@ from deblur_jax import color, models, zoo
 from deblur_jax.blur import operators
 from deblur_jax.configs import common
 from deblur_jax.data import builtin, sources
-from deblur_jax.evaluation import costs, figures, protocols, restoration, tables
+from deblur_jax.evaluation import blurred_set, costs, figures, protocols, restoration, tables
 from deblur_jax.metrics import METRICS
 from deblur_jax.types import Needs
 
@@ -91,7 +91,7 @@ def test_sharpness_needs_no_sharp_picture(pair):
   assert set(scores) == {'laplacian', 'blur_effect'}
 
 
-def test_wrong_protocols_and_sizes_are_told(pair):
+def test_wrong_protocols_and_sizes_are_reported(pair):
   with pytest.raises(ValueError, match=r"no protocol 'gorpo' \(known: plain, gopro"):
     protocols.find('gorpo')
   with pytest.raises(ValueError, match='differ in size'):
@@ -105,15 +105,15 @@ def test_every_source_and_set_of_a_config_has_a_protocol():
   assert common.evaluation('gopro/blur')['protocol'] == 'gopro'
   assert common.evaluation('realblur/j')['protocol'] == 'realblur'
   assert common.evaluation('gopro/blur', protocol='float')['protocol'] == 'float'
-  assert restoration.open_sets(common.base().evaluate)['builtin'].protocol == 'plain'
+  assert blurred_set.open_sets(common.base().evaluate)['builtin'].protocol == 'plain'
 
 
 def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
   source = Source(pair, aligned=False)
-  with pytest.raises(ValueError, match=r"compares by the pixel.*'sharpness' needs no sharp"):
-    restoration.Blurred(source, '')
-  restoration.Blurred(Source(pair), '')
-  pictures = restoration.Blurred(source, '', protocol='sharpness')
+  with pytest.raises(ValueError, match=r"compares pixels.*'sharpness', which needs no sharp"):
+    blurred_set.Blurred(source, '')
+  blurred_set.Blurred(Source(pair), '')
+  pictures = blurred_set.Blurred(source, '', protocol='sharpness')
   report = restoration.evaluate(
     lambda blurred, **known: blurred, {'apart': pictures}, 'same', Needs()
   )
@@ -125,7 +125,7 @@ def test_what_is_not_aligned_is_refused_where_pixels_are_compared(pair):
 
 def test_the_protocol_stands_beside_every_number(pair, tmp_path):
   def evaluate(method, protocol, **stated):
-    pictures = restoration.Blurred(Source(pair), '', protocol=protocol)
+    pictures = blurred_set.Blurred(Source(pair), '', protocol=protocol)
     reports = restoration.evaluate(
       lambda blurred, **known: blurred, {'mine': pictures}, method, Needs()
     )
@@ -161,7 +161,7 @@ def test_an_identical_pair_is_left_out_of_the_means(pair, tmp_path):
   def constant(blurred, **known):
     return 0.9 * blurred
 
-  pictures = restoration.Blurred(OneIdentical(pair), '')
+  pictures = blurred_set.Blurred(OneIdentical(pair), '')
   reports = restoration.evaluate(constant, {'mine': pictures}, 'darker', Needs())
   restoration.write(tmp_path, reports, weights='step 1 of 1, the latest')
   results = json.loads(
@@ -181,7 +181,7 @@ def test_an_identical_pair_is_left_out_of_the_means(pair, tmp_path):
   assert results['blurred']['exact'] == 1
   shown = []
   restoration.show(shown.append, tmp_path)
-  assert shown[2] == '1 with infinite PSNR (equal to the sharp picture): left out of its means'
+  assert shown[2] == '1 with infinite PSNR (equal to the sharp picture): excluded from its mean'
   assert restoration.means([{'a': {'psnr': np.inf, 'ssim': 1.0}}]) == {'a': {'ssim': 1.0}}
 
 
@@ -208,7 +208,7 @@ def test_pictures_that_go_together_score_as_alone(needs):
       assert images.shape[0] == together and images.shape[1] % 8 == 0
       return 1.5 * images + 0.1 * images[:, ::-1]
 
-    pictures = restoration.Blurred(Mixed(), '')
+    pictures = blurred_set.Blurred(Mixed(), '')
     reports = restoration.evaluate(brighter, {'mixed': pictures}, 'x', needs, together=together)
     return reports['mixed']
 
@@ -261,7 +261,7 @@ def test_a_picture_alone_is_restored_as_in_any_set(name, arguments, tiling, key)
   apply = jax.jit(lambda blurred: model.apply(params, blurred)['restored'])
 
   def restored(chosen):
-    pictures = restoration.Blurred(Sizes(chosen), '')
+    pictures = blurred_set.Blurred(Sizes(chosen), '')
     done = restoration.restore_set(lambda images, **known: apply(images), pictures, model.needs)
     return {
       example['name']: (picture, pictures.score(picture, example)) for _, example, picture in done
@@ -278,7 +278,7 @@ def test_a_picture_alone_is_restored_as_in_any_set(name, arguments, tiling, key)
 def test_a_limit_changes_no_picture_that_it_leaves():
   source = Sizes(range(5))
   source.paired = False
-  whole, two = (restoration.Blurred(source, 'motion(3..9)', limit=n, draws=2) for n in (0, 2))
+  whole, two = (blurred_set.Blurred(source, 'motion(3..9)', limit=n, draws=2) for n in (0, 2))
   whole = {example['name']: example for example in (whole[i] for i in range(10))}
   two = [two[i] for i in range(4)]
   assert [example['name'] for example in two] == ['0 1', '0 2', '2 1', '2 2']
@@ -295,7 +295,7 @@ def test_learned_metrics_come_with_the_file_of_their_weights(pair, tmp_path):
   safetensors.numpy.save_file(weights, tmp_path / 'lpips.safetensors')
   file = str(tmp_path / 'lpips.safetensors')
   learned = protocols.load_learned({'lpips': file, 'dists': ''})
-  pictures = restoration.Blurred(Source(pair), '', learned=learned)
+  pictures = blurred_set.Blurred(Source(pair), '', learned=learned)
   scores = pictures.score(pair[0], pictures[0])
   assert list(scores) == ['psnr', 'ssim', 'lpips'] and scores['lpips'] > 0
   assert pictures.score(pair[1], pictures[0])['lpips'] == pytest.approx(0, abs=1e-9)
@@ -355,8 +355,8 @@ def test_multiply_adds_by_hand():
   assert costs.count_macs(many, jnp.ones((3, 4))) == 6 * 3 * 4 * 4
 
 
-def test_a_psf_that_made_the_blur_is_told(tmp_path):
-  pictures = restoration.open_set('builtin', blur='motion(9..15)', limit=1)
+def test_a_psf_that_made_the_blur_is_reported(tmp_path):
+  pictures = blurred_set.open_set('builtin', blur='motion(9..15)', limit=1)
   example = pictures[0]
   image = color.SRGB.to_linear(example['sharp'] / 255.0)
   blurred = color.SRGB.from_linear(operators.Convolution(jnp.asarray(example['psf'])).apply(image))
@@ -368,11 +368,11 @@ def test_a_psf_that_made_the_blur_is_told(tmp_path):
   ]
   assert scores[0] > pictures.score(example['blurred'], example)['psnr'] + 3
   for blur in ('sharp', 'objects', 'disk(2) | gaussian(1)'):
-    assert 'psf' not in restoration.open_set('builtin', blur=blur, limit=1)[0]
+    assert 'psf' not in blurred_set.open_set('builtin', blur=blur, limit=1)[0]
 
 
 def test_a_solver_without_a_psf_says_so():
-  with pytest.raises(ValueError, match='wiener needs the PSF that blurred the picture'):
+  with pytest.raises(ValueError, match='wiener requires the PSF of the blur'):
     zoo.load('wiener').restore(jnp.zeros((1, 8, 8, 3)))
 
 
@@ -385,7 +385,7 @@ def test_methods_of_one_size_are_scored_and_measured_in_tiles(pair):
     assert blurred.shape == (1, 128, 128, 3)
     return blurred @ mix
 
-  pictures = restoration.Blurred(Source(pair), '')
+  pictures = blurred_set.Blurred(Source(pair), '')
   for _, example, restored in restoration.restore_set(restore, pictures, needs):
     np.testing.assert_allclose(restored, example['blurred'] / 255, atol=1e-6)
   found = costs.measure(lambda: zoo.Method('mix', restore, needs))

@@ -12,7 +12,7 @@ import pytest
 from deblur_jax import losses, metrics, models, optim, spec, train, weights, writers, zoo
 from deblur_jax.blur import synthesis
 from deblur_jax.configs import common, srcnn
-from deblur_jax.evaluation import restoration
+from deblur_jax.evaluation import blurred_set
 from deblur_jax.trainers import supervised
 
 PLAIN = {
@@ -118,9 +118,9 @@ def test_networks(outside, key):
   wide = models.make(f'{outside}:Model', 'wide')
   assert wide.features == 6 and models.make(f'{outside}:Gain', features=6) == wide
   assert wide.init(key, jnp.zeros((1, 4, 4, 3)))['params']['mix']['kernel'].shape == (1, 1, 3, 6)
-  with pytest.raises(ValueError, match=r'has no variant .*; it has: default, wide'):
+  with pytest.raises(ValueError, match=r'has no variant .*; available: default, wide'):
     models.make(f'{outside}:Model', 'small')
-  with pytest.raises(ValueError, match=r'has no argument depth; it has: features, dtype'):
+  with pytest.raises(ValueError, match=r'has no argument depth; available: features, dtype'):
     models.make(f'{outside}:Gain', depth=3)
 
 
@@ -143,7 +143,7 @@ def test_losses(outside):
   loss, terms = judge({'restored': ones}, zeros)
   assert loss == pytest.approx(0.25 + 3 * 0.5) and set(terms) == {'mse', 'power'}
   config.more_loss = '1*mse'
-  with pytest.raises(ValueError, match=r'mse is in config\.loss and in config\.more_loss'):
+  with pytest.raises(ValueError, match=r'mse is in both config\.loss and config\.more_loss'):
     supervised.content(config, models.make(**config.model))
   with pytest.raises(ValueError, match=r"cannot read 'edge' .*: write WEIGHT\*NAME"):
     losses.parse('0.5*l1 + edge')
@@ -152,18 +152,18 @@ def test_losses(outside):
 def test_metrics(outside):
   assert metrics.parse('ssim')['ssim'] is metrics.METRICS['ssim']
   settings = common.evaluation('builtin', blur='gaussian(1)', limit=1)
-  pictures = restoration.open_set(**settings | {'metrics': f'{outside}:largest | psnr_uint8'})
+  pictures = blurred_set.open_set(**settings | {'metrics': f'{outside}:largest | psnr_uint8'})
   scores = pictures.score(pictures[0]['sharp'], pictures[0])
   assert scores['largest'] == 0 and list(scores) == ['psnr', 'ssim', 'largest', 'psnr_uint8']
   with pytest.raises(ValueError, match='no sharp pictures to compare with'):
-    restoration.open_set(**settings | {'metrics': 'ssim', 'protocol': 'sharpness'})
+    blurred_set.open_set(**settings | {'metrics': 'ssim', 'protocol': 'sharpness'})
 
 
 def test_blur_steps(outside, key):
   degrade = synthesis.parse(f'sharp | {outside}:Darker(0.25)')
   sharp = jnp.full((2, 8, 8, 3), 0.8)
   np.testing.assert_allclose(degrade(key, sharp), 0.6, atol=1e-6)
-  assert [drawn.step for drawn in degrade.draws(key)] == ['sharp', f'{outside}:Darker']
+  assert [drawn.step for drawn in degrade.drawn(key)] == ['sharp', f'{outside}:Darker']
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_a_run_with_parts_from_outside(outside, tmp_path):
     (lambda: losses.parse('1*math:a'), "loss 'math:a': the module has no a"),
     (lambda: losses.parse('1*egde'), 'known: l1, .*package.module:name.; did you mean edge'),
     (lambda: metrics.parse('pnsr'), 'no metric .*did you mean psnr'),
-    (lambda: metrics.parse('ssim | ssim'), "'ssim' comes twice"),
+    (lambda: metrics.parse('ssim | ssim'), "'ssim' is given twice"),
     (lambda: synthesis.parse('math:nothing(3)'), "step 'math:nothing': the module has no nothing"),
     (lambda: optim.make({**PLAIN, 'name': 'adan'}, 9), r'no optim\.name .*did you mean adam'),
-    (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'of adamw alone'),
+    (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'for adamw only'),
     (
       lambda: writers.open_hooks('wandb', None, {}),
       "no writer 'wandb' .known: package.module:name",

@@ -11,10 +11,10 @@ import deblur_jax
 
 ROOT = pathlib.Path(deblur_jax.__file__).parent
 RANKS = (
-  {'types', 'spec', 'color', 'atomic', 'cached', 'checks', 'methods', 'formats'},
-  {'sharding', 'tiling', 'writers', 'optim', 'weights', 'datasets'},
-  {'preemption', 'nn', 'blur', 'data', 'checkpoints'},
-  {'models', 'losses', 'metrics'},
+  {'types', 'spec', 'color', 'atomic', 'cached', 'checks', 'methods'},
+  {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
+  {'preemption', 'buckets', 'nn', 'blur', 'datasets', 'checkpoints'},
+  {'data', 'models', 'losses', 'metrics'},
   {'exported', 'runs', 'solvers', 'trainers', 'convert'},
   {'evaluation', 'zoo', 'pair_making'},
   {'train', 'benchmark', 'photos', 'export'},

@@ -171,6 +171,25 @@ def test_heic_is_read_and_written_as_jpeg(tmp_path, orientation):
     pictures.read(tmp_path / 'a.heic')
 
 
+def test_heic_of_10_bits_keeps_them_and_its_colors(tmp_path):
+  pillow_heif = pytest.importorskip('pillow_heif')
+  ramp = np.repeat(np.arange(1024, dtype=np.uint16)[None, :, None], 64, 0).repeat(3, -1) * 64
+  heif = pillow_heif.from_bytes('RGB;16', (1024, 64), ramp.tobytes())
+  heif.save(tmp_path / 'a.heic', quality=-1, chroma=444, color_primaries=12, matrix_coefficients=1)
+  picture = pictures.read(tmp_path / 'a.heic')
+  assert picture.dtype == np.uint16 and not picture.notes
+  pixels = picture.rows(0, 64)
+  assert np.abs(pixels.astype(int) - ramp).max() <= 4 * 64  # RGB to YCbCr and back
+  assert len(np.unique(pixels[..., 0])) > 600
+  assert picture.metadata.cicp[:2] == (12, 13)
+  like = dataclasses.replace(picture, kind='tiff')
+  pictures.write(tmp_path / 'a.tif', like, like)
+  result = pictures.read(tmp_path / 'a.tif')
+  assert result.dtype == np.uint16 and b'cicp\0\0\0\0\x0c\x0d' in result.image.get(
+    'icc-profile-data'
+  )
+
+
 def write_dng(path, image, orientation):
   """A raw file of an RGGB sensor whose colors are those of sRGB."""
   light = np.where(image <= 10, image / 255 / 12.92, ((image / 255 + 0.055) / 1.055) ** 2.4)

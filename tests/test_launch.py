@@ -1,4 +1,4 @@
-"""What starts runs elsewhere: scripts, the JobSet, sweeps. Nothing is started here."""
+"""What starts runs on other machines: scripts, the JobSet, sweeps. Nothing is started here."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ def call(script: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 def stand_in(tmp_path: pathlib.Path, name: str, text: str) -> None:
-  """A program of that name."""
+  """Writes a program with that name."""
   path = tmp_path / name
   path.write_text(f'#!/bin/sh\n{text}\n')
   path.chmod(0o755)
@@ -58,7 +58,7 @@ def test_scripts_parse_and_print_the_command_that_they_would_run(script):
 
 
 @pytest.mark.parametrize('script', ['workstation.sh', 'tpu_pod.sh'])
-def test_scripts_tell_how_they_are_used(script):
+def test_scripts_print_their_usage(script):
   done = call(script)
   assert done.returncode == 2 and f'launch/{script} [--dry-run] --config=' in done.stderr
 
@@ -69,7 +69,7 @@ def test_a_pod_needs_a_folder_that_all_hosts_see():
 
 
 @pytest.mark.parametrize('code, tries', [(0, 1), (1, 1), (143, 1), (134, 4)])
-def test_a_workstation_goes_on_after_a_crash_only(tmp_path, code, tries):
+def test_a_workstation_restarts_only_after_a_crash(tmp_path, code, tries):
   stand_in(tmp_path, 'python', f'echo "$@" >> {tmp_path}/calls; exit {code}')
   stand_in(tmp_path, 'sleep', 'exit 0')
   path = f'{tmp_path}:{os.environ["PATH"]}'
@@ -93,7 +93,7 @@ def test_slurm_queues_again_what_was_preempted_or_lost(tmp_path, code, restarts,
     assert (tmp_path / 'asked').read_text() == 'requeue 4711\n'
 
 
-def test_the_jobset_is_one_and_its_numbers_agree():
+def test_the_jobset_is_valid_and_its_numbers_agree():
   jobset = yaml.safe_load((ROOT / 'launch/gke_jobset.yaml').read_text())
   assert (jobset['apiVersion'], jobset['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
   assert jobset['spec']['failurePolicy']['maxRestarts'] > 0
@@ -146,7 +146,7 @@ def test_sweeps_of_two_recipes_share_no_folder(sweep, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  'settings, told',
+  'settings, message',
   [
     (['steps'], 'NAME=VALUE'),
     (['steps=1,,2'], 'NAME=VALUE'),
@@ -154,10 +154,10 @@ def test_sweeps_of_two_recipes_share_no_folder(sweep, tmp_path, capsys):
     (['data.directory=/a/b,/a_b'], 'two runs would share'),
   ],
 )
-def test_a_sweep_tells_what_is_wrong(sweep, capsys, settings, told):
+def test_a_sweep_reports_what_is_wrong(sweep, capsys, settings, message):
   with pytest.raises(SystemExit):
     sweep.main(['configs/nafnet.py', *settings])
-  assert told in capsys.readouterr().err
+  assert message in capsys.readouterr().err
 
 
 def test_a_sweep_from_a_file_as_a_slurm_array(sweep, tmp_path, capsys):
@@ -169,7 +169,7 @@ def test_a_sweep_from_a_file_as_a_slurm_array(sweep, tmp_path, capsys):
   assert array[3].endswith(f'tools/sweep.py @{tmp_path}/study --index=$SLURM_ARRAY_TASK_ID')
 
 
-def test_the_table_of_a_sweep_has_what_there_is(sweep, tmp_path, capsys):
+def test_the_table_of_a_sweep_has_the_results_so_far(sweep, tmp_path, capsys):
   arguments = ['configs/srcnn.py:smoke', 'blur=disk(2) | jpeg,disk(3)', f'--workdir={tmp_path}']
   first, second = sweep.plan(*arguments[:1], arguments[1:2], tmp_path / 'sweep-srcnn-smoke')
   first.workdir.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_the_table_of_a_sweep_has_what_there_is(sweep, tmp_path, capsys):
   assert not second.workdir.exists()
 
 
-def test_a_sweep_goes_on_past_a_run_that_fails(sweep, tmp_path, capfd):
+def test_a_sweep_continues_after_a_run_that_fails(sweep, tmp_path, capfd):
   runs = [
     run._replace(command=['sh', '-c', f'exit {code}'])
     for run, code in zip(

@@ -25,8 +25,8 @@ AT_EQUALITY = {
   'psnr': np.inf, 'psnr_uint8': np.inf, 'ssim': 1, 'ssim_matlab_3d': 1, 'accuracy': 1,
 }  # fmt: skip
 
-# What lpips 0.1.4 and DISTS_pytorch 0.1 give, by torch 2.13.0, for `seeded_weights` and the pair of
-# `test_learned_metrics_are_their_authors`.
+# What lpips 0.1.4 and DISTS_pytorch 0.1 return with torch 2.13.0, for `seeded_weights` and the pair
+# of `test_learned_metrics_match_the_authors_code`.
 BY_AUTHORS = {
   ('lpips', 'alex'): [0.12999354302883148, 0.1259094774723053],
   ('lpips', 'vgg'): [0.08988729119300842, 0.0916382297873497],
@@ -74,7 +74,7 @@ def test_psnr_loss_golden(goldens):
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_metrics_are_scikit_images(pair):
+def test_metrics_match_scikit_image(pair):
   restored, sharp = map(np.asarray, pair)
   psnrs, ssims = EVERYTHING['psnr'](*pair), EVERYTHING['ssim'](*pair)
   for i, (psnr, ssim) in enumerate(zip(psnrs, ssims, strict=True)):
@@ -146,13 +146,13 @@ def test_gradients_are_finite_and_point_away_from_sharp(name, pair):
   assert np.isfinite(slope(sharp)).all()
 
 
-def test_ssim_needs_its_window():
-  with pytest.raises(ValueError, match='window of 11x11'):
+def test_ssim_requires_its_window_size():
+  with pytest.raises(ValueError, match='at least 11x11'):
     METRICS['ssim'](jnp.zeros((1, 8, 20, 3)), jnp.zeros((1, 8, 20, 3)))
 
 
 @pytest.mark.parametrize('size', [(201, 302), (64, 64)])
-def test_sharpness_is_opencvs_and_scikit_images(size):
+def test_sharpness_matches_opencv_and_scikit_image(size):
   picture = builtin.photograph('coffee.png')[: size[0], : size[1]].astype(np.float32) / 255
   pictures = jnp.stack([jnp.asarray(picture), jnp.asarray(picture[::-1, ::-1])])
   grey = cv2.cvtColor(255 * picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
@@ -170,7 +170,7 @@ def displaced():
   scene = builtin.photograph('astronaut.png')[60:364, 80:384].astype(np.float32) / 255
   scene = cv2.GaussianBlur(scene, (0, 0), 2)
   homography = np.array([[1.004, 0.003, 2.3], [-0.002, 0.997, -1.7], [4e-6, -3e-6, 1]])
-  # both look at the middle of the scene, so that nothing is missing at the borders
+  # both show the middle of the scene, so that nothing is missing at the borders
   to_middle = np.array([[1, 0, -40], [0, 1, -40], [0, 0, 1]])
   size = (224, 224)
   seen = cv2.warpPerspective(scene, homography @ to_middle, size, flags=cv2.INTER_CUBIC)
@@ -192,12 +192,12 @@ def test_realblur_finds_a_planted_homography_and_gain(displaced):
   assert not pair.restored[pair.mask == 0].any() and not pair.sharp[pair.mask == 0].any()
 
 
-def test_realblur_scores_what_is_left_when_place_and_gain_are_right(displaced):
+def test_realblur_scores_what_remains_after_alignment_and_gain(displaced):
   restored, sharp, _ = displaced
   assert EVERYTHING['psnr'](restored, sharp) < 20
   psnrs = METRICS['realblur_psnr'](np.stack([restored, sharp]), np.stack([sharp, sharp]))
   assert psnrs.shape == (2,) and psnrs[0] > 32 and psnrs[1] > 60
-  # noise of 0.05 on what lies in place: 10 log10(1 / 0.05^2) = 26.02 dB
+  # noise of 0.05 on an aligned picture: 10 log10(1 / 0.05^2) = 26.02 dB
   noisy = sharp + 0.05 * np.random.default_rng(0).standard_normal(sharp.shape, np.float32)
   assert METRICS['realblur_psnr'](noisy, sharp) == pytest.approx(26.02, abs=0.1)
   expected = float(EVERYTHING['ssim'](noisy, sharp))
@@ -241,7 +241,7 @@ def seeded_weights(name: str, network: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize('name, network', BY_AUTHORS)
-def test_learned_metrics_are_their_authors(name, network):
+def test_learned_metrics_match_the_authors_code(name, network):
   weights, rng = seeded_weights(name, network), np.random.default_rng(1)
   sharp = rng.random((2, 72, 80, 3), np.float32)
   restored = (0.7 * sharp + 0.3 * rng.random(sharp.shape, np.float32)).astype(np.float32)
@@ -255,7 +255,7 @@ def test_learned_metrics_are_their_authors(name, network):
     metric(restored, sharp, weights={})
 
 
-def test_dists_looks_at_a_shorter_side_of_256():
+def test_dists_reduces_the_shorter_side_to_256():
   weights, rng = seeded_weights('dists', 'vgg'), np.random.default_rng(1)
   sharp = rng.random((2, 300, 341, 3), np.float32)
   restored = (0.7 * sharp + 0.3 * rng.random(sharp.shape, np.float32)).astype(np.float32)

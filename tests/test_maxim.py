@@ -11,7 +11,7 @@ from deblur_jax import convert, methods, models, weights, zoo
 from deblur_jax.datasets import files
 from deblur_jax.evaluation import costs
 from deblur_jax.models import maxim
-from deblur_jax.nn import resample
+from deblur_jax.nn import resample, strips
 
 # Parameters in all, and billions of multiply-adds at 256x256 as counted by hand from the layers.
 SIZES = {
@@ -292,3 +292,48 @@ def test_shipped_int8_restores_as_well_as_the_published_weights(shared):
   ]
   assert psnrs[0] > 26
   assert psnrs[1] == pytest.approx(psnrs[0], abs=0.03)
+
+
+@pytest.mark.parametrize('size', [(2, 16, 32), (1, 48, 16)])
+def test_strips_change_nothing_but_memory(size, monkeypatch):
+  model = maxim.Model('smoke')
+  x = np.random.default_rng(0).random((*size, 3)).astype(np.float32)
+  params = model.init(jax.random.key(0), x)['params']
+  whole = run(model, params, x)['restored']
+  seen = []
+  count = strips.strips
+
+  def counted(length, size):
+    seen.append(count(length, size))
+    return seen[-1]
+
+  monkeypatch.setattr(strips, 'STRIP', 256)
+  monkeypatch.setattr(strips, 'strips', counted)
+  np.testing.assert_allclose(run(model, params, x)['restored'], whole, atol=1e-5 * whole.std())
+  assert max(seen) >= 4
+
+
+@pytest.mark.parametrize(
+  'length, size, expected',
+  [
+    (48, 768 * 1280 * 32, 8),  # along MAXIM's grid, at 1280x720
+    (16, 256 * 256 * 32, 1),
+    (7, 8 << 22, 7),  # no way to reach the size
+    (6, (1 << 22) + 1, 2),
+  ],
+)
+def test_strips_are_equal_and_as_few_as_their_size_allows(length, size, expected):
+  assert strips.strips(length, size) == expected
+
+
+def test_strips_keep_large_pictures_from_taking_all_memory(monkeypatch):
+  model = maxim.Model('tiny', stages=1, depth=1, scales=1)
+  x = jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32)
+  params = zoo.shapes(model)
+
+  def bytes_for(strip):
+    monkeypatch.setattr(strips, 'STRIP', strip)
+    apply = jax.jit(lambda p, x: model.apply({'params': p}, x)['restored'])
+    return apply.lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+  assert bytes_for(1 << 16) < 0.8 * bytes_for(1 << 22)

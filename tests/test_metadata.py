@@ -354,6 +354,70 @@ def test_color_codes_can_be_written_into_any_avif(tmp_path, codes, channels):
 # From one kind to another.
 
 
+def in_srgb(icc, code):
+  """A code value in sRGB, by LittleCMS."""
+  source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(icc))
+  target = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile('sRGB'))
+  image = PIL.Image.fromarray(np.full((1, 1, 3), code, np.uint8))
+  return np.asarray(PIL.ImageCms.profileToProfile(image, source, target, renderingIntent=1))[0, 0]
+
+
+@pytest.mark.parametrize('target', ['jpeg', 'webp', 'tiff'])
+@pytest.mark.parametrize(
+  'chunks, code, srgb',
+  [
+    # Half of the light is 188 in sRGB; a gamma of 2.2 differs from sRGB's curve in the dark.
+    ([(b'gAMA', struct.pack('>I', 100_000))], (128, 128, 128), (188, 188, 188)),
+    ([(b'gAMA', struct.pack('>I', 45_455))], (20, 128, 200), (12, 129, 201)),
+    # Display P3 has sRGB's curve and wider primaries: grey stays, skin gets redder codes.
+    ([(b'cICP', bytes([12, 13, 0, 1]))], (128, 128, 128), (128, 128, 128)),
+    ([(b'cICP', bytes([12, 13, 0, 1]))], (160, 120, 100), (167, 118, 97)),
+    ([(b'cICP', bytes([1, 8, 0, 1]))], (128, 128, 128), (188, 188, 188)),
+    (
+      [(b'gAMA', struct.pack('>I', 45_455)), (b'cHRM', COLORS[b'cHRM'])],
+      (160, 120, 100),
+      (169, 119, 96),
+    ),
+  ],
+)
+def test_colors_without_a_profile_become_one(tmp_path, target, chunks, code, srgb):
+  (tmp_path / 'a.png').write_bytes(with_chunks(encoded('PNG'), chunks))
+  picture = dataclasses.replace(pictures.read(tmp_path / 'a.png'), kind=target)
+  assert pictures.write(tmp_path / 'out', picture, picture) == ()
+  result = pictures.read(tmp_path / 'out')
+  levels = np.linspace(0, 1, 9)
+  np.testing.assert_allclose(
+    result.transfer.to_linear(levels), picture.transfer.to_linear(levels), atol=1e-4
+  )
+  icc = result.image.get('icc-profile-data')
+  np.testing.assert_allclose(in_srgb(icc, code), srgb, atol=1)
+
+
+def test_color_codes_of_avif_go_to_png_as_they_are_and_elsewhere_as_a_profile(tmp_path, shared):
+  picture = pictures.read(shared('cases/05_avif_hdr_nclx/in.avif'))
+  like = dataclasses.replace(picture, kind='png')
+  assert pictures.write(tmp_path / 'a.png', like, like) == ()
+  assert (b'cICP', bytes([9, 16, 0, 1])) in chunks_of(tmp_path / 'a.png')
+  like = dataclasses.replace(picture, kind='tiff')
+  assert pictures.write(tmp_path / 'a.tif', like, like) == ()
+  icc = pictures.read(tmp_path / 'a.tif').image.get('icc-profile-data')
+  assert b'cicp\0\0\0\0\x09\x10\x00\x01' in icc
+  odd = dataclasses.replace(like, metadata=like.metadata._replace(cicp=(10, 17, 0)))
+  assert pictures.write(tmp_path / 'b.tif', odd, odd) == (
+    'not kept: colors of primaries 10, transfer 17 (ITU-T H.273)',
+  )
+
+
+def test_gamma_of_a_grey_picture_becomes_a_grey_profile(tmp_path):
+  grey = encoded('PNG', scene(40, 60)[..., 0])
+  (tmp_path / 'a.png').write_bytes(with_chunks(grey, [(b'gAMA', struct.pack('>I', 100_000))]))
+  picture = dataclasses.replace(pictures.read(tmp_path / 'a.png'), kind='tiff')
+  pictures.write(tmp_path / 'a.tif', picture, picture)
+  result = pictures.read(tmp_path / 'a.tif')
+  assert result.shape[2] == 1 and result.image.get('icc-profile-data')[16:20] == b'GRAY'
+  assert result.transfer.to_linear(0.5) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize('target', ['jpeg', 'png', 'webp', 'tiff'])
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP'])
 def test_exif_and_xmp_go_from_any_kind_to_any(tmp_path, form, target):

@@ -290,7 +290,7 @@ def test_exact_networks_see_their_halo_and_no_more(name, overrides):
     ('swinir', {'depths': (3, 2), 'num_heads': (1, 1)}),
   ],
 )
-def test_receptive_fields_are_as_told(name, overrides):
+def test_receptive_fields_are_as_documented(name, overrides):
   model, params = prepared(name, **overrides)
   multiple, reach = model.needs.multiple, model.needs.field // 2
   start = round_up(reach + 1, multiple)
@@ -499,7 +499,7 @@ def test_autoencoder_pads_as_keras(key):
 
 
 def test_dense_autoencoder_says_which_size_it_takes(key):
-  with pytest.raises(ValueError, match=r'64x64 pixels only, not 32x16: .*crop\(64\)'):
+  with pytest.raises(ValueError, match=r'requires 64x64 pixels, got 32x16: .*crop\(64\)'):
     smallest('autoencoder').init(key, jnp.zeros((1, 16, 32, 3)))
 
 
@@ -713,7 +713,7 @@ def test_make_takes_lists_as_configs_hold_them():
   [
     (('nafnot',), {}, 'hinet, maxim, mprnet, nafnet'),
     (('nafnet', 'huge'), {}, 'default, w64, small'),
-    (('nafnet', 'smoke'), {'wide': 3}, 'wide; it has: width'),
+    (('nafnet', 'smoke'), {'wide': 3}, 'wide; available: width'),
   ],
 )
 def test_make_says_what_there_is(arguments, overrides, said):

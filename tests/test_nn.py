@@ -2,6 +2,7 @@
 
 import functools
 
+from flax import errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -276,3 +277,26 @@ def test_patchgan_has_the_published_size(n_layers, parameters, side, key):
   logits, state = jax.eval_shape(PatchGAN(n_layers=n_layers).init_with_output, key, image)
   assert logits.shape == (1, side, side, 1)
   assert sum(leaf.size for leaf in jax.tree.leaves(state)) == parameters
+
+
+def test_layers_do_not_trace_initializers_again_to_apply_parameters():
+  calls = []
+
+  def init(key, shape, dtype=jnp.float32):
+    calls.append(shape)
+    return jax.random.normal(key, shape, dtype)
+
+  layer, x = Conv(4, 3, kernel_init=init), random(0, 1, 5, 6, 2)
+  variables = layer.init(jax.random.key(0), x)
+  assert calls == [(3, 3, 2, 4)]
+  assert layer.apply(variables, x).shape == (1, 5, 6, 4)
+  assert len(calls) == 1  # Flax by itself calls it again
+
+
+def test_parameters_of_another_shape_or_none_are_refused_by_name():
+  layer, x = Conv(4, 3), random(0, 1, 5, 6, 2)
+  params = layer.init(jax.random.key(0), x)['params']
+  with pytest.raises(errors.ScopeParamShapeError, match='bias'):
+    layer.apply({'params': params | {'bias': jnp.zeros(5)}}, x)
+  with pytest.raises(errors.ScopeParamNotFoundError, match='bias'):
+    layer.apply({'params': {'kernel': params['kernel']}}, x)

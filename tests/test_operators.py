@@ -133,7 +133,7 @@ def test_varying_shows_each_psf_in_the_middle_of_its_cell():
 
 def test_varying_refuses_what_is_no_grid_of_psfs():
   for shape in ((3, 3), (1, 30, 3, 3)):
-    with pytest.raises(ValueError, match='PSFs are'):
+    with pytest.raises(ValueError, match='PSFs must be'):
       SpatiallyVarying(jnp.ones(shape)).apply(jnp.zeros((20, 20, 3)))
 
 

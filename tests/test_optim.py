@@ -45,7 +45,7 @@ def test_step_decay_counts_boundaries_from_the_start_of_training():
 
 
 @pytest.mark.parametrize('warmup, hold, stair', [(0, 10, 1), (10, 10, 1), (0, 20, 5), (5, 60, 5)])
-def test_holding_moves_no_boundary(warmup, hold, stair):
+def test_holding_does_not_move_the_boundaries(warmup, hold, stair):
   rate = optim.schedule(
     'step', 1e-4, 100, boundaries=(50, 75), warmup=warmup, hold=hold, stair=stair
   )
@@ -67,7 +67,7 @@ def test_adamw_pulls_weights_to_zero_where_there_is_no_gradient():
   np.testing.assert_allclose(updates, [-0.1 * 0.5 * 2.0], rtol=1e-6)
 
 
-def test_clipping_makes_steps_blind_to_the_size_of_an_outlier():
+def test_clipping_limits_the_effect_of_an_outlier():
   # Adam alone forgets the scale of a constant gradient; after a normal one, an outlier shows.
   def second_step(clip, outlier):
     optimizer = optim.make({**PLAIN, 'clip': clip}, 10).transform
@@ -112,13 +112,13 @@ def test_moving_average():
     ),
   ],
 )
-def test_rates_fall_as_their_authors_let_them(kind, options, expected):
+def test_rates_decay_as_published(kind, options, expected):
   rate = optim.schedule(kind, **options)
   for step, value in expected.items():
     assert float(rate(step)) == pytest.approx(value, rel=1e-4, abs=1e-12)
 
 
-def test_the_rate_falls_where_the_loss_stands_still():
+def test_the_rate_falls_when_the_loss_plateaus():
   settings = {'schedule': 'plateau', 'factor': 0.5, 'patience': 2, 'stair': 3, 'warmup': 0}
   optimizer, rate = optim.make({**PLAIN, **settings, 'final': 0.02}, 100)
   params = jnp.ones(1)
@@ -128,18 +128,18 @@ def test_the_rate_falls_where_the_loss_stands_still():
     for noise in (-0.3, 0.0, 0.3):
       _, state = optimizer.update(jnp.ones(1), state, params, value=mean + noise)
     rates.append(float(rate(0, state)))
-  # Best at 0.8, two epochs without; then at 0.5, from which 0.49992 is no fall, twice two without;
-  # 0.0125 would be below the last.
+  # The best is 0.8, then two epochs without a fall; then 0.5, not improved enough by 0.49992,
+  # and twice two epochs without; 0.0125 would be below the final rate.
   expected = [0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.025, 0.02, 0.02, 0.02]
   np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
 def test_an_exponential_never_reaches_zero():
-  with pytest.raises(ValueError, match=r'set optim\.final above it'):
+  with pytest.raises(ValueError, match=r'set optim\.final above 0'):
     optim.schedule('exponential', 1e-3, 10)
 
 
 @pytest.mark.parametrize('change', [{'name': 'sgd'}, {'schedule': 'linear'}, {'weight_decay': 0.1}])
-def test_what_does_not_exist_is_named(change):
+def test_invalid_settings_are_named(change):
   with pytest.raises(ValueError, match=r'optim\.'):
     optim.make({**PLAIN, **change}, 10)

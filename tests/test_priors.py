@@ -254,13 +254,16 @@ def test_both_ways_to_total_variation_agree():
 @pytest.mark.parametrize(
   'call,said',
   [
-    (lambda x: hyper_laplacian(x, MOTION, power=1.5), 'at most 1, not 1.5'),
-    (lambda x: hyper_laplacian(x, MOTION, num_iter=0), 'at least one iteration, not 0'),
+    (lambda x: hyper_laplacian(x, MOTION, power=1.5), 'at most 1, got 1.5'),
+    (lambda x: hyper_laplacian(x, MOTION, num_iter=0), 'num_iter must be at least 1, got 0'),
     (lambda x: wavelet(x, MOTION, basis='sym4'), "no basis 'sym4' .known: haar, db4"),
-    (lambda x: wavelet(x, MOTION, boundary='wrap'), 'multiples of 8, not 32x30'),
-    (lambda x: plug_and_play(x, MOTION, num_iter=0), 'at least one iteration, not 0'),
-    (lambda x: unsupervised_wiener(x, MOTION, burnin=200), 'of which the first 200 are left out'),
-    (lambda x: total_variation_of(x[0], Convolution(jnp.asarray(MOTION))), r'an image is \[h w\]'),
+    (lambda x: wavelet(x, MOTION, boundary='wrap'), 'multiples of 8, got 32x30'),
+    (lambda x: plug_and_play(x, MOTION, num_iter=0), 'num_iter must be at least 1, got 0'),
+    (lambda x: unsupervised_wiener(x, MOTION, burnin=200), 'less than max_num_iter 200, got 200'),
+    (
+      lambda x: total_variation_of(x[0], Convolution(jnp.asarray(MOTION))),
+      r'an image must be \[h w\]',
+    ),
   ],
 )
 def test_options_that_make_no_sense(call, said):

@@ -1,4 +1,4 @@
-"""Scenes in depth, turbulent air and added frames: geometry, physics and real pictures."""
+"""Scenes with depth, turbulent air and averaged frames: geometry, physics and real pictures."""
 
 import functools
 
@@ -99,8 +99,8 @@ def test_flat_scenes_are_blurred_by_their_disk():
   np.testing.assert_allclose(sharp, image, atol=1e-5)
 
 
-def test_focus_is_sharp_and_bokeh_may_be_any():
-  """Light points at four depths: each comes out as the aperture's picture of its own size."""
+def test_focus_is_sharp_and_any_bokeh_is_possible():
+  """Light points at four depths: each becomes the shape of the aperture, in its own size."""
   depth = jnp.repeat(jnp.array([1.0, 2.0, 4.0, 8.0]), 24)[None] * jnp.ones((32, 1))
   points = jnp.zeros((32, 96, 1)).at[12, 12::24].set(1.0)
   pentagon = functools.partial(kernels.polygon, blades=5)
@@ -114,9 +114,9 @@ def test_what_is_near_covers_what_is_far():
   column = jnp.arange(96)[None] * jnp.ones((32, 1))
   depth, image = jnp.where(column < 48, 1.0, 8.0), jnp.where(column < 48, 1.0, 0.0)[..., None]
   near = lens(image, depth, focus=1.0, aperture=12.0, layers=12)
-  np.testing.assert_allclose(near, image, atol=1e-5)  # no blurred light gets before it
+  np.testing.assert_allclose(near, image, atol=1e-5)  # no blurred light gets in front of it
   far = lens(image, depth, focus=8.0, aperture=1.5, layers=12)
-  # Out of focus, it lets see what is behind by as much of the lens as it leaves open.
+  # Out of focus, it shows what is behind through the part of the lens that it does not cover.
   leaves_open = Convolution(kernels.disk(10.5, 25), 'edge').apply(image)
   np.testing.assert_allclose(far, leaves_open, atol=0.02)
 
@@ -141,27 +141,27 @@ def test_slanted_scenes_spread_every_pixel_by_its_own_disk():
 def test_defocus_finds_its_size_but_not_under_jit():
   image, depth = noise(32, 96, 1), jnp.linspace(1.0, 5.0, 96)[None] * jnp.ones((32, 1))
   optics = {'focus': 2.0, 'aperture': 4.0, 'layers': 3}
-  with pytest.raises(ValueError, match='give the `size`'):
+  with pytest.raises(ValueError, match='pass the `size`'):
     jit(functools.partial(scenes.defocus, **optics))(image, depth)
-  with pytest.raises(ValueError, match='3 layers or more, not 2'):
+  with pytest.raises(ValueError, match='at least 3 layers, not 2'):
     scenes.defocus(image, depth, **optics | {'layers': 2})
   expected = jit(functools.partial(scenes.defocus, size=9, **optics))(image, depth)
   np.testing.assert_allclose(scenes.defocus(image, depth, **optics), expected, atol=1e-5)
 
 
-def test_noll_has_his_numbers():
-  """Noll 1976, table IV: what is left of the phase's variance without the first j polynomials."""
+def test_noll_covariances_match_the_published_table():
+  """Noll 1976, table IV: the phase's variance that remains without the first j polynomials."""
   table = [1.0299, 0.582, 0.134, 0.111, 0.0880, 0.0648, 0.0587, 0.0525, 0.0463, 0.0401, 0.0377]
   table += [0.0352, 0.0328, 0.0304, 0.0279, 0.0267, 0.0255, 0.0243, 0.0232, 0.0220, 0.0208]
   variances = np.diag(turbulence.noll(700))
-  beyond = 0.2944 * 700 ** (-(3**0.5) / 2)  # his asymptote
+  beyond = 0.2944 * 700 ** (-(3**0.5) / 2)  # Noll's asymptote
   left = beyond + variances.sum() - np.concatenate([[0], np.cumsum(variances)])
   np.testing.assert_allclose(left[:21], table, atol=2.5e-3)
   np.testing.assert_allclose(left[2:21], table[2:], atol=1e-3)
 
 
 def test_noll_covariances_are_their_integrals():
-  def integral(n, other):  # but for a factor
+  def integral(n, other):  # up to a factor
     def power(z):
       return z ** (-14 / 3) * scipy.special.jv(n + 1, z) * scipy.special.jv(other + 1, z)
 
@@ -223,7 +223,7 @@ def test_a_lens_in_still_air_shows_the_airy_disk():
   np.testing.assert_allclose(turbulence.long_exposure(0.0, 41), airy, atol=2e-3)
 
 
-def test_many_short_exposures_are_one_long(key):
+def test_many_short_exposures_average_to_a_long_one(key):
   point = jnp.zeros((65, 65, 1)).at[32, 32].set(1.0)
   side = np.hypot(*np.mgrid[-20:21, -20:21])
 
@@ -250,7 +250,7 @@ def test_turbulence_leaves_calm_air_and_grey_alone(key):
   assert change[0] < change[1] < change[2]
 
 
-def test_films_are_correlated_as_asked(key):
+def test_frames_of_a_film_have_the_given_correlation(key):
   image = noise(48, 48, 1)
 
   @functools.partial(jax.jit, static_argnums=1)

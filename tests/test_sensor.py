@@ -15,7 +15,7 @@ from deblur_jax.blur import jpeg, noise, sensor, synthesis
 
 
 @pytest.mark.parametrize('rate', [0.05, 1.0, 7.9, 8.1, 30.0])
-def test_counts_are_poissons(rate, key):
+def test_counts_follow_the_poisson_distribution(rate, key):
   count = 400_000
   drawn = np.asarray(jax.jit(noise.poisson)(key, jnp.full(count, rate)))
   assert (drawn == np.round(drawn)).all() and drawn.min() >= 0
@@ -24,7 +24,7 @@ def test_counts_are_poissons(rate, key):
   numbers = np.arange(int(drawn.max()) + 1)
   shares = np.bincount(drawn.astype(int)) / count
   distance = np.abs(shares - scipy.stats.poisson.pmf(numbers, rate)).sum() / 2
-  assert distance < 0.008  # the samples of an exact generator lie up to 0.004 off
+  assert distance < 0.008  # samples of an exact generator differ by up to 0.004
 
 
 def test_no_light_gives_no_photons(key):
@@ -44,12 +44,12 @@ def test_the_variance_of_light_grows_with_it(key):
   np.testing.assert_allclose(measured.var(axis=1), shot**2 * levels + read**2, rtol=0.02)
 
 
-def test_noise_of_nothing_is_nothing(key):
+def test_no_noise_changes_nothing(key):
   ramp = jnp.linspace(0, 1, 999)
   np.testing.assert_allclose(noise.poisson_gaussian(key, ramp, shot=0.0, read=0.0), ramp, atol=5e-6)
 
 
-def test_white_is_brightened_and_full_pixels_are_cut():
+def test_white_is_brightened_and_full_pixels_are_clipped():
   pixels = jnp.array([[[1.0, 1.0, 1.0], [1.0, 1.0, 0.5], [0.3, 0.2, 0.1]]])
   bright = sensor.brighten(pixels, gain=1.5)
   np.testing.assert_allclose(bright[0, 0], 1.5)
@@ -57,7 +57,7 @@ def test_white_is_brightened_and_full_pixels_are_cut():
   np.testing.assert_array_equal(sensor.saturate(bright), pixels)
 
 
-def test_levels_are_rounded_to():
+def test_quantize_rounds_to_levels():
   values = jnp.linspace(0, 1, 1001)
   rounded = sensor.quantize(values, bits=3.0)
   assert len(np.unique(rounded)) == 8
@@ -76,7 +76,7 @@ def through_pillow(image, quality):
   return np.asarray(Image.open(file))
 
 
-def test_jpeg_is_libjpegs(photograph):
+def test_jpeg_matches_libjpeg(photograph):
   compress = jax.jit(lambda image, quality: jpeg.compress(image, quality=quality))
   for quality in (5, 35, 50, 75, 95, 100):
     ours = compress(photograph / np.float32(255), float(quality))
@@ -85,7 +85,7 @@ def test_jpeg_is_libjpegs(photograph):
     error = 10 * np.log10(255**2 / np.mean((ours - theirs) ** 2))
     lost = 10 * np.log10(255**2 / np.mean((photograph - theirs) ** 2))
     assert error > (48 if quality < 20 else 51), quality
-    assert error > lost + 10  # else doing nothing would pass at the upper end
+    assert error > lost + 10  # otherwise doing nothing would pass at the upper end
     assert (ours == theirs).mean() > 0.8, quality
 
 
@@ -113,7 +113,7 @@ def test_a_saturated_dot_leaves_a_brighter_streak(key):
   np.testing.assert_allclose(streak('motion(3, 0) | saturate(1.5)'), half, atol=1e-5)
   full = [0, 1, 1, 1, 0]  # 6 / 3 is more than a pixel holds
   np.testing.assert_allclose(streak('motion(3, 0) | saturate(6)'), full, atol=1e-5)
-  # What was cut off does not come back for a second blur.
+  # What was clipped is lost to a second blur.
   early = streak('motion(3, 0) | saturate(6) | motion(3, 0)')
   np.testing.assert_allclose(early, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3], atol=1e-5)
 

@@ -270,11 +270,11 @@ def test_a_scene_blurs_into_the_picture_what_a_camera_sees():
 @pytest.mark.parametrize(
   'psf,said',
   [
-    (np.ones((9, 40)) / 360, 'the PSF, 9x40, is larger than the picture, 32x32'),
-    (np.ones(5) / 5, r'a PSF is \[kh kw\], not \[5\]'),
+    (np.ones((9, 40)) / 360, 'the PSF of 9x40 is larger than the picture of 32x32'),
+    (np.ones(5) / 5, r'a PSF must be \[kh kw\], got \[5\]'),
     (np.ones((3, 5, 5)) / 25, 'give one, or one for each image'),
-    (np.zeros((3, 3)), 'a PSF adds up to 0, or has values that are not finite'),
-    (np.full((3, 3), np.nan), 'a PSF adds up to 0, or has values that are not finite'),
+    (np.zeros((3, 3)), 'the PSF sums to 0 or has values that are not finite'),
+    (np.full((3, 3), np.nan), 'the PSF sums to 0 or has values that are not finite'),
   ],
 )
 def test_psfs_that_do_not_fit(psf, said):
@@ -284,14 +284,14 @@ def test_psfs_that_do_not_fit(psf, said):
 
 def test_a_psf_that_does_not_add_up_to_one():
   images, psf = np.stack([camera(32)] * 2)[..., None], np.asarray(kernels.delta(3))
-  with pytest.warns(UserWarning, match='the PSF adds up to 255, not 1'):
+  with pytest.warns(UserWarning, match='the PSF sums to 255, not 1'):
     found = wiener(images, np.stack([psf, 255 * psf]))
   np.testing.assert_allclose(found[1, ..., 0], wiener(camera(32), psf), atol=1e-5)
 
 
 @pytest.mark.parametrize('shape', [(32,), (0, 32, 32, 1)])
 def test_what_is_no_image(shape):
-  with pytest.raises(ValueError, match=r'an image is \[h w\] or \[... h w c\], not '):
+  with pytest.raises(ValueError, match=r'an image must be \[h w\] or \[... h w c\], got '):
     wiener(np.zeros(shape), kernels.delta(3))
 
 
@@ -309,9 +309,9 @@ def test_no_noise_at_all(name):
   'call,said',
   [
     (lambda: wiener(camera(32), MOTION, boundary='mirror'), "no boundary 'mirror'"),
-    (lambda: wiener(camera(32), MOTION, reg='sobel'), "not 'sobel'"),
-    (lambda: richardson_lucy(camera(32), MOTION, 0), 'at least one iteration, not 0'),
-    (lambda: total_variation(camera(32), MOTION, num_iter=0), 'at least one iteration, not 0'),
+    (lambda: wiener(camera(32), MOTION, reg='sobel'), "got 'sobel'"),
+    (lambda: richardson_lucy(camera(32), MOTION, 0), 'num_iter must be at least 1, got 0'),
+    (lambda: total_variation(camera(32), MOTION, num_iter=0), 'num_iter must be at least 1, got 0'),
   ],
 )
 def test_options_that_make_no_sense(call, said):

@@ -26,7 +26,7 @@ def test_calls_are_made_with_their_arguments():
 
 
 @pytest.mark.parametrize(
-  'text, told',
+  'text, message',
   [
     ('shak(1)', 'did you mean shake'),
     ('shake(1, 2)', "step 'shake(1, 2)'"),
@@ -37,7 +37,7 @@ def test_calls_are_made_with_their_arguments():
     ('shake(1) |', "cannot read step ''"),
   ],
 )
-def test_what_cannot_be_read_is_named(text, told):
-  with pytest.raises(ValueError, match=re.escape(told)) as caught:
+def test_what_cannot_be_parsed_is_named(text, message):
+  with pytest.raises(ValueError, match=re.escape(message)) as caught:
     spec.build(text, {'shake': lambda size: size})
   assert '\n' not in str(caught.value)

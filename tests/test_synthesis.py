@@ -1,4 +1,4 @@
-"""Recipes beyond blur: what is drawn is told, alternatives of pixels, errors."""
+"""Mixes beyond blur: what is drawn is reported, alternatives that act on pixels, errors."""
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -9,7 +9,7 @@ import scipy.ndimage
 from deblur_jax import color
 from deblur_jax.blur import noise, projective, synthesis
 
-RECIPE = 'motion(3..9) or camera(3..6) or quantize(2..5) or sharp | noise(0.01..0.05)'
+MIX = 'motion(3..9) or camera(3..6) or quantize(2..5) or sharp | noise(0.01..0.05)'
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def move_camera(image, poses, focal):
 
 
 def by_hand(sharp, draws):
-  """The picture that the told draws stand for, by scipy and the steps' own functions."""
+  """The picture that the drawn values give, by scipy and the steps' own functions."""
   image = sharp
   for step, values, psf in draws:
     if step == 'motion':
@@ -49,20 +49,20 @@ def by_hand(sharp, draws):
   return np.clip(image, 0, 1)
 
 
-def test_what_is_told_makes_the_picture(sharp):
-  degrade, key = synthesis.parse(RECIPE), jax.random.key(2)
+def test_the_reported_draws_reproduce_the_picture(sharp):
+  degrade, key = synthesis.parse(MIX), jax.random.key(2)
   blurred = jax.jit(degrade)(key, sharp)
-  told = [degrade.draws(key, index) for index in range(8)]
-  assert {draws[0].step for draws in told} == {'motion', 'camera', 'quantize', 'sharp'}
-  for draws, image, found in zip(told, sharp, blurred, strict=True):
+  drawn = [degrade.drawn(key, index) for index in range(8)]
+  assert {draws[0].step for draws in drawn} == {'motion', 'camera', 'quantize', 'sharp'}
+  for draws, image, found in zip(drawn, sharp, blurred, strict=True):
     difference = np.abs(by_hand(image, draws) - found)
     assert difference.max() < 2e-5, [draw.step for draw in draws]
 
 
-def test_draws_lie_in_their_ranges(key):
+def test_draws_are_within_their_ranges(key):
   degrade = synthesis.parse('shake(9..31) | poisson(0.01) | jpeg(60..62)')
-  told = [degrade.draws(key, index) for index in range(60)]
-  shake, poisson, saved = zip(*told, strict=True)
+  drawn = [degrade.drawn(key, index) for index in range(60)]
+  shake, poisson, saved = zip(*drawn, strict=True)
   assert all(9 <= draw.values['extent'] <= 31 for draw in shake)
   assert all(draw.psf.shape == (63, 63) and abs(draw.psf.sum() - 1) < 1e-5 for draw in shake)
   assert {float(draw.values['shot']) for draw in poisson} == {float(np.float32(0.01))}
@@ -71,15 +71,15 @@ def test_draws_lie_in_their_ranges(key):
   assert all(9 < qualities.count(quality) < 33 for quality in (60.0, 61.0, 62.0))
 
 
-def test_every_kind_of_step_goes_with_four_devices(key, sharp):
+def test_every_kind_of_step_works_on_four_devices(key, sharp):
   degrade = synthesis.parse('disk(2) or poisson | saturate or jpeg')
   expected = jax.jit(degrade)(key, sharp)
   mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
   split = NamedSharding(mesh, PartitionSpec('data'))
   with jax.set_mesh(mesh):
-    apart = jax.jit(degrade, out_shardings=split)(key, jax.device_put(sharp, split))
+    sharded = jax.jit(degrade, out_shardings=split)(key, jax.device_put(sharp, split))
   # JPEG's rounding can turn an error in the last bit into a step.
-  assert (np.abs(apart - expected) < 1e-5).mean() > 0.99
+  assert (np.abs(sharded - expected) < 1e-5).mean() > 0.99
   assert np.abs(expected - sharp).max() > 0.05
 
 
@@ -97,18 +97,18 @@ def test_accelerators_take_all_images_at_once(key, sharp, monkeypatch):
 @pytest.mark.parametrize(
   'text, message',
   [
-    ('jpeg(0..50)', r"step 'jpeg\(0..50\)': quality lies between 1 and 100, not 0..50"),
-    ('jpeg(60.5)', 'quality is a whole number, not 60.5'),
-    ('quantize(8..20)', 'bits lies between 1 and 16'),
-    ('bokeh(3, blades=2)', 'blades is a whole number from 3 up, not 2'),
-    ('bokeh(3, roundness=1.5)', 'roundness lies between 0 and 1'),
-    ('shake | saturate(0.5)', 'gain lies between 1 and inf'),
+    ('jpeg(0..50)', r"step 'jpeg\(0..50\)': quality must be between 1 and 100, not 0..50"),
+    ('jpeg(60.5)', 'quality must be a whole number, not 60.5'),
+    ('quantize(8..20)', 'bits must be between 1 and 16'),
+    ('bokeh(3, blades=2)', 'blades must be a whole number, at least 3, not 2'),
+    ('bokeh(3, roundness=1.5)', 'roundness must be between 0 and 1'),
+    ('shake | saturate(0.5)', 'gain must be between 1 and inf'),
     ('saturate | shake', "step 'saturate' comes first"),
     ('camera(5, focus=1)', "step 'camera"),
     ('poison(0.01)', 'did you mean poisson'),
   ],
 )
-def test_a_wrong_recipe_names_its_step(text, message):
+def test_an_invalid_mix_names_the_step(text, message):
   with pytest.raises(ValueError, match=message) as caught:
     synthesis.parse(text)
   assert '\n' not in str(caught.value)

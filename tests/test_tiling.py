@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deblur_jax import tiling
+from deblur_jax import buckets, tiling
 from deblur_jax.types import Needs
 
 EXACT = Needs(multiple=1, tiling='exact', halo=3)
@@ -174,13 +174,13 @@ def test_batches_too_large_for_one_piece_go_one_by_one():
 
 
 def test_wrong_tiles_are_refused():
-  with pytest.raises(ValueError, match='too small: this method takes at least 7'):
+  with pytest.raises(ValueError, match='too small: this method requires at least 7'):
     tiling.tiled(box, noise(60, 60, 3), EXACT, tile=6)
-  with pytest.raises(ValueError, match='whole picture'):
+  with pytest.raises(ValueError, match='requires the whole picture'):
     tiling.tiled(box, noise(60, 60, 3), Needs(tiling='none'), tile=32)
-  with pytest.raises(ValueError, match='tiles of 64 pixels only, not of 32'):
+  with pytest.raises(ValueError, match='requires tiles of 64 pixels, got 32'):
     tiling.tiled(box, noise(60, 60, 3), Needs(tiling='approximate', side=64), tile=32)
-  with pytest.raises(ValueError, match='without pixels'):
+  with pytest.raises(ValueError, match='no pixels'):
     tiling.tiled(box, np.zeros((0, 5, 3)), EXACT)
   with pytest.raises(ValueError, match=r'\[h w c\]'):
     tiling.tiled(box, noise(5, 5), EXACT)
@@ -204,16 +204,16 @@ def _least_area(sizes, multiple, most):
 
 
 def test_a_single_size_is_itself_rounded_up():
-  assert tiling.buckets([(720, 1280)] * 5, 16) == {(720, 1280): (720, 1280)}
-  assert tiling.buckets([(721, 1)], 16) == {(721, 1): (736, 16)}
-  assert tiling.buckets([], 16) == {}
+  assert buckets.assign([(720, 1280)] * 5, 16) == {(720, 1280): (720, 1280)}
+  assert buckets.assign([(721, 1)], 16) == {(721, 1): (736, 16)}
+  assert buckets.assign([], 16) == {}
 
 
 @pytest.mark.parametrize('seed', range(8))
 def test_buckets_hold_their_sizes_in_few_shapes_of_little_area(seed):
   rng = np.random.default_rng(seed)
   sizes = [tuple(size) for size in rng.integers(1, 200, (7, 2)).tolist()] * 2
-  chosen = tiling.buckets(sizes, 8)
+  chosen = buckets.assign(sizes, 8)
   assert set(chosen) == set(sizes)
   assert len(set(chosen.values())) <= 3
   for (h, w), (tall, wide) in chosen.items():
@@ -223,7 +223,7 @@ def test_buckets_hold_their_sizes_in_few_shapes_of_little_area(seed):
 
 def test_buckets_of_very_many_sizes():
   sizes = [tuple(size) for size in np.random.default_rng(0).integers(1, 3000, (2000, 2)).tolist()]
-  chosen = tiling.buckets(sizes, 16)
+  chosen = buckets.assign(sizes, 16)
   assert len(set(chosen.values())) <= 3
   assert all(
     tall >= h and wide >= w and tall % 16 == wide % 16 == 0

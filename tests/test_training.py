@@ -27,7 +27,7 @@ from deblur_jax import cli, main, models, runs, sharding, train, weights, writer
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.configs import dbgan, nafnet, srcnn
 from deblur_jax.data import sources
-from deblur_jax.evaluation import evaluator, figures, protocols, restoration
+from deblur_jax.evaluation import blurred_set, evaluator, figures, protocols, restoration
 from deblur_jax.trainers import TRAINERS, supervised
 from deblur_jax.weights import DoesNotFit
 
@@ -200,7 +200,7 @@ def test_sigterm_saves_and_leaves(tmp_path):
   process.terminate()
   out, err = process.communicate(timeout=120)
   assert process.returncode == 143, out + err
-  assert 'the same command resumes' in out
+  assert 'run the same command to resume' in out
   with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
     assert checkpoints.latest() == writers.read_metrics(tmp_path)[-1]['step']
 
@@ -480,7 +480,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, broken):
     return trainer._replace(step=step)
 
   monkeypatch.setitem(TRAINERS, 'supervised', breaking)
-  with pytest.raises(train.Diverged, match='the checkpoint of step 4 is good; lower'):
+  with pytest.raises(train.Diverged, match='the checkpoint of step 4 is intact; lower'):
     train.train(config, tmp_path)
   monkeypatch.undo()
   assert runs.read(tmp_path)['sessions'][0]['step'] == 4
@@ -488,13 +488,13 @@ def test_what_is_not_finite_is_never_saved(tmp_path, monkeypatch, broken):
     assert np.isfinite(leaf).all()
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
   usage = shutil.disk_usage(tmp_path)
   free = iter([4000, 3999])
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=next(free)))
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, {'params': {'scale': jnp.ones(1000)}})
-    with pytest.raises(DiskFull, match=r'no space left .* same command again'):
+    with pytest.raises(DiskFull, match=r'no space left .* run the same command'):
       checkpoints.save(2, {'params': {'scale': jnp.zeros(1000)}})
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.latest() == 1
@@ -518,7 +518,7 @@ def test_checkpoints_are_sealed_apart_from_training(tmp_path, monkeypatch):
   assert sealed == {'1', '3'}  # the best and the newest
 
 
-def test_a_checkpoint_that_has_changed_is_told(tmp_path):
+def test_a_checkpoint_that_has_changed_is_reported(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     for step, psnr in ((1, 30.0), (2, 20.0)):
       checkpoints.save(step, {'params': {'scale': jnp.arange(1000.0) + step}}, {'psnr': psnr})
@@ -564,16 +564,16 @@ def test_two_stages_go_on_within_either(tmp_path, monkeypatch, capsys):
     assert steps[-1] == 3
 
 
-def test_what_is_wrong_with_the_second_stage_is_told_before_the_first(tmp_path):
+def test_what_is_wrong_with_the_second_stage_is_reported_before_the_first(tmp_path):
   config = dbgan.get_config('smoke')
   config.data.source = 'sharp'
-  with pytest.raises(ValueError, match="'sharp' needs a directory"):
+  with pytest.raises(ValueError, match="'sharp' requires a directory"):
     train.train(config, tmp_path)
   assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('phases', [(), ((2, 'crop(16)', 4), (2, 'crop(32)', 3))])
-def test_parts_that_do_not_divide_a_batch_are_told(phases):
+def test_parts_that_do_not_divide_a_batch_are_reported(phases):
   config = srcnn.get_config('smoke')
   config.batch_size, config.accumulate, config.data.phases = 3, 2, phases
   with pytest.raises(ValueError, match='accumulate 2 does not divide a batch of 3 pictures'):
@@ -621,7 +621,7 @@ def test_wrong_use_gets_one_line_and_an_exit_code(tmp_path, flags, told):
 
 def test_a_sharp_picture_is_blurred_anew_for_each_draw_and_the_same_in_every_run():
   source = sources.open('builtin', 'test')
-  first, again = (restoration.Blurred(source, 'motion(3..9)', limit=1, draws=2) for _ in range(2))
+  first, again = (blurred_set.Blurred(source, 'motion(3..9)', limit=1, draws=2) for _ in range(2))
   assert [first[i]['name'] for i in range(2)] == ['astronaut 1', 'astronaut 2']
   np.testing.assert_array_equal(first[0]['sharp'], first[1]['sharp'])
   assert (first[0]['blurred'] != first[1]['blurred']).mean() > 0.1

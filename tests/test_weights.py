@@ -82,7 +82,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path, params):
     assert '\n' not in str(error.value) and str(path) in str(error.value)
 
 
-def test_what_a_damaged_file_is_told(tmp_path, params):
+def test_a_damaged_file_is_reported(tmp_path, params):
   path = tmp_path / 'w.safetensors'
   weights.write(path, params, MANIFEST)
   sound = path.read_bytes()
@@ -95,7 +95,7 @@ def test_what_a_damaged_file_is_told(tmp_path, params):
 
 
 @pytest.mark.parametrize('content', [b'', b'x', b'hello, world' * 9, struct.pack('<Q', 2**60)])
-def test_other_files_are_told_apart(tmp_path, content):
+def test_other_files_are_rejected(tmp_path, content):
   (tmp_path / 'w').write_bytes(content)
   with pytest.raises(weights.WeightsError, match='not a safetensors file'):
     weights.read(tmp_path / 'w')

@@ -1,10 +1,10 @@
-"""Times the blurs: shaken batches against a NumPy loop, varying PSFs, and how to convolve.
+"""Times the blurs: batches of shakes against a NumPy loop, varying PSFs, and ways to convolve.
 
   python tools/bench_blur.py [--repeats 9] [--kernel 31]
 
-The rivals of a row take turns, so that a busy moment hits all of them. Milliseconds are
-'minimum / median', compiled and warm; a ratio is the median of those of each turn. NumPy computes
-in float64 unless it is told otherwise at every step, so both are shown.
+The functions of a row run alternately, so that background load affects all of them equally.
+Milliseconds are 'minimum / median', compiled and warm; a ratio is the median over the rounds. NumPy
+computes in float64 unless every step asks for float32, so both are shown.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from deblur_jax.blur.varying import SpatiallyVarying
 
 
 def numpy_path(generator, steps, anxiety=0.005, length=60.0):
-  """Boracchi and Foi's trajectory as their recursion is worded, complex numbers for places."""
+  """Boracchi and Foi's trajectory, literally as their recursion, with complex positions."""
   tremor, pull, rate = anxiety * generator.uniform(size=3) * [10.0, 0.7, 0.2]
   stride = length / (steps - 1)
   speed = stride * np.exp(2j * np.pi * generator.uniform())
@@ -46,7 +46,7 @@ def numpy_path(generator, steps, anxiety=0.005, length=60.0):
 
 
 def numpy_kernel(path, extent, size):
-  """The kernel of a path: a bilinear splat of all its points."""
+  """The kernel of a path, by bilinear splatting of its points."""
   path = (path - path.mean()) * extent / max(np.ptp(path.real), np.ptp(path.imag))
   path = path * min(1, (size // 2) / max(abs(path.real).max(), abs(path.imag).max()))
   x, y = path.real + size // 2, path.imag + size // 2
@@ -59,7 +59,7 @@ def numpy_kernel(path, extent, size):
 
 
 def numpy_batch(images, extent, size, steps, dtype):
-  """A random shake of every image, by a loop over images and channels, convolved in `dtype`."""
+  """Each image shaken at random, in a loop over images and channels, convolved in `dtype`."""
   generator, half = np.random.default_rng(0), size // 2
   result = np.empty_like(images)
   for image, blurred in zip(images, result, strict=True):
@@ -71,7 +71,7 @@ def numpy_batch(images, extent, size, steps, dtype):
 
 
 def shake_batch(size, steps):
-  """The same for the accelerator, as a compiled function of (key, images)."""
+  """The same on the accelerator, as a compiled function of (key, images)."""
 
   def batch(key, images):
     draw = jax.vmap(lambda key: trajectories.shake(key, size / 2, size, steps=steps))
@@ -81,7 +81,7 @@ def shake_batch(size, steps):
 
 
 def lax_convolve(image, psf):
-  """Valid convolution by `lax.conv_general_dilated`, channels and images as groups."""
+  """Valid convolution by `lax.conv_general_dilated`, with channels and images as groups."""
   count = image.shape[0]
   psf = jnp.broadcast_to(psf[..., ::-1, ::-1], (count, *psf.shape[-2:]))
   planes = jnp.moveaxis(image, (3, 0), (0, 1))  # [c b h w]
@@ -92,7 +92,7 @@ def lax_convolve(image, psf):
 
 
 def times(functions, repeats):
-  """Milliseconds `[function, repeat]`, the functions taking turns after one turn unmeasured."""
+  """Milliseconds `[function, repeat]`; the functions alternate, after one untimed round."""
   taken = np.zeros((len(functions), repeats + 1))
   for i in range(repeats + 1):
     for j, function in enumerate(functions):
@@ -137,7 +137,7 @@ def shaken(size, repeats):
 
 
 def varying(size, repeats):
-  """Spatially varying blur of a 1280x720 picture, against one PSF for all of it."""
+  """Spatially varying blur of a 1280x720 picture, against one PSF for the whole picture."""
   image = jax.random.uniform(jax.random.key(0), (720, 1280, 3))
   rows = table(f'1280x720x3, PSFs {size}x{size}', 'grid', 'apply', 'adjoint', 'one PSF')
   for grid in (4, 8):
@@ -154,8 +154,8 @@ def varying(size, repeats):
 
 
 def ways(repeats):
-  """Where multiply-adds and FFT cross, and what `lax.conv` takes."""
-  rows = table('256x256x3 by each way to convolve', 'PSF', 'images', 'direct', 'FFT', 'lax.conv')
+  """Where multiply-adds and FFT cross over, and how long `lax.conv` takes."""
+  rows = table('256x256x3, ways to convolve', 'PSF', 'images', 'direct', 'FFT', 'lax.conv')
   for count in (1, 16):
     for size in (5, 7, 9, 11, 15):
       image = jax.random.uniform(jax.random.key(0), (count, 256 + size - 1, 256 + size - 1, 3))

@@ -2,8 +2,8 @@
 
   python tools/bench_layers.py [--size 128] [--channels 64] [--repeats 6] [--network small]
 
-Run it alone on the machine. The forms take turns, so that a busy moment hits both. Milliseconds are
-'minimum / median'; the gain is the ratio of the minima.
+Run it on an otherwise idle machine. The forms alternate, so that background load affects both.
+Milliseconds are 'minimum / median'; the gain is the ratio of the minima.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from deblur_jax.nn import conv, resample
 
 
 def cases(size, channels, network):
-  """(name, function, arguments) of each layer; the function takes its form when it is traced."""
+  """(name, function, arguments) of each layer; the form is chosen when the function is traced."""
   keys = iter(jax.random.split(jax.random.key(0), 16))
   x = jax.random.normal(next(keys), (1, size, size, channels))
 
@@ -49,7 +49,7 @@ def cases(size, channels, network):
   model = models.make('nafnet', network)
   image = jax.random.uniform(next(keys), (1, size, size, 3))
   params = model.init(next(keys), image)['params']
-  params = jax.tree.map(lambda leaf: leaf + 0.01, params)  # beta and gamma begin at zero
+  params = jax.tree.map(lambda leaf: leaf + 0.01, params)  # beta and gamma are initially zero
   yield (
     f'NAFNet {network}',
     lambda params, image: model.apply({'params': params}, image)['restored'],
@@ -58,14 +58,14 @@ def cases(size, channels, network):
 
 
 def compiled(function, arguments):
-  """`function` as it is, and its gradient, compiled."""
+  """`function` and its gradient, compiled."""
 
   def gradient(*arguments):
     positions = tuple(range(len(arguments)))
     return jax.grad(lambda *a: jnp.sum(function(*a) ** 2), positions)(*arguments)
 
   def forward(*arguments):
-    return function(*arguments)  # a new function, so that jit traces it in today's form
+    return function(*arguments)  # a new function, so that jit traces it in the current form
 
   made = jax.jit(forward), jax.jit(gradient)
   for each in made:
@@ -74,7 +74,7 @@ def compiled(function, arguments):
 
 
 def times(functions, arguments, repeats):
-  """Milliseconds `[function, repeat]`, the functions taking turns."""
+  """Milliseconds `[function, repeat]`; the functions alternate."""
   taken = np.zeros((len(functions), repeats))
   for i in range(repeats):
     for j, function in enumerate(functions):

@@ -1,8 +1,8 @@
-"""Times classical methods beside scikit-image's: `python tools/bench_solvers.py [--side 512]`.
+"""Times classical methods against scikit-image's: `python tools/bench_solvers.py [--side 512]`.
 
-The rivals of a row take turns, so that a busy moment hits all of them. Milliseconds are 'minimum /
-median', compiled and warm; a ratio is the median of those of each turn, above 1 where we are faster
-than the other.
+The functions of a row run alternately, so that background load affects both. Milliseconds are
+'minimum / median', compiled and warm; a ratio is the median over the rounds, above 1 if ours is
+faster.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from deblur_jax.solvers.non_local_means import non_local_means
 
 
 def rivals(colors, psf):
-  """Row -> ours, and what it is compared with; with 'wrap', where scikit-image has the same."""
+  """Row -> our function and the one it is compared with; 'periodic' where scikit-image is too."""
   blurred = np.ascontiguousarray(colors[..., 1])
   steps = functools.partial(solvers.richardson_lucy, blurred, psf, 30)
   peer_steps = functools.partial(restoration.richardson_lucy, blurred, psf, 30, clip=False)
@@ -51,11 +51,11 @@ def rivals(colors, psf):
         for channel in np.ascontiguousarray(np.moveaxis(colors, -1, 0))
       ],
     ),
-    'total_variation, 50 steps, against 30 of ours': (
+    'total_variation, 50 steps, peer: our richardson_lucy': (
       lambda: solvers.total_variation(blurred, psf, 5e-4, 50),
       steps,
     ),
-    'hyper_laplacian, against 30 of ours': (
+    'hyper_laplacian, peer: our richardson_lucy': (
       lambda: solvers.hyper_laplacian(blurred, psf, 5e-4),
       steps,
     ),
@@ -71,7 +71,7 @@ def rivals(colors, psf):
 
 
 def times(functions, repeats):
-  """Milliseconds `[function, repeat]`, the functions taking turns after one turn unmeasured."""
+  """Milliseconds `[function, repeat]`; the functions alternate, after one untimed round."""
   taken = np.zeros((len(functions), repeats + 1))
   for i in range(repeats + 1):
     for j, function in enumerate(functions):
@@ -83,16 +83,16 @@ def times(functions, repeats):
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--side', type=int, default=512, help='of the picture, up to 512')
+  parser.add_argument('--side', type=int, default=512, help='side of the picture, up to 512')
   parser.add_argument('--repeats', type=int, default=9)
   flags = parser.parse_args()
-  warnings.simplefilter('ignore')  # scikit-image's, of float32
+  warnings.simplefilter('ignore')  # of scikit-image, about float32
   psf = np.asarray(kernels.motion(21, 30, 25))
   sharp = data.astronaut()[: flags.side, : flags.side].astype(np.float32) / 255
   noise = 0.01 * np.random.default_rng(0).standard_normal(sharp.shape)
   blurred = np.asarray(Convolution(psf).apply(sharp)) + noise
   table = Table(title=f'{flags.side}x{flags.side}, PSF 25x25, milliseconds')
-  for heading in ('', 'ours', 'the other', 'ratio'):
+  for heading in ('', 'ours', 'peer', 'ratio'):
     table.add_column(heading, justify='right' if table.columns else 'left')
   for name, pair in rivals(blurred.astype(np.float32), psf).items():
     taken = times(pair, flags.repeats)

@@ -1,11 +1,11 @@
-"""Estimates PSFs from blurred pictures and prints how good they are, as a Markdown table.
+"""Estimates PSFs from blurred pictures and prints their quality, as a Markdown table.
 
   python tools/blind_table.py [--data FOLDER] [--size 31]
 
-Six pictures that come with scikit-image, shaken by random paths 24 pixels long under noise of
-0.005; and Levin's cases, where FOLDER has them (see levin_table.py). Both the estimated and the
-true PSF are undone by total variation. PSNR in dB after the best shift by quarters of a pixel, as
-an estimated PSF may lie anywhere; the error ratio compares the squared errors of both results
+Six cases from scikit-image's pictures, shaken along random paths 24 pixels long with noise of
+0.005; and Levin's cases, if FOLDER is given (see levin_table.py). Both the estimated and the true
+PSF are deconvolved by total variation. PSNR in dB is after the best shift in quarters of a pixel,
+as an estimated PSF may be off-center; the error ratio compares the squared errors of both results
 (Levin et al., "Understanding and evaluating blind deconvolution algorithms", CVPR 2009).
 """
 
@@ -30,7 +30,7 @@ QUARTERS = (0, 0.25, 0.5, 0.75)
 
 
 def shaken() -> Iterator[Case]:
-  """Three pictures by two kernels; the blurred ones are what a camera would see."""
+  """Three pictures under two kernels each, cropped to what a camera would see."""
   for name in ('camera', 'astronaut', 'coffee'):
     picture = getattr(data, name)()[:SIDE, 50 : 50 + SIDE]
     picture = color.rgb2gray(picture) if picture.ndim == 3 else picture / 255
@@ -45,7 +45,7 @@ def shaken() -> Iterator[Case]:
 
 
 def best_psnr(restored: np.ndarray, sharp: np.ndarray) -> float:
-  """PSNR without the border after the best shift by quarters of a pixel."""
+  """PSNR without the border, after the best shift in quarters of a pixel."""
   restored = np.asarray(restored)
   shifts = [(down, right) for down in QUARTERS for right in QUARTERS]
   return max(psnr(scipy.ndimage.shift(restored, shift, order=1), sharp) for shift in shifts)
@@ -67,7 +67,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--data', type=pathlib.Path, help="folder of Levin's .mat files")
   parser.add_argument(
-    '--size', type=int, default=estimate_psf.SIZE, help='side of the PSF looked for'
+    '--size', type=int, default=estimate_psf.SIZE, help='side of the PSF to estimate'
   )
   flags = parser.parse_args()
   print('| case | likeness | confidence | blurred | blind | true PSF | error ratio | seconds |')

@@ -52,10 +52,21 @@ How damage is found:
 - Strips and tiles of a TIFF are checked one by one: Deflate by its checksum, LZW and JPEG like JPEG
   files.
 
-What stays silent: lossless WebP, and the transparency of any WebP, can be wrong in a way that
-changes neither their length nor their structure, and they have no checksums. So can an uncompressed
-TIFF, where only the bytes that were overwritten are wrong. Files that matter are best kept with
-checksums of their own.
+- Lossless WebP, and the transparency of any WebP, have no checksums, and damage need not change
+  their length. It shifts one channel of whole areas, so these files are searched for smooth areas
+  with jumps of 144 levels or more in one channel and none in another. No such jumps were found in
+  348 sound pictures. Small colored text on a photograph can look the same, so the note says "may be
+  damaged".
+
+What stays silent, because neither the format nor the pixels show it:
+
+- Lossless WebP in which the damage shifts colors by a little.
+- A JPEG, or JPEG tiles of a TIFF, with a few flipped bits that still decode to their end: a step in
+  brightness is not distinguishable from an edge in a tile, which is only a few blocks wide.
+- LZW tiles of a TIFF with flipped bits, if they still decode to exactly one tile.
+- Uncompressed and PackBits TIFF. Only the bytes that were overwritten are wrong.
+
+To be sure that a file is intact, keep a checksum of it.
 """
 
 OUTCOMES = ('refused', 'right', 'noted', 'within a tile', 'silent', 'crash')

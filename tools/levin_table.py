@@ -1,10 +1,11 @@
-"""Restores Levin's 32 real camera shakes, or those that are there, and prints a Markdown table.
+"""Restores Levin's 32 real camera shakes, or those in FOLDER, and prints a Markdown table.
 
   python tools/levin_table.py --data FOLDER [--methods wiener total_variation] [--each]
 
-FOLDER holds MATLAB files with `x` sharp, `y` blurred and `f` the measured PSF, as a correlation
+FOLDER has MATLAB files with `x` sharp, `y` blurred and `f` the measured PSF, as a correlation
 (Levin et al., "Understanding and evaluating blind deconvolution algorithms", CVPR 2009). PSNR in dB
-after the best shift by whole pixels, since measured PSFs are off by some, without the border.
+is without the border, after the best shift by whole pixels, as the measured PSFs are not exactly
+centered.
 """
 
 import argparse
@@ -24,7 +25,7 @@ SHIFT, BORDER = 5, 15
 
 
 class Case(NamedTuple):
-  """A shaken picture, what it should be, and the PSF between them."""
+  """A shaken picture, its sharp original, and the PSF between them."""
 
   name: str
   blurred: np.ndarray
@@ -39,7 +40,7 @@ METHODS: dict[str, Callable[[Case], np.ndarray]] = {
   'total_variation': lambda case: solvers.total_variation(case.blurred, case.psf),
   'hyper_laplacian': lambda case: solvers.hyper_laplacian(case.blurred, case.psf),
 }
-"""A row each: what restores a case. One that is blind leaves the PSF alone."""
+"""Row -> what restores a case; a blind method ignores the PSF."""
 
 
 def read(folder: pathlib.Path) -> list[Case]:
@@ -56,7 +57,7 @@ def read(folder: pathlib.Path) -> list[Case]:
 
 
 def psnr(restored: np.ndarray, sharp: np.ndarray) -> float:
-  """PSNR without the border after the best shift by whole pixels."""
+  """PSNR without the border, after the best shift by whole pixels."""
   restored, sharp = np.asarray(restored), np.asarray(sharp)
   height, width = (side - 2 * BORDER for side in sharp.shape)
   inner = sharp[BORDER:-BORDER, BORDER:-BORDER]
@@ -73,7 +74,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--data', type=pathlib.Path, required=True, help='folder of .mat files')
   parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS))
-  parser.add_argument('--each', action='store_true', help='a column for each case')
+  parser.add_argument('--each', action='store_true', help='add a column for each case')
   flags = parser.parse_args()
   cases = read(flags.data)
   shown = [case.name for case in cases] if flags.each else []

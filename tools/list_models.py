@@ -38,9 +38,9 @@ def lines() -> Iterator[str]:
       if variant != 'smoke':  # only for tests
         yield network(name, variant, gmacs(name, variant))
   yield 'GMACs: billions of multiply-adds at 256x256, of convolutions and matrix products'
-  yield 'sides: the multiple that they are padded to, or the only size'
+  yield 'sides: the multiple that sides are padded to, or the only supported size'
   yield 'field: receptive field, side of the square that a pixel depends on, or global'
-  yield 'tiles: whether they give exactly what the whole picture would'
+  yield 'tiles: whether tiling gives exactly the result of the whole picture'
 
 
 def network(name: str, variant: str, gmacs: float) -> str:

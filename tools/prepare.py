@@ -3,8 +3,8 @@
   python tools/prepare.py gopro --from GOPRO_Large
   python tools/prepare.py realblur --from RealBlur --to /data/tensorflow_datasets --config j
 
-What is prepared already is left alone, so an interrupted run is simply started again.
-`python tools/prepare.py NAME --help` says where a set comes from and what its folder holds.
+Data that is already prepared is kept, so after an interruption, run the same command again. `python
+tools/prepare.py NAME --help` says where a set comes from and what its folder contains.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'error: {error}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print('stopped; nothing half-done is left, the same command starts again', file=sys.stderr)
+    print('stopped; nothing unfinished is left, the same command starts again', file=sys.stderr)
     return 130
   return 0
 
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     about = published.description.strip().splitlines()[0]
     one = sets.add_parser(
       name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter,
-      description=f'{about}\n\n{published.download}.\nThe folder holds {published.layout}.'
+      description=f'{about}\n\n{published.download}.\nThe folder contains {published.layout}.'
       f'\nLicense: {published.license}.',
     )  # fmt: skip
     one.add_argument('--from', dest='source', required=True, type=pathlib.Path, metavar='DIR',
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
                      help='default: $TFDS_DATA_DIR or ~/tensorflow_datasets')  # fmt: skip
     if published.kinds:
       one.add_argument('--config', choices=tuple(published.kinds),
-                       help='default: all that are in the folder')  # fmt: skip
+                       help='default: all kinds in the folder')  # fmt: skip
   return parser
 
 
@@ -68,7 +68,7 @@ def _run(published: Published, arguments: argparse.Namespace, console: Console) 
   source = arguments.source.expanduser()
   names = catalog.names(published)
   if published.kinds:
-    # The first where none is there: its check says what was expected and what found.
+    # The first if there is none: its check reports what was expected and what was found.
     kinds = [arguments.config] if arguments.config else published.kinds_in(source)
     names = [f'{published.name}/{kind}' for kind in kinds] or names[:1]
   # Everything is checked before anything is written.
@@ -82,7 +82,7 @@ def _run(published: Published, arguments: argparse.Namespace, console: Console) 
 
 
 def _examples(builder: builders.Builder, source: pathlib.Path, console: Console) -> Examples:
-  """What is in the folder; a warning about it becomes a line."""
+  """The examples in the folder; each warning about it is printed as a line."""
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('always')
     examples = builder.examples(source)
@@ -101,8 +101,8 @@ def _prepare(
     there = {split: info.num_examples for split, info in builder.info.splits.items()}
     if there != expected:
       raise ValueError(
-        f'{target} holds {_counts(there, what)}, but {source} {_counts(expected, what)}: remove the'
-        f' former to prepare anew, or give another --to'
+        f'{target} has {_counts(there, what)}, but {source} has {_counts(expected, what)}: remove'
+        f' the former to prepare it again, or use another --to'
       )
     console.print(f'{name}: already in {target}: {_counts(there, what)}')
     return
@@ -130,7 +130,7 @@ def _hint(published: Published, name: str, to: pathlib.Path | None) -> str:
 
 
 def _clear_stale(directory: pathlib.Path) -> None:
-  """Removes what a killed run left unfinished; TFDS itself cleans up after any other end."""
+  """Removes what a killed run left unfinished; TFDS itself cleans up in all other cases."""
   for left in directory.glob('incomplete.*'):
     newest = max((p.stat().st_mtime for p in (left, *left.rglob('*'))), default=0.0)
     if time.time() - newest > STALE:

@@ -1,9 +1,9 @@
-"""Where a training step's time goes: `python tools/profile_step.py --config=configs/nafnet.py`.
+"""Where the time of a training step goes: `tools/profile_step.py --config=configs/nafnet.py`.
 
 Prints the time of the first step, which compiles, milliseconds per step (median), pictures per
-second, the floating-point operations of all devices that XLA counts, their share of this machine's
-matrix peak, measured in the same run, and peak memory. `--trace=DIR` also writes a profile for
-TensorBoard or Perfetto.
+second, the floating-point operations on all devices as counted by XLA, their share of this
+machine's matrix peak, measured in the same run, and peak memory. `--trace=DIR` also writes a
+profile for TensorBoard or Perfetto.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from deblur_jax import models, sharding, train
 from deblur_jax.trainers import TRAINERS
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'As for deblur_jax.main.')
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'As in deblur_jax.main.')
 _STEPS = flags.DEFINE_integer('steps', 20, 'Steps to time, after two to warm up.')
 _TRACE = flags.DEFINE_string('trace', None, 'Folder for a profile of the timed steps.')
 
@@ -61,10 +61,10 @@ def main(_):
   device = jax.devices()[0]
   lines = {
     'device': f'{mesh.size} x {device.device_kind}',
-    'first step': f'{compile_time:.1f} s, compiling included',
+    'first step': f'{compile_time:.1f} s, including compilation',
     'step': f'{1000 * seconds:.1f} ms (median of {len(times)}; fastest {1000 * min(times):.1f})',
     'pictures': f'{len(batch["sharp"]) / seconds:.1f} per second',
-    'operations': f'{flops / 1e9:.2f} GFLOP a step by XLA, {flops / seconds / 1e9:.1f} GFLOP/s',
+    'operations': f'{flops / 1e9:.2f} GFLOP per step by XLA, {flops / seconds / 1e9:.1f} GFLOP/s',
     'matrix peak': f'{peak / 1e9:.0f} GFLOP/s measured; share {flops / seconds / peak:.0%}',
     'peak memory': f'{peak_memory(device) / 2**20:.0f} MiB',
   }
@@ -87,7 +87,7 @@ def matrix_peak(dtype: jnp.dtype) -> float:
 
 
 def peak_memory(device: jax.Device) -> int:
-  """Bytes: of the device where it counts them, else of this process."""
+  """Bytes: of the device if it counts them, else of this process."""
   stats = device.memory_stats() or {}
   return stats.get('peak_bytes_in_use') or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -1,9 +1,9 @@
-"""Every classical method on one picture, borders and all: `python tools/solvers_gallery.py OUT`.
+"""Every classical method on one picture, borders included: `python tools/solvers_gallery.py OUT`.
 
-A photograph of scikit-image as a camera sees it that moves by 21 pixels, with noise of 0.01: light
-from beyond the border is in it. OUT, a picture, shows what each method of `deblur_jax.solvers`
-makes of it when it knows the PSF, and what scikit-image's do; the table of PSNR and SSIM is
-printed as Markdown.
+A scikit-image photograph as seen by a camera that moves 21 pixels, with noise of 0.01, including
+light from beyond the border. OUT, a picture, shows the result of each method of
+`deblur_jax.solvers` with the known PSF, and of scikit-image's; a table of PSNR and SSIM is printed
+as Markdown.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
   panels |= {
     name: np.asarray(solve(blurred, PSF))
     for name, solve in SOLVERS.items()
-    if name != 'deep_image_prior'  # which takes hours without an accelerator
+    if name != 'deep_image_prior'  # takes hours without an accelerator
   }
   planes = np.moveaxis(blurred, -1, 0)
   panels['scikit-image: wiener'] = np.stack(
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def score(panel: np.ndarray, sharp: np.ndarray) -> tuple[float, float]:
-  """PSNR in dB and SSIM with a Gaussian window."""
+  """PSNR in dB, and SSIM with a Gaussian window."""
   ssim = metrics.structural_similarity(
     panel,
     sharp,
@@ -76,8 +76,8 @@ def sheet(panels: dict[str, np.ndarray], scores: dict[str, tuple[float, float]])
   draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
   for index, (name, panel) in enumerate(panels.items()):
     x, y = GAP + index % COLUMNS * across, GAP + index // COLUMNS * down
-    told = f'{name} {scores[name][0]:.1f} dB' if name in scores else name
-    draw.text((x, y), told, fill='black', font=font)
+    caption = f'{name} {scores[name][0]:.1f} dB' if name in scores else name
+    draw.text((x, y), caption, fill='black', font=font)
     image.paste(Image.fromarray(np.rint(255 * panel).astype(np.uint8)), (x, y + CAPTION))
   return image
 

@@ -1,13 +1,13 @@
-"""Trains a config with every combination of some settings, and puts the results into one table.
+"""Trains a config with every combination of some settings, and tabulates the results.
 
   python tools/sweep.py configs/nafnet.py optim.learning_rate=1e-3,3e-4 model.width=16,32
-  python tools/sweep.py @study.txt              the same from a file, an argument a line
-  python tools/sweep.py @study.txt --table      what there is so far, as Markdown
+  python tools/sweep.py @study.txt              the same from a file, one argument per line
+  python tools/sweep.py @study.txt --table      the results so far, as Markdown
   python tools/sweep.py @study.txt --dry-run    the commands, and one for a Slurm array
 
-Runs follow one after the other, each in a folder of its own named after its settings, in a folder
-named after config and recipe; finished runs are skipped, and stopped ones resumed. A list is split
-at its commas outside parentheses: blur=disk(1..3),shake(3..9, exposure=0.5) are two.
+Runs are trained one after another, each in its own folder named after its settings, in a folder
+named after config and recipe; finished runs are skipped, and stopped ones resumed. Lists are split
+at commas outside parentheses: blur=disk(1..3),shake(3..9, exposure=0.5) has two values.
 """
 
 import argparse
@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from deblur_jax import atomic, writers
 from deblur_jax.runs import folder_name
 
-ASKED_TO_LEAVE = (130, 143)
+STOPPED = (130, 143)
 
 
 class Run(NamedTuple):
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
-  """0, or 1 where a run failed."""
+  """0, or 1 if a run failed."""
   parser = argparse.ArgumentParser(
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -47,14 +47,16 @@ def main(argv: list[str] | None = None) -> int:
     [] if not line.strip() or line.startswith('#') else [line.strip()]
   )
   parser.add_argument('config', help='configs/NAME.py or configs/NAME.py:RECIPE')
-  parser.add_argument('settings', nargs='+', metavar='NAME=VALUE,VALUE', help='of the config')
+  parser.add_argument(
+    'settings', nargs='+', metavar='NAME=VALUE,VALUE', help='settings of the config'
+  )
   parser.add_argument(
     '--workdir',
     type=pathlib.Path,
     default=pathlib.Path('runs'),
-    help='the runs go to WORKDIR/sweep-NAME-RECIPE (default: runs)',
+    help='runs are saved in WORKDIR/sweep-NAME-RECIPE (default: runs)',
   )
-  parser.add_argument('--index', type=int, help='only this run, from 0, for a Slurm array')
+  parser.add_argument('--index', type=int, help='only this run, counted from 0, for a Slurm array')
   parser.add_argument('--table', action='store_true', help='only print the table')
   parser.add_argument('--dry-run', action='store_true', help='only print the commands')
   arguments = parser.parse_args(argv)
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
   except ValueError as error:
     parser.error(str(error))
   if arguments.index is not None and not 0 <= arguments.index < len(runs):
-    parser.error(f'--index is from 0 to {len(runs) - 1}, not {arguments.index}')
+    parser.error(f'--index must be from 0 to {len(runs) - 1}, not {arguments.index}')
   if arguments.table:
     print(table(runs))
     return 0
@@ -81,14 +83,15 @@ def main(argv: list[str] | None = None) -> int:
 def plan(config: str, settings: list[str], folder: pathlib.Path) -> list[Run]:
   """A run for each combination; the last setting changes fastest.
 
-  Raises ValueError for a setting without a value, and for one that is given twice.
+  Raises ValueError for a setting without a value, or given twice, and for runs that would share a
+  folder.
   """
   lists = {}
   for setting in settings:
     name, _, text = setting.partition('=')
     values = [value.strip() for value in re.split(r',(?![^(\[]*[)\]])', text)]
     if not name or not all(values):
-      raise ValueError(f'what is {setting!r}? Settings are NAME=VALUE,VALUE')
+      raise ValueError(f'cannot read {setting!r}: settings are NAME=VALUE,VALUE')
     if name in lists:
       raise ValueError(f'{name} is given twice: put its values into one list')
     lists[name] = values
@@ -109,7 +112,7 @@ def _run(config: str, settings: dict[str, str], folder: pathlib.Path) -> Run:
 
 
 def array(arguments: list[str], count: int) -> str:
-  """The command that trains all runs as a Slurm array, a GPU each."""
+  """The command that trains all runs as a Slurm array, one GPU each."""
   own = shlex.join([sys.executable, 'tools/sweep.py', *arguments])
   return shlex.join(
     ['sbatch', f'--array=0-{count - 1}', '--gpus=1', f'--wrap={own} --index=$SLURM_ARRAY_TASK_ID']
@@ -117,23 +120,23 @@ def array(arguments: list[str], count: int) -> str:
 
 
 def train(runs: list[Run], folder: pathlib.Path) -> int:
-  """Trains them one after the other and writes table.md; 1 where any failed."""
+  """Trains the runs one after another and writes table.md; 1 if any failed."""
   failed = 0
   for number, run in enumerate(runs, start=1):
     print(f'{number}/{len(runs)}: {run.workdir.name}', flush=True)
     code = subprocess.run(run.command).returncode
-    if code in ASKED_TO_LEAVE:
+    if code in STOPPED:
       return code
     failed += code != 0
-  told = table(runs)
+  text = table(runs)
   folder.mkdir(parents=True, exist_ok=True)
-  atomic.write_text(folder / 'table.md', told + '\n')
-  print(f'{told}\n\n{len(runs) - failed} of {len(runs)} runs done; table in {folder / "table.md"}')
+  atomic.write_text(folder / 'table.md', text + '\n')
+  print(f'{text}\n\n{len(runs) - failed} of {len(runs)} runs done; table in {folder / "table.md"}')
   return 1 if failed else 0
 
 
 def table(runs: list[Run]) -> str:
-  """Markdown: settings, steps and loss of each run, the scores of its best weights."""
+  """Markdown: settings, steps and loss of each run, and the scores of its best weights."""
   found = [results(run.workdir) for run in runs]
   names, columns = list(runs[0].settings), list(dict.fromkeys(key for one in found for key in one))
   lines = [[*names, *columns], ['---'] * len(names) + ['---:'] * len(columns)]
@@ -147,7 +150,7 @@ def table(runs: list[Run]) -> str:
 
 
 def results(workdir: pathlib.Path) -> dict[str, float]:
-  """The last step and loss of a run, and its scores as 'set metric'; empty before it began."""
+  """The last step and loss of a run, and its scores as 'set metric'; empty before it has any."""
   if not (workdir / 'metrics.jsonl').exists():
     return {}
   found = {}

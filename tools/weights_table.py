@@ -20,7 +20,7 @@ import numpy as np
 
 from deblur_jax import tiling, zoo
 from deblur_jax.configs.restore_general import BLUR
-from deblur_jax.evaluation import costs, restoration
+from deblur_jax.evaluation import blurred_set, costs, restoration
 
 CAMERA = ' | poisson(0..0.005) | jpeg(90..98)'
 KINDS = {
@@ -49,14 +49,14 @@ def main() -> None:
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the scores there')
   arguments = parser.parse_args()
   sets = {
-    name: restoration.open_set(
+    name: blurred_set.open_set(
       'sharp', 'all', directory=arguments.pictures, blur=blur, draws=DRAWS.get(blur, 1)
     )
     for name, blur in KINDS.items()
   }
   for text in arguments.pairs:
     source, _, directory = text.partition(':')
-    sets[source] = restoration.open_set(source, directory=directory)
+    sets[source] = blurred_set.open_set(source, directory=directory)
   methods = {name: zoo.load(name) for name in arguments.methods}
   print(f'On {costs.device_name()}.\n')
   print(f'| blur | pictures | blurred | {" | ".join(methods)} |')
@@ -73,11 +73,10 @@ def main() -> None:
     for method in methods:
       if told or not methods.is_solver(method):
         found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
-    each = [dict(zip(found, scores, strict=True)) for scores in zip(*found.values(), strict=True)]
+    means = _means(found)
     scored = f'{name} ({pathlib.Path(arguments.pictures).name})' if name in KINDS else name
     kept[scored] = {
-      method: scores | {'protocol': pictures.protocol}
-      for method, scores in restoration.means(each).items()
+      method: scores | {'protocol': pictures.protocol} for method, scores in means.items()
     }
     cells = [_cell(kept[scored].get(method)) for method in ('blurred', *methods)]
     print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
@@ -100,6 +99,18 @@ def _score(method, example, pictures, times):
   restored = np.asarray(method.restore(padded, **known))[0, :height, :width]
   times.append(time.perf_counter() - begin)
   return pictures.score(restored, example)
+
+
+def _means(found):
+  """Method -> metric -> mean, each method by itself if all blurred pictures are sharp already."""
+  groups = [found]
+  if not any(math.isfinite(scores['psnr']) for scores in found['blurred']):
+    groups = [{method: scores} for method, scores in found.items()]
+  means = {}
+  for group in groups:
+    rows = zip(*group.values(), strict=True)
+    means |= restoration.means(dict(zip(group, row, strict=True)) for row in rows)
+  return means
 
 
 def _cell(mean) -> str:

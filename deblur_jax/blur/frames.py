@@ -1,10 +1,10 @@
-"""Blur by adding up the frames of a film, as one longer exposure would have."""
+"""Blur by averaging the frames of a film, as one longer exposure would."""
 
 import jax
 
 from deblur_jax import color
 
-# Name -> functions from the values in a file to light, and back.
+# Name -> functions from file values to light, and back.
 RESPONSES = {
   'linear': (lambda values: values, lambda values: values),
   'gamma': (lambda values: values**2.2, lambda values: values ** (1 / 2.2)),
@@ -13,11 +13,11 @@ RESPONSES = {
 
 
 def average(frames: jax.Array, *, response: str = 'linear') -> jax.Array:
-  """The picture `[... h w c]` that the frames `[n ... h w c]`, in [0, 1], add up to.
+  """The mean of frames `[n ... h w c]` in [0, 1], as one exposure `[... h w c]`.
 
-  `response` is how the camera turns light into values: 'linear', the mean of the values as they
-  are, is GoPro's `blur`; 'gamma', of the power 1 / 2.2, its `blur_gamma`; 'srgb' is sRGB's curve.
-  Raises ValueError for any other. Nah et al., "Deep multi-scale convolutional neural
+  `response` is the camera's response from light to file values: 'linear' averages the values
+  themselves, as GoPro's `blur`; 'gamma', a power of 1 / 2.2, is GoPro's `blur_gamma`; 'srgb' is the
+  sRGB curve. Raises ValueError for any other. Nah et al., "Deep multi-scale convolutional neural
   network for dynamic scene deblurring", CVPR 2017, section 2.
   """
   if response not in RESPONSES:

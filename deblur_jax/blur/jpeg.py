@@ -1,10 +1,10 @@
-"""JPEG compression and decompression of images on the device, as libjpeg does it.
+"""JPEG compression and decompression of images on the device, matching libjpeg.
 
 Baseline JPEG in its usual form (ITU-T T.81 with JFIF's YCbCr, chroma at half resolution, libjpeg's
-scaling of the standard tables and its triangle filter on the way back). Entropy coding loses
-nothing and is left out. The transforms are in floats where libjpeg's are in fixed point, so now and
-then a coefficient rounds to the other side: decoded photographs agree with Pillow's to 47 dB or
-better, from quality 20 on to 51 dB, and at least four values in five are the same.
+scaling of the standard tables and its triangle filter for upsampling). Entropy coding is lossless
+and left out. The transforms use floats where libjpeg uses fixed point, so an occasional coefficient
+rounds the other way: decoded photographs agree with Pillow's to 47 dB or better (51 dB from quality
+20 up), and at least four values in five are identical.
 """
 
 import jax
@@ -28,7 +28,7 @@ _LUMA = np.array(
 _CHROMA = np.full((8, 8), 99, np.int32)
 _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
-# Rows are Y, Cb and Cr of R, G and B (ITU-R BT.601).
+# Rows are Y, Cb and Cr as weights of R, G and B (ITU-R BT.601).
 _TO_YCC = np.array(
   [
     [0.299, 0.587, 0.114],
@@ -44,13 +44,13 @@ _DCT = _DCT.astype(np.float32)
 
 
 def compress(image: jax.Array, *, quality: jax.Array | float) -> jax.Array:
-  """`image` `[... h w 3]`, sRGB-encoded, as it comes out of a JPEG file: cut to [0, 1], 8 bit.
+  """`image` `[... h w 3]`, sRGB-encoded, saved as JPEG and read back: clipped to [0, 1], 8 bit.
 
-  `quality` is libjpeg's, a whole number from 1 to 100, one for all images or `[...]`, one for
-  each. The steps are those of the file, roundings included, so gradients are zero.
+  `quality` is libjpeg's, a whole number from 1 to 100, one for all images or `[...]`, one per
+  image. Values are rounded as in a file, so gradients are zero.
   """
   if image.shape[-1] != 3:
-    raise ValueError(f'JPEG takes RGB images [... h w 3], not {image.shape}')
+    raise ValueError(f'JPEG requires RGB images [... h w 3], not {image.shape}')
   height, width = image.shape[-3:-1]
   rgb = jnp.round(jnp.clip(image, 0, 1) * 255)
   rest = [(0, 0)] * (image.ndim - 3)
@@ -72,7 +72,7 @@ def compress(image: jax.Array, *, quality: jax.Array | float) -> jax.Array:
 
 
 def _coded(plane: jax.Array, base: np.ndarray, scale: jax.Array) -> jax.Array:
-  """A plane `[... h w]` in [-128, 127] after rounding its cosine transform to a table's steps."""
+  """A plane `[... h w]` in [-128, 127] after quantizing its cosine transform by a table."""
   *lead, height, width = plane.shape
   base = base.reshape((1,) * len(lead) + (1, 8, 1, 8))
   table = jnp.clip((base * scale[..., None, None, None, None] + 50) // 100, 1, 255)
@@ -81,12 +81,12 @@ def _coded(plane: jax.Array, base: np.ndarray, scale: jax.Array) -> jax.Array:
   eighths = jnp.round(8 * spectrum)
   spectrum = jnp.sign(eighths) * jnp.floor(jnp.abs(eighths) / (8 * table) + 0.5) * table
   blocks = jnp.einsum('ui,...aubv,vj->...aibj', _DCT, spectrum, _DCT, precision='highest')
-  # Halves go up, and flat blocks hold many; a transform in floats leaves them a little off.
+  # Halves round up, and flat blocks have many; a transform in floats leaves them slightly off.
   return jnp.clip(jnp.floor(blocks.reshape(plane.shape) + 0.501), -128, 127)
 
 
 def _halved(plane: jax.Array) -> jax.Array:
-  """Means of 2x2 pixels, rounded up and down in turn."""
+  """Means of 2x2 pixels; halves round up and down alternately."""
   total = plane[..., ::2, :] + plane[..., 1::2, :]
   total = total[..., ::2] + total[..., 1::2]
   bias = 1 + jnp.arange(total.shape[-1]) % 2
@@ -94,7 +94,7 @@ def _halved(plane: jax.Array) -> jax.Array:
 
 
 def _doubled(plane: jax.Array) -> jax.Array:
-  """Twice the size: every new pixel is 3/4 of the nearest one and 1/4 of the next, in each axis."""
+  """Twice the size: each new pixel is 3/4 of the nearest one and 1/4 of the next, on each axis."""
   for axis in (-2, -1):
     edges = [(0, 0)] * plane.ndim
     edges[axis] = (1, 1)
@@ -102,6 +102,6 @@ def _doubled(plane: jax.Array) -> jax.Array:
     middle = 3 * padded[..., 1:-1]
     both = jnp.stack([middle + padded[..., :-2], middle + padded[..., 2:]], axis=-1)
     plane = jnp.moveaxis(both.reshape(*both.shape[:-2], -1), -1, axis)
-  # Halves are rounded up and down in turn.
+  # Halves round up and down alternately.
   bias = 8 - jnp.arange(plane.shape[-1]) % 2
   return jnp.floor((plane + bias.reshape((1,) * (plane.ndim - 1) + (-1,))) / 16)

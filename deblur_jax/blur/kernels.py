@@ -1,8 +1,8 @@
 """Point spread functions: `[size size]`, non-negative, sum 1, centered on the middle pixel.
 
-`size` is odd and static; every other argument may be traced, so that kernels can be drawn per image
-under `vmap`. Lengths are in pixels. Angles are in degrees, counter-clockwise as the picture is
-seen, 0 along a row. What a kernel has outside its canvas is cut off and the rest made to sum to 1.
+`size` is odd and static; all other arguments may be traced, so that kernels can be drawn per image
+under `vmap`. Lengths are in pixels. Angles are in degrees, counter-clockwise as displayed, 0 along
+a row. Anything outside the canvas is cut off, and the rest is scaled to sum to 1.
 """
 
 import functools
@@ -11,16 +11,17 @@ import math
 import jax
 import jax.numpy as jnp
 
-_SAMPLES = 8  # points per pixel that a line is averaged over
-_SUBPIXELS = 5  # per pixel and axis, odd so that one lies at the center
-_RIM = 4  # power of the distance by which a rim grows brighter
+_SAMPLES = 8  # points per pixel at which a line is sampled
+_SUBPIXELS = 5  # per pixel and axis; odd, so that one is at the center
+_RIM = 4  # power of the distance with which brightness rises towards the rim
 
 
 def motion(length: jax.Array | float, angle: jax.Array | float, size: int) -> jax.Array:
-  """Kernel of a uniform straight motion: an anti-aliased line, each point of it with equal weight.
+  """Kernel of a uniform straight motion: an anti-aliased line of constant weight.
 
-  Along the axis that it is nearer to, the line covers pixels by the length that lies within them;
-  across it is interpolated linearly. At 0 degrees an odd whole length is thus exactly a box.
+  Along the axis nearest to the line, a pixel is weighted by the length of the line inside it;
+  across that axis, by linear interpolation. At 0 degrees an odd whole length is therefore exactly a
+  box.
   """
   x, y = _grid(size)
   cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
@@ -46,7 +47,7 @@ def gaussian(
 ) -> jax.Array:
   """Gaussian kernel of standard deviation `sigma` along `angle` and `ratio * sigma` across it.
 
-  Sampled at the pixels' centers, as scipy.ndimage does.
+  Sampled at pixel centers, as in scipy.ndimage.
   """
   x, y = _grid(size)
   cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
@@ -57,7 +58,7 @@ def gaussian(
 
 
 def disk(radius: jax.Array | float, size: int) -> jax.Array:
-  """Defocus kernel: a disk, every pixel weighted by the part of it that the disk covers."""
+  """Defocus kernel: a disk, each pixel weighted by the share of it that the disk covers."""
   x, y = _grid(size)
   sub = (jnp.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
   distance = jnp.hypot(
@@ -76,14 +77,14 @@ def polygon(
   roundness: jax.Array | float = 0.0,
   rim: jax.Array | float = 0.0,
 ) -> jax.Array:
-  """Defocus kernel of an aperture of `blades` blades, whose corners lie `radius` from the middle.
+  """Defocus kernel of an aperture with `blades` blades and corners `radius` from the center.
 
-  `angle` is that of a corner. `roundness` bends the blades, from 0, straight, to 1, a disk. A point
-  on the edge weighs `1 + rim` times one in the middle, as lenses with over-corrected spherical
-  aberration show it. `blades` is static and at least 3, or ValueError.
+  `angle` is the direction of one corner. `roundness` bends the blades, from 0 (straight) to 1 (a
+  disk). A point on the edge weighs `1 + rim` times as much as one at the center, as with lenses
+  with over-corrected spherical aberration. `blades` is static; raises ValueError if it is below 3.
   """
   if blades < 3:
-    raise ValueError(f'an aperture has at least 3 blades, not {blades}')
+    raise ValueError(f'an aperture needs at least 3 blades, not {blades}')
   x, y = _grid(size)
   sub = (jnp.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
   x = x[..., None, None] + sub[None, None, :, None]  # [size size sub sub]
@@ -91,7 +92,7 @@ def polygon(
   normals = jnp.deg2rad(angle) + jnp.pi * (2 * jnp.arange(blades) + 1) / blades
   edges = [jnp.cos(normal) * x + jnp.sin(normal) * y for normal in normals]
   straight = functools.reduce(jnp.maximum, edges)
-  # Level sets of the mean of both distances run from polygon to circle and keep the corners.
+  # Level sets of the blended distance go from polygon to circle and keep the corners.
   distance = (1 - roundness) * straight + roundness * jnp.hypot(x, y)
   reach = radius * ((1 - roundness) * math.cos(math.pi / blades) + roundness)
   cover = jnp.clip((reach - distance) * _SUBPIXELS + 0.5, 0.0, 1.0)
@@ -100,14 +101,14 @@ def polygon(
 
 
 def delta(size: int) -> jax.Array:
-  """Kernel that changes nothing."""
+  """The identity kernel."""
   return jnp.zeros((size, size)).at[size // 2, size // 2].set(1.0)
 
 
 def _grid(size: int) -> tuple[jax.Array, jax.Array]:
-  """Coordinates x (to the right) and y (up) of the pixels, each `[size size]`, 0 in the middle."""
+  """Coordinates x (to the right) and y (up) of the pixels, each `[size size]`, 0 at the center."""
   if size % 2 == 0:
-    raise ValueError(f'a kernel has a middle pixel, so its size is odd, not {size}')
+    raise ValueError(f'the size of a kernel must be odd, not {size}')
   step = jnp.arange(size, dtype=jnp.float32) - size // 2
   x, down = jnp.meshgrid(step, step)
   return x, -down

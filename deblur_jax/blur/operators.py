@@ -1,7 +1,7 @@
-"""Linear blurs: `apply`, its exact `adjoint`, and a transfer function where there is one.
+"""Linear blurs: `apply`, its exact `adjoint`, and a transfer function if there is one.
 
-They act on images `[... h w c]` and do not clip. Solvers and synthesis take the operator, not the
-kernel, and so work for any of them.
+They act on images `[... h w c]` and do not clip. Solvers and synthesis take the operator rather
+than a kernel, so they work with any of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,17 @@ import jax
 import jax.numpy as jnp
 
 BOUNDARIES = ('reflect', 'wrap', 'edge', 'zero')
-# Kernels up to this many taps go by multiply-adds, larger ones by FFT (where they cross on a CPU).
+# Kernels up to this many taps use multiply-adds, larger ones the FFT (the crossover on a CPU).
 _DIRECT_TAPS = 49
 
 
 @struct.dataclass
 class Convolution:
-  """Blur by a PSF, the same all over an image.
+  """Blur by one PSF, the same everywhere in an image.
 
-  psf: `[kh kw]` for all images or `[... kh kw]`, one for each; its middle, `[kh // 2, kw // 2]`,
-    stays in place.
-  boundary: what is taken to lie beyond the image: 'reflect' (mirrored about the centers of the
-    outermost pixels), 'wrap' (periodic), 'edge' (the outermost pixel again) or 'zero'.
+  psf: `[kh kw]` for all images or `[... kh kw]`, one per image; centered at `[kh // 2, kw // 2]`.
+  boundary: what is assumed beyond the image: 'reflect' (mirrored about the centers of the
+    outermost pixels), 'wrap' (periodic), 'edge' (the outermost pixel repeated) or 'zero'.
   """
 
   psf: jax.Array
@@ -41,14 +40,14 @@ class Convolution:
     kh, kw = self.psf.shape[-2:]
     flipped = self.psf[..., ::-1, ::-1]
     spread = convolve(image, flipped, (kh - 1, kh - 1), (kw - 1, kw - 1), 'zero')
-    # What lies in a margin goes back to the pixels that the margin was made of.
+    # The margins are folded back into the pixels that they were copied from.
     fold = jax.linear_transpose(lambda x: extend(x, *self._margins(), self.boundary), image)
     return fold(spread)[0]
 
   def transfer(self, height: int, width: int) -> jax.Array:
-    """Factors `[... h w // 2 + 1]` that `rfft2` of an image is multiplied by; 'wrap' alone has any.
+    """Factors `[... h w // 2 + 1]` to multiply the `rfft2` of an image by; for 'wrap' only.
 
-    Raises ValueError for another boundary or an image smaller than the PSF.
+    Raises ValueError for any other boundary, or if the image is smaller than the PSF.
     """
     kh, kw = self.psf.shape[-2:]
     if self.boundary != 'wrap':
@@ -61,7 +60,7 @@ class Convolution:
     return _rfft2(psf, (height, width))
 
   def _margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns that the PSF looks at around an image."""
+    """Rows and columns around an image that the PSF reaches."""
     return margins(*self.psf.shape[-2:])
 
   def _check(self, image: jax.Array) -> None:
@@ -73,20 +72,20 @@ class Convolution:
 
 
 def check_boundary(boundary: str) -> None:
-  """Raises ValueError for what is not one of `BOUNDARIES`."""
+  """Raises ValueError unless `boundary` is one of `BOUNDARIES`."""
   if boundary not in BOUNDARIES:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
 
 
 def margins(kh: int, kw: int) -> tuple[tuple[int, int], tuple[int, int]]:
-  """Rows above and below and columns beside an image that a PSF `[kh kw]` looks at."""
+  """Rows above and below and columns left and right of an image that a PSF `[kh kw]` reaches."""
   return ((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2)
 
 
 def extend(
   image: jax.Array, rows: tuple[int, int], columns: tuple[int, int], boundary: str
 ) -> jax.Array:
-  """`image` with so many rows before and after it and columns on its left and right."""
+  """`image` with this many rows added above and below, and columns on the left and right."""
   rest = [(0, 0)] * (image.ndim - 3)
   mode = 'constant' if boundary == 'zero' else boundary
   return jnp.pad(image, [*rest, rows, columns, (0, 0)], mode=mode)
@@ -99,10 +98,10 @@ def convolve(
   columns: tuple[int, int],
   boundary: str,
 ) -> jax.Array:
-  """Convolution of the extended `image`, where `psf` lies wholly on it: `[... h-kh+1 w-kw+1 c]`."""
+  """Convolution of the extended `image` where `psf` fits inside it: `[... h-kh+1 w-kw+1 c]`."""
   if psf.shape[-2] * psf.shape[-1] > _DIRECT_TAPS:
     return _by_fft(image, psf, rows, columns, boundary)
-  # Fused into the sums that read it, the extension would be made anew for each of their terms.
+  # If XLA fused the extension into the sums, it would be recomputed for each of their terms.
   return _direct(jax.lax.optimization_barrier(extend(image, rows, columns, boundary)), psf)
 
 
@@ -128,14 +127,14 @@ def _by_fft(
   (kh, kw), (height, width, _) = psf.shape[-2:], image.shape[-3:]
   height, width = height + sum(rows), width + sum(columns)
   size = fast_length(height), fast_length(width)
-  # What fills up the size only meets what the circular wrap of the FFT spoils anyway.
+  # Padding up to the FFT length only affects pixels that the circular wrap spoils anyway.
   rows, columns = (rows[0], rows[1] + size[0] - height), (columns[0], columns[1] + size[1] - width)
 
   def blur(image, factors):
-    # Planes are extended faster than pixels are.
+    # Extending planes is faster than extending pixels.
     planes = extend(jnp.moveaxis(image, -1, 0)[..., None], rows, columns, boundary)[..., 0]
-    # By FFTs of reals: on a CPU XLA's complex ones are faster still, but where threads share the
-    # work their last bits differ from call to call, and runs could not be repeated.
+    # Real FFTs: on a CPU XLA's complex ones are even faster, but with several threads their last
+    # bits differ from call to call, and runs would not be reproducible.
     planes = _irfft2(_rfft2(planes, size) * factors[None], size)
     return jnp.moveaxis(planes[:, kh - 1 : height, kw - 1 : width], 0, -1)
 
@@ -150,10 +149,10 @@ def _by_fft(
 
 
 def each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
-  """`function` of every item: mapped at once, but on a CPU one after another.
+  """`function` of every item: vectorized, or one item after another on a CPU.
 
-  There the cache holds one, and of a `lax.switch` only the branch that is taken is computed: mapped
-  at once it does the work of all, six to nine times as much on two cores.
+  On a CPU one item fits the cache, and only the chosen branch of a `lax.switch` is computed; a
+  vectorized switch computes all branches, six to nine times as much work on two cores.
   """
   if jax.default_backend() == 'cpu':
     return jax.lax.map(function, items)
@@ -161,10 +160,10 @@ def each(function: Callable[[Any], jax.Array], items: Any) -> jax.Array:
 
 
 def _rfft2(image: jax.Array, size: Sequence[int]) -> jax.Array:
-  """`rfft2` over the last two axes, as a plain stack of planes.
+  """`rfft2` over the last two axes, computed on a flat stack of planes.
 
-  XLA's FFT on CPU refuses operands whose layout is not row-major, which a moved axis can leave
-  behind on several devices; a reshape settles the layout.
+  XLA's FFT on CPU rejects operands whose layout is not row-major, which moving an axis can leave
+  behind on several devices; a reshape fixes the layout.
   """
   spectrum = jnp.fft.rfft2(image.reshape(-1, *image.shape[-2:]), s=size)
   return spectrum.reshape(*image.shape[:-2], *spectrum.shape[-2:])
@@ -177,7 +176,7 @@ def _irfft2(spectrum: jax.Array, size: Sequence[int]) -> jax.Array:
 
 @functools.cache
 def fast_length(length: int) -> int:
-  """The smallest FFT length from `length` up that has no prime factor above 7."""
+  """The smallest FFT length, at least `length`, that has no prime factor above 7."""
   rest = length
   for prime in (2, 3, 5, 7):
     while rest % prime == 0:

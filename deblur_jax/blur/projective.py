@@ -1,7 +1,7 @@
-"""Blur by a moving camera: the mean of what it sees at every instant of the exposure.
+"""Blur by a moving camera: the mean of what it sees at each instant of the exposure.
 
-Places in a picture are (x, y) in pixels, x to the right and y down, the middle of the top left
-pixel at the origin.
+Positions in a picture are (x, y) in pixels, x to the right and y down, with the origin at the
+center of the top left pixel.
 """
 
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ import jax.numpy as jnp
 
 from deblur_jax.blur import operators, trajectories
 
-_FAR = 2.0**20  # pixels; beyond, whole numbers and their neighbors are not told apart any more
+_FAR = 2.0**20  # pixels; farther out, float32 is too coarse to interpolate
 
 
 @struct.dataclass
 class ProjectiveMotion:
-  """Blur by a path of homographies: the mean of the picture warped by each of them, bilinear.
+  """Blur along a path of homographies: the mean of the picture warped by each of them, bilinear.
 
   Tai et al., "Richardson-Lucy deblurring for scenes under a projective motion path", IEEE TPAMI
   33(8), 2011; Whyte et al., "Non-uniform deblurring for shaken images", CVPR 2010.
 
-  homographies: `[t 3 3]`; each takes a pixel (x, y, 1) of the blurred picture to the place in the
-    sharp one that is seen there at that instant. `homographies` makes them from a camera's poses.
-  boundary: as of `operators.Convolution`.
+  homographies: `[t 3 3]`; each maps a pixel (x, y, 1) of the blurred picture to the position in the
+    sharp one that it sees at that instant. `homographies` computes them from camera poses.
+  boundary: see `operators.Convolution`.
   """
 
   homographies: jax.Array
@@ -58,13 +58,13 @@ class ProjectiveMotion:
 def homographies(
   poses: jax.Array, height: int, width: int, *, focal: jax.Array | float
 ) -> jax.Array:
-  """Homographies `[t 3 3]` of a camera's `poses` `[t 6]` before a flat scene, for pictures `[h w]`.
+  """Homographies `[t 3 3]` of a camera with `poses` `[t 6]` facing a flat scene, for `[h w]`.
 
-  A pose says how the picture differs from the sharp one: x and y, pixels by which it has moved to
-  the right and down; z, the share of the way to the scene that the camera has gone, so that the
-  picture is 1 / (1 - z) times as large; pitch and yaw, degrees by which the camera's turning has
-  moved it down and to the right; roll, degrees by which it has turned counter-clockwise about its
-  middle. `focal` is the focal length in pixels.
+  A pose says how the picture differs from the sharp one: x and y, its shift to the right and down
+  in pixels; z, how far the camera has moved towards the scene, as a fraction of the distance, so
+  that the picture is 1 / (1 - z) times as large; pitch and yaw, the rotation of the camera in
+  degrees that moves the picture down and to the right; roll, the counter-clockwise rotation of the
+  picture about its center in degrees. `focal` is the focal length in pixels.
   """
   x, y, z = poses[:, 0], poses[:, 1], poses[:, 2]
   cos, sin = jnp.cos(jnp.deg2rad(poses[:, 3:])), jnp.sin(jnp.deg2rad(poses[:, 3:]))
@@ -79,7 +79,7 @@ def homographies(
   product = functools.partial(jnp.einsum, 'tij,tjk,tkl->til', precision='highest')
   shift = matrix((zero, zero, x / focal), (zero, zero, y / focal), (zero, zero, -z))
   moved = product(roll, yaw, pitch) + shift
-  # Up to a factor, which a homography does not have, the inverse is the adjugate.
+  # Up to scale, which a homography ignores, the inverse is the adjugate.
   rows = moved[:, 0], moved[:, 1], moved[:, 2]
   back = jnp.stack([jnp.cross(rows[i - 2], rows[i - 1]) for i in range(3)], axis=-1)
   right, down = one * (width - 1) / 2, one * (height - 1) / 2
@@ -101,11 +101,12 @@ def camera_path(
 ) -> jax.Array:
   """Random poses `[steps 6]` of a hand-held camera, as `homographies` takes them.
 
-  They move as the paths of `trajectories.trajectory`, whose `anxiety` and `exposure` these are:
-  `extent` pixels is the longer side of the bounding box of the path of the picture's middle, `roll`
-  degrees the range that it turns through, `approach` the range of z. Without `focal` the camera
-  only shifts and rolls (3 degrees of freedom); with it, pitch and yaw have an equal part in the
-  path (6). The mean pose is 0. A path looks smooth with `steps` of one pixel or less.
+  The poses follow paths of `trajectories.trajectory`, which `anxiety` and `exposure` are passed to:
+  `extent` is the longer side, in pixels, of the bounding box of the path of the picture's center,
+  `roll` the range of the rotation in degrees, `approach` the range of z. Without `focal` the camera
+  only shifts and rolls (3 degrees of freedom); with it, pitch and yaw contribute as much to the
+  path as the shift does (6). The mean pose is 0. A path looks smooth if its steps are one pixel or
+  less.
   """
 
   def draw(key):
@@ -130,7 +131,7 @@ def warp(image: jax.Array, homography: jax.Array, *, boundary: str = 'reflect') 
 
 
 def sample(image: jax.Array, x: jax.Array, y: jax.Array, *, boundary: str = 'reflect') -> jax.Array:
-  """`image` `[... h w c]` at the places `x` and `y`, each `[i j]`: `[... i j c]`, bilinear."""
+  """`image` `[... h w c]` at positions `x` and `y`, each `[i j]`: `[... i j c]`, bilinear."""
   height, width, channels = image.shape[-3:]
   pixels = jnp.reshape(image, (*image.shape[:-3], height * width, channels))
   lead = (1,) * (image.ndim - 3)
@@ -141,7 +142,7 @@ def sample(image: jax.Array, x: jax.Array, y: jax.Array, *, boundary: str = 'ref
 
 
 def _transform(homography: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-  """Where `homography` takes the pixels of a picture: x and y, each `[h w]`."""
+  """Where `homography` maps the pixels of a picture: x and y, each `[h w]`."""
   x, y = jnp.meshgrid(jnp.arange(width, dtype=jnp.float32), jnp.arange(height, dtype=jnp.float32))
   x, y, scale = (row[0] * x + row[1] * y + row[2] for row in homography)
   return x / scale, y / scale
@@ -150,7 +151,7 @@ def _transform(homography: jax.Array, height: int, width: int) -> tuple[jax.Arra
 def _neighbors(
   x: jax.Array, y: jax.Array, height: int, width: int, boundary: str
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Number and weight of each of the four pixels around the places, shaped as `x` and `y` are."""
+  """Flat index and weight of each of the four pixels around the positions, shaped like `x`."""
   operators.check_boundary(boundary)
   x, y = jnp.clip(x, -_FAR, _FAR), jnp.clip(y, -_FAR, _FAR)
   left, top = jnp.floor(x).astype(jnp.int32), jnp.floor(y).astype(jnp.int32)
@@ -165,7 +166,7 @@ def _neighbors(
 
 
 def _fold(index: jax.Array, length: int, boundary: str) -> jax.Array:
-  """Where in the picture the row or column `index` is taken from."""
+  """The row or column inside the picture that is used for `index`."""
   if boundary == 'wrap':
     return index % length
   if boundary == 'reflect':

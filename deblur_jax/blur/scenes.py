@@ -1,7 +1,7 @@
-"""Blur of scenes in depth: what moves or lies out of focus hides and uncovers what is behind it.
+"""Blur of scenes with depth: objects that move or are out of focus hide and reveal what is behind.
 
-Images are linear light. A layer blurs together with its mask, which is the share of the light that
-it hides, so soft edges show what is behind.
+Images are linear light. A layer is blurred together with its mask, the share of the light that it
+blocks, so soft edges show what is behind.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ import jax.numpy as jnp
 from deblur_jax.blur import kernels, projective, trajectories
 from deblur_jax.blur.operators import Convolution
 
-_RADIUS = 0.1, 0.3  # of a random object, in shorter sides of the picture
-_WAVES, _WAVE = 5, 0.3  # of its outline: how many, and the size of the first
-_TRUST = 10.0  # opacity of what is made up, per share of seen pixels within the largest radius
+_RADIUS = 0.1, 0.3  # of a random object, relative to the shorter side of the picture
+_WAVES, _WAVE = 5, 0.3  # of its outline: how many, and the amplitude of the first
+_TRUST = 10.0  # opacity of filled-in pixels, per share of visible ones within the largest radius
 
 
 def composite(
   layers: jax.Array, masks: jax.Array, motions: jax.Array, *, boundary: str = 'reflect'
 ) -> jax.Array:
-  """What a camera sees of moving layers `[h w c]`: the mean of their composites at each instant.
+  """What a camera sees of moving layers `[h w c]`: the mean over time of their composites.
 
   layers: `[n h w c]`, from back to front.
-  masks: `[n h w]`, in [0, 1]; that of a background is 1 everywhere, or it is black between.
-  motions: `[n t 3 3]`, how each layer moves, as `projective.ProjectiveMotion` takes it; identities
-    where it rests.
+  masks: `[n h w]`, in [0, 1]; 1 everywhere for a background, or black shows through.
+  motions: `[n t 3 3]`, how each layer moves, as in `projective.ProjectiveMotion`; identities for a
+    layer at rest.
   """
   lights = _with_mask(layers, masks)
 
@@ -44,19 +44,19 @@ def composite(
 def moving_object(
   key: jax.Array, image: jax.Array, *, shift: jax.Array | float, steps: int = 64
 ) -> jax.Array:
-  """`image` `[h w c]` with an object that moves `shift` pixels, any way, during the exposure.
+  """`image` `[h w c]` in which an object moves by `shift` pixels during the exposure.
 
-  The object is a piece of the picture, cut out along a random outline. In the middle of the
-  exposure it is where `image` has it, so `image` is the sharp picture that belongs to this one.
-  The exposure is the mean of `steps` instants a pixel apart or less, so `shift` is at most
-  `steps - 1`; a longer one is cut to that.
+  The object is a part of the picture, cut out along a random outline; its direction is random too.
+  In the middle of the exposure it is where `image` has it, so `image` is the sharp half of the
+  pair. The exposure is the mean of `steps` instants one pixel apart or less, so `shift` is limited
+  to `steps - 1`.
   """
   outline, way = jax.random.split(key)
   mask, behind = cut_out(outline, image)
   angle = jax.random.uniform(way, (), maxval=2 * jnp.pi)
   along = jnp.linspace(-0.5, 0.5, steps) * jnp.minimum(shift, steps - 1)
   path = jnp.stack([along * jnp.cos(angle), along * jnp.sin(angle)], axis=-1)
-  # Before a background at rest, the mean of the composites is the composite of the means.
+  # With a background at rest, the mean of the composites is the composite of the means.
   blur = Convolution(trajectories.render(path, 2 * (steps // 2) + 1))
   moved = blur.apply(_with_mask(image, mask))
   return moved[..., :-1] + (1 - moved[..., -1:]) * behind
@@ -65,8 +65,8 @@ def moving_object(
 def cut_out(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Mask `[h w]` of a random object in `image` `[h w c]`, and the picture `[h w c]` without it.
 
-  Its outline is smooth and seen whole from a middle, the logarithm of its radius a random Fourier
-  series. What it hides is taken for the mirror image, in the outline, of what surrounds it.
+  The outline is smooth and star-shaped: the logarithm of its radius is a random Fourier series.
+  What the object hides is filled in with its surroundings, mirrored at the outline.
   """
   height, width, _ = image.shape
   place, size, waves = jax.random.split(key, 3)
@@ -96,26 +96,26 @@ def defocus(
   size: int | None = None,
   bokeh: Callable[[jax.Array, int], jax.Array] = kernels.disk,
 ) -> jax.Array:
-  """`image` `[h w c]`, sharp everywhere, as a thin lens shows it that is focused at `focus`.
+  """`image` `[h w c]`, sharp everywhere, as seen through a thin lens focused at `focus`.
 
-  `depth` `[h w]` and `focus` are distances from the lens, positive, in any unit. A point comes out
-  as `bokeh(radius, size)` of the radius `aperture * abs(1 - focus / depth)` pixels: `aperture` is
-  that of a point at infinity. The scene is cut into `layers`, at least 3, in even steps of the
-  radius, one of them in focus. Nearer ones cover farther ones, which go on a little behind them,
-  in colors from beside; pixels between two layers are shared between them.
+  `depth` `[h w]` and `focus` are distances from the lens, positive, in any unit. A point spreads to
+  `bokeh(radius, size)` with a radius of `aperture * abs(1 - focus / depth)` pixels, so `aperture`
+  is the radius for a point at infinity. The scene is divided into `layers`, at least 3, in even
+  steps of the radius, one of them in focus. Nearer layers cover farther ones, which are extended a
+  little behind them with neighboring colors; pixels between two layers are shared between them.
 
-  `size` is the kernels' canvas, odd; larger radii are cut to it. Without it the largest radius has
-  room, which only a concrete `depth` tells: under jit a missing `size` raises ValueError.
+  `size` is the side of the kernels, odd; larger radii are clipped to it. By default it fits the
+  largest radius, which requires a concrete `depth`: raises ValueError without `size` under jit.
   """
   if layers < 3:
-    raise ValueError(f'a scene is cut into 3 layers or more, not {layers}')
-  spread = 1 - focus / depth  # below 0 before the focus
+    raise ValueError(f'a scene needs at least 3 layers, not {layers}')
+  spread = 1 - focus / depth  # below 0 in front of the focus
   if size is None:
     size = _canvas(aperture * spread)
   step = jnp.maximum((spread.max() - spread.min()) / (layers - 2), 1e-3)
   planes = step * (jnp.floor(spread.min() / step) + jnp.arange(layers))  # from near to far
   masks = jnp.maximum(1 - jnp.abs(spread[None] - planes[:, None, None]) / step, 0)
-  # Behind the layers before it, but for its neighbor, with which it makes one slanted surface.
+  # Hidden by the layers in front, except its neighbor, with which it forms one slanted surface.
   hidden = jnp.pad(jnp.cumsum(masks, axis=0)[:-2], [(2, 0), (0, 0), (0, 0)])[..., None]
   lights = _with_mask(image[None], masks)
   around = Convolution(kernels.disk(size / 2, size)).apply(lights)
@@ -125,7 +125,7 @@ def defocus(
   psfs = jax.vmap(lambda radius: bokeh(radius, size))(radii)
   seen, covered = jnp.zeros_like(lights[0]), 0.0
   for layer in Convolution(psfs).apply(lights):
-    # A layer and the next are shares of one surface, so they add up and do not hide each other.
+    # Adjacent layers are shares of one surface, so they add up and do not hide each other.
     passing = 1 - jnp.minimum(covered, 1)
     covered = seen[..., -1:]
     seen += passing * layer
@@ -133,12 +133,12 @@ def defocus(
 
 
 def _with_mask(image: jax.Array, mask: jax.Array) -> jax.Array:
-  """The light of a layer and its mask as one more channel, `[... h w c+1]`."""
+  """The light of a layer, with its mask as an extra channel: `[... h w c+1]`."""
   mask = mask[..., None]
   return jnp.concatenate([image * mask, mask], axis=-1)
 
 
 def _canvas(radii: jax.Array) -> int:
   if isinstance(radii, jax.core.Tracer):
-    raise ValueError('under jit the largest radius is not known: give the `size` of the kernels')
+    raise ValueError('the largest radius is unknown under jit: pass the `size` of the kernels')
   return 2 * math.ceil(float(jnp.abs(radii).max())) + 1

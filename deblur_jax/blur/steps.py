@@ -1,7 +1,7 @@
 """The steps of a blur mix: what each draws for an image, and what it does with it.
 
-A step is a frozen dataclass. Every field of type `Value` is a number, or a range `(low, high)` that
-each image draws its own value from, uniformly.
+A step is a frozen dataclass. Each field of type `Value` is a number, or a range `(low, high)` from
+which each image draws its own value, uniformly.
 """
 
 import abc
@@ -28,7 +28,7 @@ Value = float | tuple[float, float]
 
 
 class Within(NamedTuple):
-  """What values a field takes. Of a `whole` one, whole numbers are drawn."""
+  """The values that a field accepts; if `whole`, whole numbers are drawn."""
 
   least: float = -math.inf
   most: float = math.inf
@@ -41,10 +41,10 @@ Share = Annotated[Value, Within(0, 1)]
 
 
 class Step:
-  """One alternative of one step. As it is, it changes nothing."""
+  """One alternative of one step; this base class changes nothing."""
 
   random: ClassVar[bool] = False
-  """Whether an image draws a key, too, for what is left to chance beside the values."""
+  """Whether an image also draws a key, for randomness beyond the values."""
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -53,7 +53,7 @@ class Step:
       object.__setattr__(self, field.name, value)
 
   def draw(self, key: jax.Array) -> dict[str, jax.Array]:
-    """What one image draws: a value from each range, by its name, and 'key' if `random`."""
+    """What one image draws: a value from each range, by name, and 'key' if `random`."""
     key, rest = jax.random.split(key) if self.random else (key, None)
     drawn = {'key': rest} if self.random else {}
     fields = [field for field in dataclasses.fields(self) if field.type.__origin__ is not int]
@@ -72,33 +72,33 @@ class KernelStep(Step, abc.ABC):
   @property
   @abc.abstractmethod
   def size(self) -> int:
-    """Side of the smallest canvas, odd, that holds every kernel of the step."""
+    """Side of the smallest canvas, odd, that fits every kernel of the step."""
 
   @abc.abstractmethod
   def psf(self, size: int, **values: jax.Array) -> jax.Array:
-    """The kernel `[size size]` of the values that were drawn."""
+    """The kernel `[size size]` for the drawn values."""
 
 
 class PixelStep(Step, abc.ABC):
-  """A step that turns an image into another, in linear light or encoded."""
+  """A step that maps an image to an image, in linear light or encoded."""
 
   linear: ClassVar[bool] = True
 
   @abc.abstractmethod
   def __call__(self, image: jax.Array, **values: jax.Array) -> jax.Array:
-    """The image `[h w c]` after the step, by the values that were drawn."""
+    """The image `[h w c]` after the step, for the drawn values."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sharp(Step):
-  """Leaves the picture as it is."""
+  """Leaves the picture unchanged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shake(KernelStep):
   """Camera shake; `extent` is the longer side of the path's bounding box, in pixels.
 
-  `anxiety`, `exposure` and `steps` are those of `trajectories.trajectory`.
+  `anxiety`, `exposure` and `steps` are passed to `trajectories.trajectory`.
   """
 
   random = True
@@ -148,7 +148,7 @@ class Disk(KernelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Bokeh(KernelStep):
-  """Defocus by an aperture of `blades` blades; see `kernels.polygon`."""
+  """Defocus by an aperture with `blades` blades; see `kernels.polygon`."""
 
   radius: Amount = (2, 10)
   angle: Angle = (0, 360)
@@ -168,7 +168,7 @@ class Bokeh(KernelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(KernelStep):
-  """Gaussian blur of `sigma` pixels along `angle` and `ratio * sigma` across."""
+  """Gaussian blur of `sigma` pixels along `angle` and `ratio * sigma` across it."""
 
   sigma: Amount = (0.5, 3)
   ratio: Share = 1.0
@@ -176,7 +176,7 @@ class Gaussian(KernelStep):
 
   @property
   def size(self) -> int:
-    return _odd(4 * self.sigma.high)  # beyond lies a 16000th
+    return _odd(4 * self.sigma.high)  # 1/16000 of the weight is outside
 
   def psf(self, size, *, sigma, ratio, angle):
     return kernels.gaussian(sigma, size, ratio=ratio, angle=angle)
@@ -184,10 +184,10 @@ class Gaussian(KernelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Camera(PixelStep):
-  """Camera shake that differs over the picture: it shifts, tilts and rolls.
+  """Camera shake that varies over the picture: the camera shifts, tilts and rolls.
 
-  The path of the picture's middle has a bounding box of `extent` pixels on its longer side; `roll`
-  is the range of the turn in degrees, `focal` the focal length in pixels. See
+  The path of the picture's center has a bounding box of `extent` pixels on its longer side; `roll`
+  is the range of the rotation in degrees, `focal` the focal length in pixels. See
   `projective.camera_path`.
   """
 
@@ -209,19 +209,19 @@ class Camera(PixelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Objects(PixelStep):
-  """A random object moves by `shift` pixels before a still background; see `scenes`."""
+  """A random object moves by `shift` pixels in front of a still background; see `scenes`."""
 
   random = True
   shift: Amount = (5, 30)
 
   def __call__(self, image, *, key, shift):
-    steps = max(2, math.ceil(self.shift.high) + 1)  # the instants lie a pixel apart at most
+    steps = max(2, math.ceil(self.shift.high) + 1)  # instants at most one pixel apart
     return scenes.moving_object(key, image, shift=shift, steps=steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Turbulence(PixelStep):
-  """A short exposure through hot air; `strength` is D/r0, see `turbulence`."""
+  """A short exposure through turbulent air; `strength` is D/r0, see `turbulence`."""
 
   random = True
   strength: Amount = (1, 3)
@@ -232,10 +232,10 @@ class Turbulence(PixelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Saturate(PixelStep):
-  """What is white in the picture is `gain` times as bright until here, where it is cut off.
+  """Clips white, which is `gain` times as bright up to this step.
 
-  The mix brightens it before its first step, so that blur spreads the light. What is compared with,
-  the sharp picture, stays as it is.
+  The mix brightens white pixels before its first step, so that blur spreads their light. The sharp
+  picture that results are compared with is not changed.
   """
 
   gain: Annotated[Value, Within(1)] = (1.25, 2.75)
@@ -258,9 +258,10 @@ class Noise(PixelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Poisson(PixelStep):
-  """Photon noise of standard deviation `shot` in white, and `read` noise, in linear light.
+  """Photon noise of standard deviation `shot` at white, and `read` noise, in linear light.
 
-  By itself that of the camera of RSBlur (Rim et al. 2022), as strong as its authors draw it.
+  The defaults are the noise of the RSBlur camera (Rim et al. 2022), as strong as its authors draw
+  it.
   """
 
   random = True
@@ -284,7 +285,7 @@ class Quantize(PixelStep):
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg(PixelStep):
-  """The encoded picture saved as JPEG of `quality` 1 to 100, and read again."""
+  """The encoded picture saved as JPEG of `quality` 1 to 100 and read back."""
 
   linear = False
   quality: Annotated[Value, Within(1, 100, whole=True)] = (60, 95)
@@ -318,20 +319,20 @@ def _odd(half: float) -> int:
 def _range(name: str, value: Any, limits: Within) -> Range:
   bounds = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
   if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in bounds):
-    raise ValueError(f'{name} is a number or a range low..high, not {value!r}')
+    raise ValueError(f'{name} must be a number or a range low..high, not {value!r}')
   low, high = bounds
   if not (
     math.isfinite(low) and math.isfinite(high) and limits.least <= low <= high <= limits.most
   ):
     raise ValueError(
-      f'{name} lies between {limits.least:g} and {limits.most:g}, not {low:g}..{high:g}'
+      f'{name} must be between {limits.least:g} and {limits.most:g}, not {low:g}..{high:g}'
     )
   if limits.whole and (low % 1 or high % 1):
-    raise ValueError(f'{name} is a whole number, not {low:g}..{high:g}')
+    raise ValueError(f'{name} must be a whole number, not {low:g}..{high:g}')
   return Range(float(low), float(high))
 
 
 def _count(name: str, value: Any, limits: Within) -> int:
   if type(value) is not int or not limits.least <= value <= limits.most:
-    raise ValueError(f'{name} is a whole number from {limits.least:g} up, not {value!r}')
+    raise ValueError(f'{name} must be a whole number, at least {limits.least:g}, not {value!r}')
   return value

@@ -1,16 +1,16 @@
-"""Blurred pictures made of sharp ones, on the accelerator, from a recipe that reads as a sentence.
+"""Blurred pictures made from sharp ones, on the accelerator, by a mix that reads like a sentence.
 
   degrade = parse('shake(9..31) or disk(1..5) or sharp | poisson(0.01) | saturate | jpeg(60..95)')
   blurred = degrade(key, sharp)
 
-Every image draws its own alternative, all equally likely, and its own values, uniformly from the
-ranges. What the steps are is told in `blur.steps`. Blur, photon noise and saturation act in linear
-light with mirrored borders; `noise`, which takes the place of a whole camera, `quantize` and `jpeg`
-act on the sRGB-encoded picture. The result is cut to [0, 1], as every sensor and every file does.
+Each image draws its own alternative, all equally likely, and its own values, uniformly from the
+ranges. The steps are documented in `blur.steps`. Blur, photon noise and saturation act in linear
+light with mirrored borders; `noise`, which stands in for a whole camera, `quantize` and `jpeg` act
+on the sRGB-encoded picture. The result is clipped to [0, 1], as by any sensor or file.
 
-`saturate(1.5)` makes the white of the sharp picture half as bright again before the first step, and
-cuts off at 1 where it stands: blur before it thus spreads light that the sharp picture has lost. A
-sensor adds photon noise before it saturates; files are written last.
+`saturate(1.5)` makes the white pixels of the sharp picture 1.5 times as bright before the first
+step, and clips at 1 at its own place: blur before it thus spreads light that the sharp picture has
+lost. A sensor adds photon noise before it saturates; files are written last.
 """
 
 import dataclasses
@@ -28,45 +28,45 @@ from deblur_jax.blur import kernels, operators, sensor
 from deblur_jax.blur.steps import STEPS, KernelStep, PixelStep, Saturate, Step
 
 MIXED = 'shake(3..9) or motion(3..9) or disk(1..3) or gaussian(0.8..2) | noise(0..0.01)'
-"""The mix of blurs that configs train on and benchmarks score unless told otherwise."""
+"""The default mix of blurs, which configs train on and benchmarks score."""
 
 Choices = tuple[Step, ...]
 
 
 class Place(NamedTuple):
-  """What an image draws at one place of a recipe; with a leading axis, what several do."""
+  """What an image draws at one place of a mix; with a leading axis, what several images draw."""
 
   chosen: jax.Array
-  """Index of the alternative."""
+  """Index of the chosen alternative."""
   values: list[dict[str, jax.Array]]
-  """What it would draw for each of them."""
+  """The values drawn for each alternative."""
   psf: jax.Array | None
-  """Of the chosen one, on a canvas that has room for all; None where none has any."""
+  """PSF of the chosen one, on a canvas that fits all of them; None if no alternative has one."""
 
 
 class Drawn(NamedTuple):
-  """What an image drew at one place of a recipe, for people."""
+  """What an image drew at one place of a mix, in readable form."""
 
   step: str
   values: dict[str, np.ndarray]
-  """By the names of the step's ranges; 'key', where there is one, as the two numbers of it."""
+  """By the names of the step's ranges; 'key', if there is one, as its two numbers."""
   psf: np.ndarray | None
-  """`[size size]` of a step that blurs by one PSF, in linear light."""
+  """`[size size]` if the step blurs by one PSF, in linear light."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Degrade:
-  """A recipe: steps one after another, each a tuple of equally likely alternatives."""
+  """A mix: steps in order, each a tuple of equally likely alternatives."""
 
   chain: tuple[Choices, ...]
 
   def __call__(self, key: jax.Array, sharp: jax.Array) -> jax.Array:
     """Degraded images `[b h w c]` of `sharp` ones in [0, 1], pure in both arguments.
 
-    What image i draws hangs on `key` and i alone, not on the size of the batch or the number of
+    What image i draws depends only on `key` and i, not on the size of the batch or the number of
     devices. Under `jax.set_mesh` with axes 'data', 'fsdp' or both, every device works on its own
-    images; a batch sharded without them gives the same, but XLA gathers it on every device for the
-    FFT. Raises ValueError for images of integers, or not in [0, 1].
+    images; a batch sharded without them gives the same result, but XLA gathers it on every device
+    for the FFT. Raises ValueError for integer images, or values outside [0, 1].
     """
     checks.images(sharp, 'sharp images')
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(sharp.shape[0]))
@@ -75,14 +75,14 @@ class Degrade:
     axes = tuple(name for name in ('data', 'fsdp') if types.get(name) == AxisType.Auto)
     if axes and sharp.shape[0] % math.prod(mesh.shape[name] for name in axes) == 0:
       rows = PartitionSpec(axes)
-      apart = jax.shard_map(
+      sharded = jax.shard_map(
         self._run, in_specs=(rows, rows), out_specs=rows, axis_names=set(axes), check_vma=False
       )
-      return apart(keys, sharp)
+      return sharded(keys, sharp)
     return self._run(keys, sharp)
 
   def draw(self, key: jax.Array) -> list[Place]:
-    """What the image of `key` draws; image i of a call draws by `fold_in(key, i)`."""
+    """What the image with `key` draws; image i of a call draws with `fold_in(key, i)`."""
     places = []
     for number, choices in enumerate(self.chain):
       first, *keys = jax.random.split(jax.random.fold_in(key, number), len(choices) + 1)
@@ -92,7 +92,7 @@ class Degrade:
     return places
 
   def apply(self, places: list[Place], sharp: jax.Array) -> jax.Array:
-    """Degraded images `[b h w c]` of `sharp` ones, by what each drew."""
+    """Degraded images `[b h w c]` of `sharp` ones, given what each drew."""
     image, linear = sharp, False
     for choices, place in zip(self.chain, places, strict=True):
       for number, step in enumerate(choices):
@@ -104,13 +104,13 @@ class Degrade:
       image, linear = _step(choices, place, image, linear)
     return jnp.clip(_light(image, linear, False), 0.0, 1.0)
 
-  def draws(self, key: jax.Array, index: int = 0) -> tuple[Drawn, ...]:
+  def drawn(self, key: jax.Array, index: int = 0) -> tuple[Drawn, ...]:
     """What image `index` of a batch drew at each place when called with `key`."""
-    return self.tell(_draw(self, jax.random.fold_in(key, index)))
+    return self.describe(_draw(self, jax.random.fold_in(key, index)))
 
-  def tell(self, places: list[Place]) -> tuple[Drawn, ...]:
-    """What one image drew at each place."""
-    told = []
+  def describe(self, places: list[Place]) -> tuple[Drawn, ...]:
+    """What one image drew at each place, in readable form."""
+    drawn = []
     for choices, place in zip(self.chain, places, strict=True):
       step, values = choices[place.chosen], place.values[place.chosen]
       kind = type(step)
@@ -119,8 +119,8 @@ class Degrade:
       if 'key' in values:
         values = values | {'key': jax.random.key_data(values['key'])}
       psf = np.asarray(place.psf) if isinstance(step, KernelStep) else None
-      told.append(Drawn(name, jax.tree.map(np.asarray, values), psf))
-    return tuple(told)
+      drawn.append(Drawn(name, jax.tree.map(np.asarray, values), psf))
+    return tuple(drawn)
 
   def _run(self, keys: jax.Array, sharp: jax.Array) -> jax.Array:
     return self.apply(jax.vmap(self.draw)(keys), sharp)
@@ -130,31 +130,33 @@ _draw = jax.jit(Degrade.draw, static_argnums=0)
 
 
 def parse(text: str) -> Degrade:
-  """The recipe in `text`; raises ValueError naming the step that is wrong. '' changes nothing."""
+  """The mix in `text`; raises ValueError naming the step that is wrong. '' changes nothing."""
   degrade = Degrade(spec.build(text, STEPS))
   if any(isinstance(step, Saturate) for choices in degrade.chain[:1] for step in choices):
     raise ValueError(
-      "step 'saturate' comes first, where no blur has spread light yet: move it back"
+      "step 'saturate' comes first, before any blur has spread light: move it after the blur"
     )
   return degrade
 
 
 def _step(choices: Choices, place: Place, image: jax.Array, linear: bool) -> tuple[jax.Array, bool]:
-  """Images after one of `choices` each, and whether they are in linear light now."""
+  """Images after one of `choices` each, and whether they are now in linear light."""
   if place.psf is not None:
     image, linear = operators.Convolution(place.psf).apply(_light(image, linear, True)), True
   if len(choices) == 1 and isinstance(choices[0], PixelStep):
     image, linear = _light(image, linear, choices[0].linear), choices[0].linear
     image = jax.vmap(lambda image, values: choices[0](image, **values))(image, place.values[0])
   elif any(isinstance(step, PixelStep) for step in choices):
-    acts = [functools.partial(_apart, linear, step, index) for index, step in enumerate(choices)]
+    acts = [
+      functools.partial(_apply_step, linear, step, index) for index, step in enumerate(choices)
+    ]
     drawn = place.chosen, place.values, image
     image = operators.each(lambda own: jax.lax.switch(own[0], acts, *own[1:]), drawn)
   return image, linear
 
 
-def _apart(linear: bool, step: Step, index: int, values: list, image: jax.Array) -> jax.Array:
-  """One image after `step`, where it is one that acts on pixels; in the light that it came in."""
+def _apply_step(linear: bool, step: Step, index: int, values: list, image: jax.Array) -> jax.Array:
+  """One image after `step` if it acts on pixels; linear or encoded as it came in."""
   if not isinstance(step, PixelStep):
     return image
   changed = step(_light(image, linear, step.linear), **values[index])
@@ -165,7 +167,7 @@ def _psf(choices: Choices, chosen: jax.Array, values: list) -> jax.Array | None:
   sizes = [step.size for step in choices if isinstance(step, KernelStep)]
   if not sizes:
     return None
-  # All alternatives' kernels are drawn, which is cheap, and one convolution serves them all.
+  # Drawing the kernels of all alternatives is cheap, and one convolution then serves them all.
   return jnp.stack(
     [
       step.psf(max(sizes), **own) if isinstance(step, KernelStep) else kernels.delta(max(sizes))

@@ -1,12 +1,12 @@
-"""Pictures through turbulent air: correlated tilts that warp, aberrations that blur.
+"""Pictures seen through turbulent air: correlated tilts that warp, aberrations that blur.
 
 After Chimitt and Chan, "Simulating anisoplanatic turbulence by sampling intermodal and spatially
 correlated Zernike coefficients", Optical Engineering 59(8), 2020. `strength` is D/r0, the aperture
-over Fried's coherence length: 1 is hardly seen, 5 is strong. Air is Kolmogorov's, described by
-Noll's polynomials ("Zernike polynomials and atmospheric turbulence", JOSA 66(3), 1976). A pixel is
-half of lambda / D, as in a camera that samples all that its lens resolves. `footprint` is the
-distance, in pixels, of two points whose light meets the turbulence one aperture apart: their tilts
-are much alike within it, and unlike beyond several.
+over Fried's coherence length: 1 is barely visible, 5 is strong. The turbulence is Kolmogorov's,
+described by Noll's polynomials ("Zernike polynomials and atmospheric turbulence", JOSA 66(3),
+1976). A pixel is half of lambda / D, as in a camera that samples everything its lens resolves.
+`footprint` is the distance, in pixels, of two points whose light passes the turbulence one aperture
+apart: their tilts are similar within it, and differ beyond several times that distance.
 """
 
 import functools
@@ -21,7 +21,7 @@ from deblur_jax.blur import projective
 from deblur_jax.blur.varying import SpatiallyVarying
 
 _PIXEL = 0.5  # in lambda / D
-_MODES = 36  # of Noll's polynomials; what lies above is 1 % of the variance
+_MODES = 36  # Noll's polynomials; the higher ones carry 1 % of the variance
 _SPECTRUM = 0.0228956  # power of the phase at D = r0 and one cycle per D, falling as f^(-11/3)
 
 
@@ -36,8 +36,8 @@ def turbulence(
 ) -> jax.Array:
   """A short exposure of `image` `[h w c]`, in linear light, mirrored at the borders.
 
-  Tilts move every pixel; the higher aberrations are drawn for patches of about `patch` pixels, each
-  on its own, and make PSFs `[size size]` that go over into each other.
+  Tilts shift every pixel; the higher aberrations are drawn independently for patches of about
+  `patch` pixels, and give PSFs `[size size]` that blend into each other.
   """
   return _expose(image, _air(key, image, footprint, patch), strength, size)
 
@@ -53,9 +53,10 @@ def film(
   patch: int = 64,
   size: int = 33,
 ) -> jax.Array:
-  """Short exposures `[frames h w c]` of `image`, each as of `turbulence`.
+  """Short exposures `[frames h w c]` of `image`, each as in `turbulence`.
 
-  Tilts and aberrations run as AR(1): those of neighboring frames have the `correlation`, in [0, 1].
+  Tilts and aberrations are AR(1) processes: those of consecutive frames have the `correlation`, in
+  [0, 1].
   """
 
   def step(air, key):
@@ -69,10 +70,10 @@ def film(
 
 
 def long_exposure(strength: jax.Array | float, size: int) -> jax.Array:
-  """Kernel `[size size]` of an exposure much longer than the turbulence takes to change.
+  """Kernel `[size size]` of an exposure much longer than the time scale of the turbulence.
 
-  Fried, "Optical resolution through a randomly inhomogeneous medium", JOSA 56(10), 1966:
-  the transfer function of the lens times exp(-3.44 (f D / r0)^(5/3)), f in cycles per lambda / D.
+  Fried, "Optical resolution through a randomly inhomogeneous medium", JOSA 56(10), 1966: the
+  transfer function of the lens times exp(-3.44 (f D / r0)^(5/3)), f in cycles per lambda / D.
   """
   grid = 4 * size
   f = np.hypot(np.fft.fftfreq(grid)[:, None], np.fft.rfftfreq(grid)[None]) / _PIXEL
@@ -87,12 +88,12 @@ def long_exposure(strength: jax.Array | float, size: int) -> jax.Array:
 def tilts(
   key: jax.Array, height: int, width: int, *, strength: jax.Array | float, footprint: float = 16.0
 ) -> jax.Array:
-  """Random shift of each pixel `[h w 2]`, (x, y) in pixels, of variance and correlation by theory.
+  """Random shift `[h w 2]` of each pixel, (x, y), with the variance and correlation of theory.
 
   White noise is given the spectrum of the phase as seen through Noll's polynomials 2 and 3.
   """
   white, drift = jax.random.split(key)
-  # Twice the size, lest opposite borders be neighbors.
+  # Twice the size, so that opposite borders are not neighbors.
   shape = 2 * height, 2 * width
   response, rest = _tilt_response(*shape, footprint)
   white = jnp.fft.rfft2(jax.random.normal(white, shape))
@@ -113,7 +114,7 @@ def aberrations(
 
 
 def psf(aberrations: jax.Array, size: int) -> jax.Array:
-  """Kernels `[... size size]` of coefficients `[... m]` of Noll's polynomials from 4 on, radians.
+  """Kernels `[... size size]` for coefficients `[... m]` of Noll's polynomials from 4 up, radians.
 
   The power of the Fourier transform of a round pupil with that phase.
   """
@@ -121,7 +122,7 @@ def psf(aberrations: jax.Array, size: int) -> jax.Array:
   inside, modes = modes[0].astype(bool), modes[3:]
   phase = jnp.einsum('...m,mkl->...kl', aberrations, modes, precision='highest')
   pupil = jnp.where(jnp.broadcast_to(inside, phase.shape), jnp.exp(1j * phase), 0)
-  # The transform by matrices, for just the pixels that are wanted.
+  # A Fourier transform by matrix products, for just the pixels needed.
   spot, place = np.arange(size) - size // 2, (np.arange(size) - size // 2) / size
   waves = np.exp(-2j * np.pi * _PIXEL * np.outer(spot, place)).astype(np.complex64)
   field = jnp.einsum('ik,...kl,jl->...ij', waves, pupil, waves, precision='highest')
@@ -149,7 +150,7 @@ def noll(modes: int) -> np.ndarray:
 
 @functools.cache
 def zernike(modes: int, size: int) -> np.ndarray:
-  """Noll's polynomials 1 to `modes` over a pupil `[modes size size]`, 0 outside it (his eq. 1)."""
+  """Noll's polynomials 1 to `modes` over a pupil `[modes size size]`, 0 outside (Noll, eq. 1)."""
   line = (np.arange(size) - size // 2) * 2 / size
   x, y = np.meshgrid(line, line)
   radius, angle = np.hypot(x, y), np.arctan2(y, x)
@@ -174,9 +175,9 @@ def _order(j: int) -> tuple[int, int]:
 
 @functools.cache
 def _tilt_response(height: int, width: int, footprint: float) -> tuple[np.ndarray, float]:
-  """What makes white noise coefficients 2 and 3 at D = r0, `[2 h w // 2 + 1]` by frequency.
+  """Filter `[2 h w // 2 + 1]` from white noise to coefficients 2 and 3 at D = r0, by frequency.
 
-  And the standard deviation of the part that varies too slowly for `[h w]` pixels.
+  Also returns the standard deviation of the part that varies too slowly for `[h w]` pixels.
   """
   fx, fy = np.meshgrid(np.fft.rfftfreq(width) * footprint, np.fft.fftfreq(height) * footprint)
   f = np.hypot(fx, fy)  # cycles per D
@@ -184,7 +185,7 @@ def _tilt_response(height: int, width: int, footprint: float) -> tuple[np.ndarra
   window = 4 * scipy.special.jv(2, np.pi * f) / (np.pi * f)  # Noll, eq. 8
   response = footprint * math.sqrt(_SPECTRUM) * f ** (-11 / 6) * window / f * np.stack([fx, fy])
   twice = np.ones(width // 2 + 1)
-  twice[1 : (width + 1) // 2] = 2  # frequencies that stand for their negatives too
+  twice[1 : (width + 1) // 2] = 2  # frequencies that also stand for their negatives
   variance = (twice * response**2).sum() / (2 * height * width)
   rest = math.sqrt(max(noll(2)[0, 0] - variance, 0.0))
   return (1j * response).astype(np.complex64), rest

@@ -1,4 +1,4 @@
-"""Blur that changes over the picture: PSFs on a grid, mixed smoothly in between."""
+"""Blur that varies over the picture: PSFs on a grid, blended smoothly in between."""
 
 import functools
 import math
@@ -13,16 +13,15 @@ from deblur_jax.blur import operators
 
 @struct.dataclass
 class SpatiallyVarying:
-  """Blur by a grid of PSFs, each at home in the middle of its cell, bilinear between the middles.
+  """Blur by a grid of PSFs, each exact at the center of its cell, bilinear in between.
 
   Efficient filter flow (Hirsch et al., "Efficient filter flow for space-variant multiframe blind
-  deconvolution", CVPR 2010), the windows behind the filters: a pixel of the blurred picture mixes
-  what the PSFs around it make of the sharp one, so constants stay constant. A PSF only meets the
+  deconvolution", CVPR 2010), with the windows after the filters: a pixel of the blurred picture
+  blends the results of the PSFs around it, so constants stay constant. A PSF is only applied to the
   patch that its window covers.
 
-  psfs: `[gy gx kh kw]`, from the top left corner on; their middle, `[kh // 2, kw // 2]`, stays in
-    place.
-  boundary: as of `operators.Convolution`.
+  psfs: `[gy gx kh kw]`, from the top left corner; each is centered at `[kh // 2, kw // 2]`.
+  boundary: see `operators.Convolution`.
   """
 
   psfs: jax.Array
@@ -53,12 +52,12 @@ class SpatiallyVarying:
 
     total = jnp.zeros_like(self._extend(image))
     total, _ = jax.lax.scan(add, total, self._patches(image))
-    # What lies in a margin goes back to the pixels that the margin was made of.
+    # The margins are folded back into the pixels that they were copied from.
     (folded,) = jax.linear_transpose(self._extend, image)(total)
     return folded
 
   def _patches(self, image: jax.Array) -> tuple[jax.Array, ...]:
-    """PSF, first pixel, window by rows and window by columns of each patch, one after another."""
+    """PSF, first pixel, row window and column window of each patch, in order."""
     gy, gx = self.psfs.shape[:2]
     (tops, high), (lefts, wide) = _windows(image.shape[-3], gy), _windows(image.shape[-2], gx)
     starts = np.stack([np.repeat(tops, gx), np.tile(lefts, gy)], axis=1)
@@ -73,13 +72,13 @@ class SpatiallyVarying:
     gy, gx = self.psfs.shape[:2]
     if self.psfs.ndim != 4 or gy > image.shape[-3] or gx > image.shape[-2]:
       raise ValueError(
-        f'PSFs are [gy gx kh kw], at most one a pixel; {self.psfs.shape} do not suit images '
+        f'PSFs must be [gy gx kh kw], at most one per pixel; {self.psfs.shape} do not fit images '
         f'{image.shape}'
       )
 
 
 def _convolve(patch: jax.Array, psf: jax.Array, rows: int, columns: int) -> jax.Array:
-  """`patch` convolved with zeros around it, so many rows and columns on either side."""
+  """`patch` convolved with this many rows and columns of zeros on either side."""
   return operators.convolve(patch, psf, (rows, rows), (columns, columns), 'zero')
 
 
@@ -103,7 +102,7 @@ def _window(high: jax.Array, wide: jax.Array, patch: jax.Array) -> jax.Array:
 def _windows(length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
   """First pixels `[cells]` and weights `[cells support]` of the windows along one axis.
 
-  The weights of a pixel sum to 1: tents between the middles of the cells, level beyond the last.
+  The weights of a pixel sum to 1: tents between the cell centers, constant beyond the outermost.
   """
   pitch = length / cells
   middles = (np.arange(cells) + 0.5) * pitch - 0.5

@@ -1,7 +1,7 @@
-"""The command `deblur-jax`: for people with photographs.
+"""The command line program `deblur-jax`.
 
-A command is a file here with `add(commands)`. Exit codes: 0 all done, 1 a file failed, 2 wrong use,
-130 interrupted.
+Each command is a file here with `add(commands)`. Exit codes: 0 success, 1 a file failed, 2 invalid
+arguments, 130 interrupted.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ COMMANDS = (restore, blur, benchmark, convert, export, models, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """The exit code of the command line `argv`."""
+  """Runs the command line `argv`; returns the exit code."""
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper) and stream.errors == 'strict':
-      stream.reconfigure(errors='backslashreplace')  # names of files need not be text
+      stream.reconfigure(errors='backslashreplace')  # file names need not be valid text
   parser = Parser(
     prog='deblur-jax', description='Restores blurred photographs, and blurs sharp ones.'
   )
@@ -41,16 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     with interrupt.remembered():
       return arguments.run(arguments)
-  except BrokenPipeError:  # as in `| head`: nobody reads on
+  except BrokenPipeError:  # the reader has closed the pipe, as in `| head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
     return FAILED
   except (OSError, ValueError) as error:
     from deblur_jax.weights import DoesNotFit
 
-    # A line will do, but for weights that do not fit, which name all that does not.
-    told = error if isinstance(error, DoesNotFit) else str(error).partition('\n')[0]
-    print(f'deblur-jax: {told}', file=sys.stderr)
+    # One line, except for weights that do not fit, where the error lists all differences.
+    message = error if isinstance(error, DoesNotFit) else str(error).partition('\n')[0]
+    print(f'deblur-jax: {message}', file=sys.stderr)
     return WRONG_USE
   except KeyboardInterrupt:
-    print('deblur-jax: interrupted; the same command again does the rest', file=sys.stderr)
+    print('deblur-jax: interrupted; run the same command to do the rest', file=sys.stderr)
     return INTERRUPTED

@@ -1,4 +1,4 @@
-"""`deblur-jax benchmark`: methods by test sets."""
+"""`deblur-jax benchmark`: compares methods on test sets."""
 
 import argparse
 import shlex
@@ -12,34 +12,34 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='compare methods on test sets',
     description='Compares methods on test sets: PSNR and SSIM by the protocol of each set, '
     'parameters, multiply-adds, time and memory, as a table, CSV, Markdown and a figure. '
-    'Doing nothing, "blurred", is always among them. What is in OUT already is not measured again, '
-    'so that the same command again finishes the job.',
+    'The blurred input itself is always included as "blurred". Results already in OUT are not '
+    'measured again, so running the same command again finishes the job.',
   )
   parser.add_argument(
     'methods',
     nargs='*',
     metavar='METHOD',
     help="shipped weights by name, a run's folder, a .safetensors file, or wiener, richardson_lucy "
-    'or total_variation, which are told the PSF where a single one made the blur',
+    'or total_variation, which are given the PSF if a single one made the blur',
   )
   parser.add_argument(
     '--sets',
     default='builtin',
     metavar='SET,...',
     help='SOURCE or SOURCE:DIRECTORY, as in a config: builtin, pairs:DIR, gopro/blur, ...; '
-    'the held-out pictures of each; @PROTOCOL after it scores it by another protocol',
+    'held-out pictures are used; append @PROTOCOL to score by another protocol',
   )
   parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder for the results')
   parser.add_argument(
-    '--blur', metavar='MIX', help='how sharp pictures are blurred (default: as in the configs)'
+    '--blur', metavar='MIX', help='how to blur sharp pictures (default: as in the configs)'
   )
   parser.add_argument(
-    '--metrics', metavar='NAME|...', help='metrics to add; package.module:name is one from outside'
+    '--metrics', metavar='NAME|...', help='metrics to add; package.module:name for an external one'
   )
   parser.add_argument(
     '--lpips', metavar='FILE', help='weights of LPIPS (see deblur_jax/metrics/perceptual.py)'
   )
-  parser.add_argument('--dists', metavar='FILE', help='weights of DISTS (see there)')
+  parser.add_argument('--dists', metavar='FILE', help='weights of DISTS (see the same file)')
   parser.set_defaults(run=_benchmark)
 
 

@@ -1,4 +1,4 @@
-"""`deblur-jax blur`: sharp pictures in, a paired data set out."""
+"""`deblur-jax blur`: makes a paired data set from sharp pictures."""
 
 import argparse
 import collections
@@ -19,45 +19,51 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser(
     'blur',
     help='make a data set of blurred and sharp pairs',
-    description='Makes blurred and sharp pairs of sharp pictures, or of films: '
-    'OUT/{train,test}/FOLDER/{blur,sharp}/*.png, 8 bit whatever the sources are, and '
-    'OUT/manifest.jsonl, which tells how each was made. What is in OUT already is skipped, so that '
-    'the same command again finishes the job.',
-    epilog="A mix has steps with | between them, alternatives with 'or', ranges as 9..31. Steps: "
+    description='Makes blurred and sharp pairs from sharp pictures, or from films: '
+    'OUT/{train,test}/FOLDER/{blur,sharp}/*.png, always 8 bit, and OUT/manifest.jsonl, which '
+    'records how each was made. Pairs already in OUT are skipped, so running the same command '
+    'again finishes the job. To train on them: python -m deblur_jax.main --config=nafnet:pairs '
+    '--config.data.directory=OUT',
+    epilog="In a mix, | separates steps, 'or' separates alternatives, and 9..31 is a range. Steps: "
     'shake, motion, disk, bokeh, gaussian, camera, objects, turbulence, sharp, saturate, noise, '
-    'poisson, quantize, jpeg. By itself: ' + MIX,
+    'poisson, quantize, jpeg. Default mix: ' + MIX,
   )
   parser.add_argument(
-    'inputs', nargs='+', metavar='FILE_OR_FOLDER', help='pictures, or folders with all inside'
+    'inputs', nargs='+', metavar='FILE_OR_FOLDER', help='pictures, or folders, searched recursively'
   )
-  parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder of the data set')
+  parser.add_argument(
+    '-o', '--output', required=True, metavar='OUT', help='folder for the data set'
+  )
   parser.add_argument(
     '--test',
     type=values.share,
     default=0.1,
     metavar='SHARE',
-    help='to hold out for testing, unless in folders train and test already (0.1)',
+    help='share to hold out for testing, unless already in folders train and test (default: 0.1)',
   )
   mixed = parser.add_argument_group('pictures, blurred by a mix')
-  mixed.add_argument('--mix', metavar='TEXT', help='how to blur; see below')
-  mixed.add_argument('--seed', type=_whole, metavar='N', help='of all that is drawn (0)')
+  mixed.add_argument('--mix', metavar='TEXT', help='how to blur, see below')
+  mixed.add_argument('--seed', type=_whole, metavar='N', help='random seed (default: 0)')
   mixed.add_argument(
-    '--copies', type=values.positive, metavar='N', help='pairs of each picture (1)'
+    '--copies', type=values.positive, metavar='N', help='pairs per picture (default: 1)'
   )
-  films = parser.add_argument_group('films, folders of high-speed frames that are averaged')
+  films = parser.add_argument_group('films: folders of high-speed frames to average')
   films.add_argument(
     '--frames',
     type=values.positive,
     metavar='N',
-    help='frames of a pair, an odd number: the middle is sharp',
+    help='frames to average per pair, an odd number; the middle one is sharp',
   )
   films.add_argument(
-    '--step', type=values.positive, metavar='N', help='frames from pair to pair (as many)'
+    '--step',
+    type=values.positive,
+    metavar='N',
+    help='frames from one pair to the next (default: as --frames)',
   )
   films.add_argument(
     '--response',
     choices=('linear', 'gamma'),
-    help='average values as they are, or the light that they stand for by a gamma of 2.2 (linear)',
+    help='average the file values (linear), or light by a gamma of 2.2 (default: linear)',
   )
   parser.set_defaults(run=_blur)
 
@@ -70,10 +76,11 @@ def _blur(arguments: argparse.Namespace) -> int:
   wrong = ('mix', 'seed', 'copies') if arguments.frames else ('step', 'response')
   for name in wrong:
     if options[name] is not None:
-      raise ValueError(f'--{name} does not go {"with" if arguments.frames else "without"} --frames')
+      problem = 'cannot be used with' if arguments.frames else 'requires'
+      raise ValueError(f'--{name} {problem} --frames')
   output = pathlib.Path(arguments.output)
   if output.exists() and not output.is_dir():
-    raise ValueError(f'{output}: -o takes a folder, and this is a file')
+    raise ValueError(f'{output}: -o must be a folder, but this is a file')
   if arguments.frames:
     recipe = make.Film(arguments.frames, arguments.response or 'linear')
     step = arguments.step or arguments.frames
@@ -95,14 +102,14 @@ def _blur(arguments: argparse.Namespace) -> int:
       print(outcome.message, file=sys.stderr, flush=True)
     elif outcome.status == 'made' and not sys.stdout.isatty():
       print(f'{outcome.job.name} -> {outcome.message}', flush=True)
-  told = [f'{counts["made"]} pairs made']
-  told += [f'{counts["skipped"]} skipped (there already)'] if counts['skipped'] else []
-  told += [f'{counts["failed"]} failed'] if counts['failed'] else []
-  print(f'{", ".join(told)} in {time.monotonic() - begin:.1f} s -> {output}')
+  summary = [f'{counts["made"]} pairs made']
+  summary += [f'{counts["skipped"]} skipped (already there)'] if counts['skipped'] else []
+  summary += [f'{counts["failed"]} failed'] if counts['failed'] else []
+  print(f'{", ".join(summary)} in {time.monotonic() - begin:.1f} s -> {output}')
   return 1 if counts['failed'] else 0
 
 
 def _whole(text: str) -> int:
   if not text.isdecimal() or int(text) >= 2**32:
-    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 up to 4294967295')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to 4294967295')
   return int(text)

@@ -49,7 +49,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='a constructor argument that cannot be read off the weights (relu_slope=0.1)',
   )
   parser.add_argument(
-    '--license', metavar='TEXT', help='of the weights (by default what their authors state)'
+    '--license',
+    metavar='TEXT',
+    help='of the weights; by default that of the authors if the file is recognized as published by '
+    "them by its SHA-256, else 'unknown'",
   )
   parser.add_argument(
     '--dtype',
@@ -87,17 +90,17 @@ def _convert(arguments: argparse.Namespace) -> int:
       options = _arguments(model)
   except ImportError as error:
     raise ValueError(str(error)) from None
-  manifest = {
-    'network': name,
-    'arguments': options,
-    'source': {file.name: _digest(file) for path in paths for file in _files(path)},
-    'license': arguments.license or convert.license_of(name),
-  }
+  source = {file.name: _digest(file) for path in paths for file in _files(path)}
+  stated = arguments.license or convert.license_of_files(name, source.values())
+  manifest = {'network': name, 'arguments': options, 'source': source, 'license': stated}
   weights.write(output, params, manifest, dtype=arguments.dtype)
   told = ', '.join(f'{key} {value}' for key, value in options.items())
   print(f'{name} {variant}'.strip() + f': {told}')
-  theirs = '' if arguments.license else " (of the authors' own weights; --license for any others)"
-  print(f'license: {manifest["license"]}{theirs}')
+  theirs = (
+    f" ({name}'s authors state {convert.license_of(name)} for their own weights; if these are "
+  )
+  theirs += 'theirs, pass --license)'
+  print(f'license: {stated}{theirs if stated == convert.UNKNOWN else ""}')
   _verify(output, params)
   return 0
 

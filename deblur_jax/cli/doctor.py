@@ -1,4 +1,4 @@
-"""`deblur-jax doctor`: what is installed, what there is to compute with, and whether it works."""
+"""`deblur-jax doctor`: installed versions, available devices, and a self test."""
 
 import argparse
 import importlib.metadata
@@ -14,15 +14,15 @@ from deblur_jax.cli import values
 
 PARTS = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pyvips')
 BINARIES = {'pyvips-binary': 'libvips', 'jax-cuda12-plugin': 'CUDA 12', 'libtpu': 'TPU'}
-"""Packages that are worth a line if they are installed."""
+"""Packages that are listed only if they are installed."""
 
 HEIGHT, WIDTH, TILE = 90, 130, 40
-"""Of the picture of the self test, and of its tiles."""
+"""Size of the picture in the self test, and of its tiles."""
 
 MISSING = 'MISSING'
 
 AGREEMENT = 1e-4
-"""By how much tiles may differ from the whole, in parts of the range."""
+"""Largest allowed difference between tiled and whole results, as a fraction of the range."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -41,18 +41,19 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-  _tell('deblur-jax', deblur_jax.__version__)
-  _tell('python', f'{platform.python_version()}, {platform.system()} {platform.machine()}')
+  _print('deblur-jax', deblur_jax.__version__)
+  _print('python', f'{platform.python_version()}, {platform.system()} {platform.machine()}')
   for part in PARTS:
-    _tell(part, _version(part))
+    _print(part, _version(part))
   for package, name in BINARIES.items():
     if (version := _version(package)) != MISSING:
-      _tell(name, version)
+      _print(name, version)
   cache = cached.folder()
   files = [path.stat().st_size for path in cache.rglob('*') if path.is_file()]
-  _tell('compiled', f'{cache}, {len(files)} files, {sum(files) / 1e6:.1f} MB')
-  _tell('free disk', f'{_free(cache)} there, {_free(pathlib.Path.cwd())} here, ' + _temporary())
-  _tell('weights', ', '.join(methods.shipped()) or 'none in the package: use --weights')
+  _print('compiled', f'{cache}, {len(files)} files, {sum(files) / 1e6:.1f} MB')
+  here = f'{_free(pathlib.Path.cwd())} in the current folder'
+  _print('free disk', f'{_free(cache)} in the cache, {here}, {_temporary()}')
+  _print('weights', ', '.join(methods.shipped()) or 'none in the package: use --weights')
   if arguments.test or arguments.device:
     return _test(arguments.device)
   missing = [part for part in PARTS if _version(part) == MISSING]
@@ -61,34 +62,34 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _test(device: str | None) -> int:
-  """Prints the devices and whether the self test passes; the exit code."""
+  """Prints the devices and whether the self test passes; returns the exit code."""
   import jax
 
   from deblur_jax import sharding
 
   values.use_device(device)
   sharding.keep_compiled()
-  _tell('devices', ', '.join(f'{one.platform} ({one.device_kind})' for one in jax.devices()))
+  _print('devices', ', '.join(f'{one.platform} ({one.device_kind})' for one in jax.devices()))
   begin = time.monotonic()
   try:
     difference = self_test()
-  except Exception as error:  # Whatever is broken is to be reported.
+  except Exception as error:  # Any failure is reported.
     problem = next(iter(str(error).splitlines()), '') or type(error).__name__
-    _tell('self test', f'FAILED: {problem}')
+    _print('self test', f'FAILED: {problem}')
     return 1
   took = f'{time.monotonic() - begin:.1f} s'
   if difference > AGREEMENT:
-    _tell('self test', f'FAILED: tiles differ from the whole by {difference:.2g} ({took})')
+    _print('self test', f'FAILED: tiled and whole results differ by {difference:.2g} ({took})')
     return 1
-  _tell('self test', f'passed in {took}; tiles differ from the whole by {difference:.1g}')
+  _print('self test', f'passed in {took}; tiled and whole results differ by {difference:.1g}')
   return 0
 
 
 def self_test() -> float:
-  """By how much two results of a small random network differ: in tiles and whole.
+  """The largest difference between the tiled and the whole result of a small random network.
 
-  In parts of the range; takes files through all that `deblur-jax restore` does. Raises ValueError
-  where a picture does not come back.
+  As a fraction of the range; restores files exactly as `deblur-jax restore` does. Raises ValueError
+  if a picture is not restored.
   """
   import jax
   import numpy as np
@@ -99,7 +100,7 @@ def self_test() -> float:
 
   model = models.make('srcnn')
   params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))['params']
-  params['conv3']['bias'] += 0.5  # The results are to lie where nothing is clipped.
+  params['conv3']['bias'] += 0.5  # Keeps the results away from clipping.
   rng = np.random.default_rng(0)
   blocks = rng.integers(0, 2**16, (HEIGHT // 10, WIDTH // 10, 3), np.uint16)
   picture = blocks.repeat(10, 0).repeat(10, 1)
@@ -115,12 +116,12 @@ def self_test() -> float:
         raise ValueError(outcome.message)
       result = pyvips.Image.new_from_file(str(outcome.target)).numpy()
       if result.shape != picture.shape or not 0 < result.mean() < 2**16 - 1:
-        raise ValueError('a picture did not come back as it should')
+        raise ValueError('a restored picture has the wrong size or values')
       results.append(result.astype(float) / (2**16 - 1))
   return float(np.abs(results[0] - results[1]).max())
 
 
-def _tell(what: str, value: str) -> None:
+def _print(what: str, value: str) -> None:
   print(f'{what:<18}{value}', flush=True)
 
 
@@ -132,7 +133,7 @@ def _version(part: str) -> str:
 
 
 def _free(folder: pathlib.Path) -> str:
-  """Free disk at a folder that may not be there yet."""
+  """Free disk space at a folder that may not exist yet."""
   while not folder.exists():
     folder = folder.parent
   return f'{shutil.disk_usage(folder).free / 1e9:.1f} GB'

@@ -1,4 +1,4 @@
-"""`deblur-jax models`: weights and networks that there are."""
+"""`deblur-jax models`: lists the available weights and networks."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from deblur_jax import methods
 WIDTH = 80
 
 LIST = pathlib.Path(__file__).with_name('models.txt')
-"""What takes long to find out and is the same everywhere; `tools/list_models.py` writes it."""
+"""The part of the list that is slow to compute and always the same; see `tools/list_models.py`."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -19,9 +19,8 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser(
     'models',
     help='list weights and networks',
-    description='Lists the weights that come with the package, those that were trained here, '
-    'classical methods, and every network in every size; or all that is known of one file of '
-    'weights.',
+    description='Lists the weights that come with the package, your trained weights, classical '
+    'methods, and all networks with their variants; or the manifest of one weights file.',
   )
   parser.add_argument(
     '--weights',
@@ -30,7 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     'network, scores, how they were chosen, and the command, settings, code and data behind them',
   )
   parser.add_argument(
-    '--runs', default='runs', metavar='FOLDER', help='where runs were trained (runs)'
+    '--runs', default='runs', metavar='FOLDER', help='folder of your training runs (default: runs)'
   )
   parser.set_defaults(run=_models)
 
@@ -40,7 +39,7 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _manifest(name: str) -> int:
-  """Prints all that the manifest of some weights holds, nested."""
+  """Prints the whole manifest of some weights, nested."""
   from deblur_jax import weights
 
   path = methods.find(name)
@@ -80,7 +79,7 @@ def _everything(arguments: argparse.Namespace) -> int:
 
 
 def _show_weights(name: str, path: pathlib.Path) -> None:
-  """Prints what is known of a weights file: a line, and its scores below."""
+  """Prints a line about a weights file, and its scores below."""
   from deblur_jax import weights
 
   try:
@@ -95,21 +94,30 @@ def _show_weights(name: str, path: pathlib.Path) -> None:
   facts += [str(manifest['license'])] if manifest.get('license') else []
   indent = ' ' * 22
   print(textwrap.fill(f'  {name:<20}{", ".join(facts)}', WIDTH, subsequent_indent=indent))
-  for kind, value in _psnrs(manifest.get('scores', {})):
-    print(f'{indent}{kind:<28}{value:>6.2f} dB')
+  scores = list(_psnrs(manifest.get('scores', {}), manifest.get('blurred', {})))
+  wide = max((len(kind) for kind, *_ in scores), default=0)
+  for kind, value, blurred in scores:
+    beside = f', blurred {blurred:.2f}' if blurred else ''
+    print(f'      {kind:<{wide}}  {value:>5.2f} dB{beside}')
 
 
 def _count(params: Any) -> int:
-  """How many numbers a nested dict of arrays or shapes holds."""
+  """The total size of a nested dict of arrays or shapes."""
   if isinstance(params, Mapping):
     return sum(map(_count, params.values()))
   return params.size
 
 
-def _psnrs(scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-  """(set, PSNR) of a run's scores, {'SET/psnr': value}, or a table's, {SET: {'psnr': value}}."""
+def _psnrs(
+  scores: Mapping[str, Any], blurred: Mapping[str, float]
+) -> Iterator[tuple[str, float, float | None]]:
+  """(set, PSNR, that of the blurred pictures or None) of the scores in a manifest.
+
+  They are a table's, {SET: {'psnr': value, 'blurred': value}}, or a run's, {'SET/psnr': value} with
+  the same names in `blurred`.
+  """
   for name, value in scores.items():
     if isinstance(value, Mapping) and 'psnr' in value:
-      yield name, value['psnr']
+      yield name, value['psnr'], value.get('blurred')
     elif name.endswith('/psnr'):
-      yield name.removesuffix('/psnr'), value
+      yield name.removesuffix('/psnr'), value, blurred.get(name)

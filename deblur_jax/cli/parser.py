@@ -1,4 +1,4 @@
-"""A parser whose errors show the usage of their own command and suggest what was meant."""
+"""An argument parser whose errors show the command's usage and suggest corrections."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ class Parser(argparse.ArgumentParser):
   """An `ArgumentParser` that suggests the nearest option, command or choice."""
 
   def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments in `argv`; on a wrong one exits with code 2 and the usage of the command."""
+    """The arguments in `argv`; if one is invalid, prints the command's usage, exits with code 2."""
     arguments, unknown = self.parse_known_args(argv)
     if unknown:
       parser = self._command(getattr(arguments, 'command', None)) or self
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     return arguments
 
   def error(self, message: str) -> NoReturn:
-    """Prints the usage and one line, and exits with code 2."""
+    """Prints the usage and the message, and exits with code 2."""
     choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
     if choice:
       given, choices = choice[1], re.findall(r"[^', ]+", choice[2])

@@ -1,4 +1,4 @@
-"""What the commands' options take; wrong values are reported in one line."""
+"""Types of the commands' options; invalid values are reported in one line."""
 
 import argparse
 import ast
@@ -31,18 +31,18 @@ def part(text: str) -> tuple[int, int]:
   index, _, count = text.partition('/')
   numbers = index.isdecimal() and count.isdecimal()
   if not numbers or not 1 <= int(index) <= int(count):
-    raise argparse.ArgumentTypeError(f'{text!r} is no part such as 1/4, up to 4/4')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a part such as 1/4 (1/4 to 4/4)')
   return int(index), int(count)
 
 
 def box(text: str) -> tuple[int, int, int, int]:
-  """(left, top, width, height) of a part such as '100,50,640,480'."""
+  """(left, top, width, height) of a crop such as '100,50,640,480'."""
   numbers = text.split(',')
   if len(numbers) != 4 or not all(one.strip().isdecimal() for one in numbers):
-    raise argparse.ArgumentTypeError(f'{text!r} is no part such as 100,50,640,480: X,Y,W,H')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a crop X,Y,W,H such as 100,50,640,480')
   left, top, width, height = map(int, numbers)
   if not width or not height:
-    raise argparse.ArgumentTypeError(f'{text!r}: width and height are at least 1')
+    raise argparse.ArgumentTypeError(f'{text!r}: width and height must be at least 1')
   return left, top, width, height
 
 
@@ -69,7 +69,7 @@ def number_or_any(text: str) -> int | None:
 
 
 def settings(given: Iterable[str]) -> dict[str, Any]:
-  """Arguments of a network by name, from texts such as 'stages=1': Python literals or words.
+  """Arguments of a network by name, from texts such as 'stages=1': Python literals or strings.
 
   Raises ValueError for a text of another form.
   """
@@ -77,7 +77,7 @@ def settings(given: Iterable[str]) -> dict[str, Any]:
   for text in given:
     name, equals, value = text.partition('=')
     if not equals or not name:
-      raise ValueError(f'--set {text}: it is written ARGUMENT=VALUE')
+      raise ValueError(f'--set {text}: expected ARGUMENT=VALUE')
     try:
       found[name] = ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -86,9 +86,9 @@ def settings(given: Iterable[str]) -> dict[str, Any]:
 
 
 def use_device(name: str | None) -> None:
-  """Makes JAX compute on 'cpu', 'gpu' or 'tpu', before it has started; None leaves it the choice.
+  """Makes JAX use 'cpu', 'gpu' or 'tpu', before it has started; with None it chooses.
 
-  Raises ValueError where there is no such device.
+  Raises ValueError if there is no such device.
   """
   import jax
 
@@ -102,6 +102,6 @@ def use_device(name: str | None) -> None:
   except RuntimeError:
     extra = 'cuda' if name == 'gpu' else 'tpu'
     raise ValueError(
-      f'--device {name}: JAX finds none here, only {jax.default_backend()}; '
-      f"pip install 'deblur-jax[{extra}]' adds support for one"
+      f'--device {name}: JAX found none, only {jax.default_backend()}; '
+      f"support requires pip install 'deblur-jax[{extra}]'"
     ) from None

@@ -1,4 +1,4 @@
-"""DBGAN as in github.com/HDCVLab/Deblurring-by-Realistic-Blurring, the generator G.pth."""
+"""DBGAN from github.com/HDCVLab/Deblurring-by-Realistic-Blurring, the generator G.pth."""
 
 import re
 
@@ -11,7 +11,7 @@ RULES = (
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
   nf, channels = shapes['model.0.weight'][:2]
   blocks = [re.match(r'model\.1\.sub1\.(\d+)\.', name) for name in shapes]
   return {

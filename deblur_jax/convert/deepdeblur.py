@@ -1,4 +1,4 @@
-"""DeepDeblur as in github.com/SeungjunNah/DeepDeblur-PyTorch."""
+"""DeepDeblur from github.com/SeungjunNah/DeepDeblur-PyTorch."""
 
 import re
 
@@ -11,7 +11,7 @@ SIGNATURE = (
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
   first = r'body_models\.\d+\.body\.0\.weight'
   block = r'body_models\.0\.body\.\d+\.body\.0\.weight'
   n_feats, inputs, _, kernel_size = shapes['body_models.0.body.0.weight']

@@ -1,7 +1,7 @@
-"""DMPHN as in github.com/HongguangZhang/DMPHN-cvpr19-master.
+"""DMPHN from github.com/HongguangZhang/DMPHN-cvpr19-master.
 
-Published are the parts, one in each file: a state dict of the whole has the name of the file before
-every name in it, as in encoder_lv1.layer1.weight.
+The parts are published as separate files; to convert, combine them into one state dict with the
+name of the file as a prefix, as in encoder_lv1.layer1.weight.
 """
 
 LICENSE = 'none stated'
@@ -10,7 +10,7 @@ TRANSPOSED = r'decoder_lv\d\.layer(16|20)'
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
   width, channels = shapes['encoder_lv1.layer1.weight'][:2]
   levels = {name.partition('.')[0] for name in shapes if name.startswith('encoder_lv')}
   return {'levels': len(levels), 'width': width, 'channels': channels}

@@ -1,4 +1,4 @@
-"""HINet as in github.com/megvii-model/HINet."""
+"""HINet from github.com/megvii-model/HINet."""
 
 import re
 
@@ -8,7 +8,7 @@ TRANSPOSED = r'up_path_\d\.\d+\.up'
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors; `relu_slope` cannot be read off them."""
+  """The constructor arguments, from the shapes of the tensors; `relu_slope` cannot be derived."""
   levels = [re.fullmatch(r'down_path_1\.(\d+)\.(conv_1|norm)\.weight', name) for name in shapes]
   depth = 1 + max(int(match[1]) for match in levels if match)
   normalized = [int(match[1]) for match in levels if match and match[2] == 'norm']

@@ -1,4 +1,4 @@
-"""MAXIM as in github.com/google-research/maxim, whose weights are arrays of Flax."""
+"""MAXIM from github.com/google-research/maxim, whose weights are Flax arrays."""
 
 import math
 import re
@@ -27,7 +27,7 @@ RULES = (
   (r'supervised_attention_module_(\d+)/Conv_0', r'sam\1/features'),
   (r'supervised_attention_module_(\d+)/Conv_1', r'output\1'),
   (r'supervised_attention_module_(\d+)/Conv_2', r'sam\1/weight'),
-  # Inside blocks.
+  # Within blocks.
   (r'SplitHeadMultiAxisGmlpLayer_', 'mab'),
   (r'GridGmlpLayer', 'grid/gated_mlp'),
   (r'BlockGmlpLayer', 'block/gated_mlp'),
@@ -46,7 +46,7 @@ RULES = (
   (r'LayerNorm_', 'norm_'),
   (r'in_project_', 'project_'),
   (r'out_project_', 'out_'),
-  # The inputs of a cross gating block, the only convolutions still named so.
+  # The inputs of a cross gating block, the only convolutions that still have these names.
   (r'/Conv_0/', '/in_x/'),
   (r'/Conv_1/', '/in_y/'),
 )
@@ -55,9 +55,10 @@ _BLOCK = 'SplitHeadMultiAxisGmlpLayer_0/BlockGmlpLayer/BlockGatingUnit/Dense_0/k
 
 
 def prepare(state):
-  """The state with names for the layers that the authors only number, and without empty outputs.
+  """The state dict with names for layers that the authors only number, and without empty outputs.
 
-  The published GoPro weights lack the coarse outputs of the last stage; some copies have zeros.
+  The published GoPro weights lack the coarse outputs of the last stage; some copies have zeros
+  instead.
   """
   depth = _count(state, r'stage_0_encoder_block_(\d+)/')
   last = max(_numbers(state, r'stage_(\d+)_'), default=0)
@@ -71,9 +72,9 @@ def prepare(state):
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the arrays.
+  """The constructor arguments, from the shapes of the arrays.
 
-  How blocks and grids divide into rows and columns cannot be read off: square ones are assumed.
+  How blocks and grids divide into rows and columns cannot be derived: assumes square ones.
   """
   depth = _count(shapes, r'stage_0_encoder_block_(\d+)/')
   stages = _count(shapes, r'stage_(\d+)_')
@@ -113,7 +114,7 @@ def entry(key, value):
 
 
 def _named(name, depth):
-  """The name of a layer that resizes skip connections, by the levels from and to which it goes."""
+  """The name of a layer that resizes skip connections, with the levels it connects."""
   match = re.match(r'UpSampleRatio_(\d+)/Conv_0/', name)
   if not match or not depth:
     return name
@@ -126,7 +127,7 @@ def _named(name, depth):
 
 
 def _halves(name, value):
-  """A dense layer before or after both axes as two: one for the grid, one for the blocks."""
+  """A dense layer for both axes split in two: one for the grid, one for the blocks."""
   match = re.fullmatch(r'(.*SplitHeadMultiAxisG\w+)/(in|out)_project/(kernel|bias)', name)
   if not match:
     return [(name, value)]

@@ -1,4 +1,4 @@
-"""MPRNet as in github.com/swz30/MPRNet."""
+"""MPRNet from github.com/swz30/MPRNet."""
 
 import re
 
@@ -11,14 +11,14 @@ SIGNATURE = (
   'concat23.weight',
 )
 RULES = (
-  # Every CAB lists the one PReLU that all share; an ORB's own body.1 is a convolution.
+  # Every CAB lists the PReLU that all share; an ORB's own body.1 is a convolution.
   (r'^(?!stage3_orsnet\.orb\d\.body\.1\.weight$).*\.body\.1\.weight$', 'act.negative_slope'),
   (r'\.(down|up)\.1\.', '.'),
 )
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
   n_feat, channels = shapes['shallow_feat1.0.weight'][:2]
   wider = shapes['stage1_encoder.down12.down.1.weight'][0]
   squeezed = {

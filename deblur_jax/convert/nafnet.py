@@ -1,4 +1,4 @@
-"""NAFNet as in github.com/megvii-research/NAFNet."""
+"""NAFNet from github.com/megvii-research/NAFNet."""
 
 import re
 
@@ -11,13 +11,13 @@ RULES = (
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
 
   def count(pattern):
     found = [re.match(pattern, name) for name in shapes]
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
-  def blocks(part):  # A level has at least one: where there is none, its weights are missing.
+  def blocks(part):  # A level has at least one; if none is found, its weights are missing.
     return tuple(max(count(rf'{part}\.{level}\.(\d+)\.'), 1) for level in range(levels))
 
   levels = count(r'downs\.(\d+)\.')

@@ -1,8 +1,8 @@
-"""The state dict among what training programs save: which one it is, and under which names.
+"""Finds the state dict in a checkpoint and removes prefixes from its names.
 
-Published checkpoints hold it bare, or in containers ({'state_dict': ...}, {'params_ema': ...}),
-beside optimizers and discriminators, averaged and raw, with prefixes that wrappers leave before
-every name ('module.', 'model.', 'net_g.', '_orig_mod.').
+Published checkpoints hold it directly, or in containers ({'state_dict': ...}, {'params_ema': ...}),
+next to optimizers and discriminators, averaged and raw, with prefixes that wrappers add to every
+name ('module.', 'model.', 'net_g.', '_orig_mod.').
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-# Words in names of containers and prefixes, split at underscores, points and capitals.
+# Words in names of containers and prefixes, split at underscores, dots and capitals.
 _AVERAGED = {'ema', 'avg', 'average', 'averaged', 'swa', 'shadow'}
 _OTHER = {'optimizer', 'optimizers', 'optim', 'opt', 'scheduler', 'schedulers', 'sched', 'scaler'}
 _OTHER |= {'d', 'dis', 'disc', 'discriminator', 'discriminators', 'critic'}
 
-# Of several state dicts side by side, the one to take.
+# Of several state dicts, the one to use, in order of preference.
 _PREFERRED = (
   'params',
   'state_dict',
@@ -29,25 +29,25 @@ _PREFERRED = (
 )
 _PREFERRED += ('g',)
 
-# What torch.compile, AveragedModel and profilers leave in a state dict: no parameters.
+# Not parameters: added to a state dict by AveragedModel and profilers.
 _COUNTERS = re.compile(r'(.*\.)?(n_averaged|total_ops|total_params)')
 
 
 def unwrap(content: Any, key: str = '') -> dict[str, np.ndarray]:
   """The state dict inside a container, without 'module.', as numpy arrays.
 
-  Averaged weights go before raw ones; optimizers and discriminators are passed over. `key` chooses
-  one of several, 'generator' or 'state_dict.net_g'. Raises ValueError if there is none, or if there
-  are several and it is not clear which to take.
+  Averaged weights are preferred to raw ones; optimizers and discriminators are skipped. `key`
+  selects one of several, such as 'generator' or 'state_dict.net_g'. Raises ValueError if there is
+  none, or if there are several and it is not clear which to use.
   """
   if key:
     content = _chosen(content, key, key)
   found = list(_state_dicts(content))
   if not found:
-    inside = f'among {_listed(content)}' if isinstance(content, Mapping) else f'in {_kind(content)}'
-    raise ValueError(f'no state dict {inside}')
+    among = isinstance(content, Mapping) and content
+    raise ValueError(f'no state dict {"among" if among else "in"} {_listed(content)}')
   state = _best(found)[1]
-  # 'opt/target/' stands before the parameters in what Flax's older optimizers saved.
+  # Flax's older optimizers saved parameters with the prefix 'opt/target/'.
   return {
     name.removeprefix('module.').removeprefix('opt/target/'): _to_numpy(value)
     for name, value in state.items()
@@ -58,10 +58,10 @@ def unwrap(content: Any, key: str = '') -> dict[str, np.ndarray]:
 def stripped(
   state: Mapping[str, np.ndarray], signatures: Iterable[Sequence[str]]
 ) -> dict[str, np.ndarray]:
-  """`state` without the prefix that hides all names of one of `signatures`; as it is if none does.
+  """`state` without the prefix before all names of one of `signatures`; unchanged without any.
 
-  What has another prefix, such as a loss network, is left out. Raises ValueError if several
-  prefixes could be meant.
+  Tensors with another prefix, such as those of a loss network, are dropped. Raises ValueError if
+  several prefixes match.
   """
   found = list(_unprefixed(state, [set(names) for names in signatures]))
   return _best(found)[1] if found else dict(state)
@@ -83,7 +83,7 @@ def _unprefixed(state, signatures, path=()) -> Iterator[tuple[tuple[str, ...], d
 def _state_dicts(
   content: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict]]:
-  """(path, state dict) of all that lie in nested containers, but for those of `_OTHER`."""
+  """Yields (path, state dict) of all in nested containers, except those of `_OTHER`."""
   if isinstance(content, list | tuple):
     content = {str(number): value for number, value in enumerate(content)}
   if not isinstance(content, Mapping):
@@ -102,7 +102,7 @@ def _state_dicts(
 
 
 def _best(found: list[tuple[tuple[str, ...], dict]]) -> tuple[tuple[str, ...], dict]:
-  """The state dict to take, of those with their paths."""
+  """The state dict to use, of several with their paths."""
   kept = [one for one in found if not _words(one[0]) & _OTHER] or found
   kept = [one for one in kept if _words(one[0]) & _AVERAGED] or kept
   levels = zip(*(path for path, _ in kept), strict=False)
@@ -117,7 +117,7 @@ def _best(found: list[tuple[tuple[str, ...], dict]]) -> tuple[tuple[str, ...], d
 
 
 def _chosen(content: Any, key: str, whole: str) -> Mapping[str, Any]:
-  """What `key` stands for: a container, a path of them, or a prefix of names."""
+  """The contents that `key` selects: a container, a path of containers, or a prefix of names."""
   if isinstance(content, Mapping):
     if isinstance(content.get(key), Mapping):
       return content[key]
@@ -131,7 +131,7 @@ def _chosen(content: Any, key: str, whole: str) -> Mapping[str, Any]:
 
 
 def _words(names: Iterable[str]) -> set[str]:
-  """Lower-case words of names: {'net', 'g', 'ema'} of 'netG_ema'."""
+  """The lower-case words in names: {'net', 'g', 'ema'} for 'netG_ema'."""
   found = (re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+', name) for name in names)
   return {word.lower() for words in found for word in words}
 

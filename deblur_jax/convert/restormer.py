@@ -1,4 +1,4 @@
-"""Restormer as in github.com/swz30/Restormer."""
+"""Restormer from github.com/swz30/Restormer."""
 
 import re
 
@@ -17,7 +17,7 @@ RULES = (
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
 
   def count(pattern):
     found = [re.match(pattern, name) for name in shapes]
@@ -25,7 +25,7 @@ def arguments(shapes):
 
   levels = [f'encoder_level{i}' for i in range(1, count(r'encoder_level(\d+)\.'))] + ['latent']
   outward = [shapes[f'{level}.0.ffn.project_out.weight'][:2] for level in levels]
-  # The authors' factor before all others that come to the same hidden channels.
+  # The authors' factor first; others can give the same number of hidden channels.
   factors = (2.66, *(n / 100 for n in range(100, 1001)), outward[-1][1] / outward[-1][0])
   fits = (f for f in factors if all(int(c * f) == hidden for c, hidden in outward))
   return {

@@ -1,11 +1,11 @@
-"""SRCNN as in github.com/yjn870/SRCNN-pytorch."""
+"""SRCNN from github.com/yjn870/SRCNN-pytorch."""
 
 LICENSE = 'none stated'
 SIGNATURE = ('conv1.weight', 'conv2.weight', 'conv3.weight')
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors."""
+  """The constructor arguments, from the shapes of the tensors."""
   layers = [shapes[name] for name in SIGNATURE]
   return {
     'kernel_sizes': tuple(layer[-1] for layer in layers),

@@ -1,4 +1,4 @@
-"""SRN as in github.com/jiangsutx/SRN-Deblur, whose weights are variables of TensorFlow."""
+"""SRN from github.com/jiangsutx/SRN-Deblur, whose weights are TensorFlow variables."""
 
 import re
 
@@ -6,12 +6,12 @@ import numpy as np
 
 LICENSE = 'MIT'
 SIGNATURE = ('g_net/enc1_1/weights', 'g_net/dec1_0/weights')
-# Training left Adam's moments and the count of steps beside the weights.
+# The checkpoint also has Adam's moments and the step count.
 IGNORED = r'(?!g_net/.*/(weights|biases)$).*'
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the variables."""
+  """The constructor arguments, from the shapes of the variables."""
   inputs, width = shapes['g_net/enc1_1/weights'][2:]
   blocks = [re.fullmatch(r'g_net/enc1_(\d+)/conv1/weights', name) for name in shapes]
   return {
@@ -27,6 +27,6 @@ def entry(key, value):
   path, _, leaf = key.rpartition('/')
   if leaf == 'biases':
     return f'{path}/bias', value
-  if re.fullmatch(r'g_net/dec\d_[1-9]\d*', path):  # transposed: HWOI, and slid over the output
+  if re.fullmatch(r'g_net/dec\d_[1-9]\d*', path):  # transposed: HWOI, flipped
     value = np.ascontiguousarray(value.transpose(0, 1, 3, 2)[::-1, ::-1])
   return f'{path}/kernel', value

@@ -1,4 +1,4 @@
-"""SwinIR as in github.com/JingyunLiang/SwinIR, where the size of the image stays."""
+"""SwinIR from github.com/JingyunLiang/SwinIR, for tasks that keep the image size."""
 
 import math
 import re
@@ -18,7 +18,7 @@ RULES = (
 
 
 def arguments(shapes):
-  """Constructor arguments from the shapes of the tensors; `img_range` cannot be read off them."""
+  """The constructor arguments, from the shapes of the tensors; `img_range` cannot be derived."""
   blocks = [re.match(r'layers\.(\d+)\.residual_group\.blocks\.(\d+)\.', name) for name in shapes]
   places = {(int(match[1]), int(match[2])) for match in blocks if match}
   first = 'layers.{}.residual_group.blocks.0.'

@@ -1,6 +1,6 @@
-"""VGG-19 out of torchvision, Keras, or a torch sequence that scales the colors itself.
+"""VGG-19 from torchvision, Keras, or a torch sequence that scales the colors itself.
 
-No network that restores, so `convert.from_torch` does not know it; `nn.vgg` says what it is for.
+Not a restoration network, so `convert.from_torch` does not include it; `nn.vgg` uses it.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from deblur_jax.weights import DoesNotFit
 LICENSE = 'CC BY 4.0'
 
 # Indices in torchvision's `features`, and in a sequence with a color layer first and a padding
-# before every convolution.
+# layer before every convolution.
 TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 PADDED = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
 
 
 def parameters(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-  """(params, options) for `nn.vgg.features`, of as many layers as there are.
+  """(params, options) for `nn.vgg.features`, with all layers in the file.
 
   `state_dict` has torchvision's names ('features.0.weight'), Keras's ('block1_conv1/kernel:0') or
   those of a sequence ('2.weight') whose first layer scales the colors and which pads by reflection.
 
-  Raises DoesNotFit where it is none of these.
+  Raises DoesNotFit if it has none of these.
   """
   state = {name: np.asarray(value, np.float32) for name, value in state_dict.items()}
   if 'features.0.weight' in state:

@@ -1,7 +1,7 @@
-"""Pictures that need no download: photographs in scikit-image's wheel, and dead leaves.
+"""Pictures that need no download: photographs from the scikit-image wheel, and dead leaves.
 
-The photographs are those in the wheel itself that show a scene, all free to use (public domain or
-CC0). Three are for evaluation and are never trained on, nor do dead leaves take their colors.
+The photographs are the ones in the wheel that show a scene; all are free to use (public domain or
+CC0). Three are for evaluation: they are never trained on, and no dead leaves take their colors.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from deblur_jax.datasets import files
 
 TEST = ('astronaut.png', 'camera.png', 'coffee.png')
 
-# How often each comes in an epoch: color and structure more often than plain texture.
+# How often each occurs in an epoch: color and structure more often than plain texture.
 TRAIN = {
   'chelsea.png': 14,
   'rocket.jpg': 14,
@@ -35,10 +35,10 @@ LEAVES_SIZE = 256
 
 @dataclasses.dataclass(frozen=True)
 class Builtin:
-  """The built-in pictures of a split; sharp only. Photographs of 172 to 640 pixels a side.
+  """The built-in pictures of a split, sharp only; photographs have 172 to 640 pixels a side.
 
-  Each is read or rendered when it is first asked for (a photograph in 10 ms, dead leaves in 40),
-  and kept: 20 MB in all.
+  Each is read or rendered on first use (10 ms for a photograph, 40 ms for dead leaves) and cached:
+  20 MB in all.
   """
 
   split: str
@@ -46,14 +46,14 @@ class Builtin:
 
   paired = False
   aligned = True
-  files = types.MappingProxyType({})  # They come with a package, whose version says which.
+  files = types.MappingProxyType({})  # The version of scikit-image determines them.
 
   def __len__(self) -> int:
     return len(TEST) if self.split == 'test' else len(_train_photographs()) + LEAVES
 
   def __getitem__(self, index: int) -> dict[str, str | np.ndarray]:
     if not 0 <= index < len(self):
-      raise IndexError(f'picture {index} of {len(self)}')
+      raise IndexError(f'no picture {index}: there are {len(self)}')
     photographs = TEST if self.split == 'test' else _train_photographs()
     if index < len(photographs):
       file = photographs[index]
@@ -72,23 +72,22 @@ def _train_photographs() -> tuple[str, ...]:
 
 @functools.cache
 def photograph(file: str) -> np.ndarray:
-  """A photograph of scikit-image's wheel, uint8 `[h w 3]`, not to be written to."""
-  # The package is found, not imported: only its files are wanted.
+  """A photograph from the scikit-image wheel, uint8 `[h w 3]`, read-only."""
+  # The package is located, not imported: only its files are needed.
   package = importlib.util.find_spec('skimage')
   path = pathlib.Path(package.origin).parent / 'data' / file
   if not path.exists():
     raise FileNotFoundError(
-      f'{path}: this photograph comes inside scikit-image; pip install --force-reinstall'
-      f' scikit-image'
+      f'{path}: missing from scikit-image; run pip install --force-reinstall scikit-image'
     )
   return _frozen(files.read(path))
 
 
 @functools.lru_cache(maxsize=4 * LEAVES)
 def dead_leaves(seed: int, number: int) -> np.ndarray:
-  """Dead leaves number `number`, uint8 `[256 256 3]`, not to be written to.
+  """Dead-leaves picture `number`, uint8 `[256 256 3]`, read-only.
 
-  Half of them take the colors of a training photograph, half muted ones.
+  Half of them use the colors of a training photograph, half muted ones.
   """
   rng = np.random.default_rng([seed, number])
   palette = None

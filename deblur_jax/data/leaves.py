@@ -1,9 +1,9 @@
-"""Dead leaves: opaque disks that hide one another, pictures with the statistics of nature.
+"""Dead leaves: opaque disks that cover one another, with the statistics of natural images.
 
 Radii follow a power law, so that structure has no preferred scale; edges come from occlusion and
 are anti-aliased; leaves are shaded and some are textured (Lee, Mumford and Huang 2001; as training
-pictures Achddou, Gousseau and Ladjal 2021). numpy on the host; a picture is a function of the
-generator it is given.
+pictures Achddou, Gousseau and Ladjal 2021). Runs in numpy on the host; a picture depends only on
+the generator that is passed.
 """
 
 from typing import NamedTuple
@@ -12,10 +12,10 @@ import numpy as np
 
 
 class Layout(NamedTuple):
-  """Which leaf is seen where, on the rendering grid."""
+  """Which leaf is visible where, on the rendering grid."""
 
   visible: np.ndarray
-  """int32 `[n n]`: index of the leaf seen, 0 where none lies; leaf 0 is the ground."""
+  """int32 `[n n]`: index of the visible leaf, 0 if there is none; leaf 0 is the ground."""
   centers: np.ndarray
   """`[leaves 2]`, (y, x) in pixels of the grid."""
   radii: np.ndarray
@@ -33,7 +33,7 @@ def layout(
 ) -> Layout:
   """Disks on an `n` x `n` grid, radius density ~ r^-exponent between `smallest` and `largest` (n).
 
-  Centers lie over [-0.3 n, 1.3 n], so that leaves hang in over the borders.
+  Centers are drawn from [-0.3 n, 1.3 n], so that leaves extend over the borders.
   """
   largest = n if largest is None else largest
   power = 1.0 - exponent
@@ -66,13 +66,13 @@ def render(
   """A dead-leaves picture, uint8 `[size size 3]`, rendered at twice the size and averaged down.
 
   Args:
-    rng: where everything random comes from.
+    rng: source of all randomness.
     size: side in pixels.
-    palette: colors to draw leaves from, uint8 `[colors 3]`; muted ones where there are none.
-    count: leaves thrown; 3000 cover 99.8 % of 256x256.
-    shade: largest change of value from a leaf's center to its rim, along one direction.
-    texture: largest swing of the sinusoid on a textured leaf.
-    textured: share of leaves that bear one.
+    palette: colors to draw leaves from, uint8 `[colors 3]`; muted ones by default.
+    count: number of leaves; 3000 cover 99.8 % of 256x256.
+    shade: largest change of value from a leaf's center to its rim, in one direction.
+    texture: largest amplitude of the sinusoid on a textured leaf.
+    textured: share of leaves with texture.
   """
   n = 2 * size
   leaves = layout(rng, n, count=count)
@@ -94,7 +94,7 @@ def render(
 
 
 def _plane(level, slope, index, y, x) -> np.ndarray:
-  """Per pixel, `level + slope . (y, x)` of the leaf seen there, float32 `[n n]`."""
+  """Per pixel, `level + slope . (y, x)` of the leaf visible there, float32 `[n n]`."""
   level, slope = level.astype(np.float32), slope.astype(np.float32)
   out = level[index]
   out += slope[:, 0][index] * y.astype(np.float32)
@@ -108,7 +108,7 @@ def _directions(rng: np.random.Generator, k: int) -> np.ndarray:
 
 
 def _muted(rng: np.random.Generator, k: int) -> np.ndarray:
-  """Mostly grey colors `[k 3]` of one contrast and mean, as photographs have on average."""
+  """Mostly grey colors `[k 3]` that share a contrast and a mean, as in an average photograph."""
   free = rng.random((k, 3))
   grey = free.mean(axis=1, keepdims=True)
   colors = grey + rng.beta(2, 3, (k, 1)) * (free - grey)
@@ -116,6 +116,6 @@ def _muted(rng: np.random.Generator, k: int) -> np.ndarray:
 
 
 def _exposed(rng: np.random.Generator, palette: np.ndarray, k: int) -> np.ndarray:
-  """Colors `[k 3]` of a photograph, exposed anew so that their mean is that of an average scene."""
+  """Colors `[k 3]` of a photograph, scaled so that their mean is that of an average scene."""
   colors = palette[rng.integers(len(palette), size=k)] / 255
   return colors * (rng.uniform(0.3, 0.6) / max(float(colors.mean()), 0.05))

@@ -1,4 +1,4 @@
-"""Several sources as one: pairs beside sharp pictures that are blurred on the device."""
+"""Several sources as one: pairs together with sharp pictures that are blurred on the device."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -14,11 +14,11 @@ from deblur_jax.data import sources
 
 @dataclasses.dataclass(frozen=True)
 class Mixed:
-  """Parts that each make up their share of an epoch.
+  """Parts that each contribute a share of an epoch.
 
-  An epoch is as long as it takes to show every picture once; those of parts with a larger share
-  come again. Where any part is paired, every example has 'blurred', and 'paired' (bool) says
-  whether it is one: where it is not, 'blurred' only fills the place.
+  An epoch is long enough to show every picture once; parts with a larger share repeat theirs. If
+  any part is paired, every example has 'blurred', and 'paired' (bool) says whether it is a pair: if
+  not, 'blurred' is only a placeholder.
   """
 
   parts: tuple[sources.Source, ...]
@@ -34,14 +34,14 @@ class Mixed:
 
   @property
   def files(self) -> dict[str, pathlib.Path]:
-    """Those of all parts; number of the part and name -> file."""
+    """The files of all parts: number of the part and name -> file."""
     parts = enumerate(part.files for part in self.parts)
     return {f'{number}: {name}': file for number, found in parts for name, file in found.items()}
 
   @property
   def counts(self) -> tuple[int, ...]:
     """Examples of each part in an epoch."""
-    # Exactly, as written: of floats, .3 and .1 are not quite three to one.
+    # Exactly as written: in floats, .3 and .1 are not quite three to one.
     shares = [fractions.Fraction(str(share)) for share in self.shares]
     epoch = max(len(part) / share for part, share in zip(self.parts, shares, strict=True))
     return tuple(math.ceil(share * epoch) for share in shares)
@@ -67,17 +67,17 @@ class Mixed:
         if index < count:
           return part, index % len(part)
         index -= count
-    raise IndexError(f'no such picture among {len(self)}')
+    raise IndexError(f'no such picture: there are {len(self)}')
 
 
 def open(parts: Mapping[str, Mapping[str, Any]], split: str) -> Mixed:
   """The sources {name: {source, directory, share}} as one.
 
-  Raises ValueError for a share that is not above 0, and what `sources.open` raises.
+  Raises ValueError for a share that is not above 0, and as `sources.open` does.
   """
   for name, part in parts.items():
     if not part['share'] > 0:
-      raise ValueError(f'the share of {name!r} in the mixture is {part["share"]}, not above 0')
+      raise ValueError(f'the share of {name!r} in the mixture must be above 0, not {part["share"]}')
   opened = [
     sources.open(part['source'], split, directory=part['directory'] or None)
     for part in parts.values()

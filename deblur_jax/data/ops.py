@@ -1,7 +1,7 @@
 """Host augmentations: `(example, rng) -> example`, frozen, over numpy.
 
 Written as a chain, `crop(256) | flip_horizontal | transpose`; see `deblur_jax.spec`. All images of
-an example get the same draw; images are uint8 `[h w 3]`. The input is never written to.
+an example get the same random values; images are uint8 `[h w 3]`. The input is never modified.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def each(example: Example, function: Callable[[np.ndarray], np.ndarray]) -> Exam
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-  """Steps one after another, each one of several alternatives, equally likely."""
+  """Steps in order, each one of several equally likely alternatives."""
 
   steps: tuple[tuple[Op, ...], ...]
 
@@ -39,7 +39,7 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True)
 class Resize:
-  """All pictures at one size, whatever their proportions (Pillow's bicubic, antialiased)."""
+  """Resizes pictures to one size, whatever their aspect ratio (Pillow's bicubic, antialiased)."""
 
   height: int
   width: int
@@ -56,7 +56,7 @@ class Resize:
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-  """A random square window; a picture smaller than it is reflected at its right and bottom."""
+  """A random square window; smaller pictures are first reflected at the right and bottom."""
 
   size: int
 
@@ -72,7 +72,7 @@ class Crop:
 
 @dataclasses.dataclass(frozen=True)
 class CenterCrop:
-  """The square window in the middle; a picture smaller than it is reflected as for `Crop`."""
+  """The square window in the center; smaller pictures are reflected as in `Crop`."""
 
   size: int
 
@@ -88,9 +88,9 @@ class CenterCrop:
 
 @dataclasses.dataclass(frozen=True)
 class Subimage:
-  """A random window of a fixed grid: 0, step, ..., and the last one snapped to the border.
+  """A random window of a fixed grid: 0, step, ..., and the last one aligned with the border.
 
-  What training draws from that reads frames cut up beforehand (BasicSR's extract_subimages; HINet,
+  Equivalent to training on frames that were cut up beforehand (BasicSR's extract_subimages; HINet,
   NAFNet and Restormer: 512 at a step of 256). A side shorter than `size` stays whole.
   """
 
@@ -114,7 +114,7 @@ class Subimage:
 
 @dataclasses.dataclass(frozen=True)
 class FlipHorizontal:
-  """Left and right change places, with probability `p`."""
+  """Swaps left and right, with probability `p`."""
 
   p: float = 0.5
 
@@ -127,7 +127,7 @@ class FlipHorizontal:
 
 @dataclasses.dataclass(frozen=True)
 class FlipVertical:
-  """Top and bottom change places, with probability `p`."""
+  """Swaps top and bottom, with probability `p`."""
 
   p: float = 0.5
 
@@ -140,7 +140,7 @@ class FlipVertical:
 
 @dataclasses.dataclass(frozen=True)
 class Transpose:
-  """Rows become columns, with probability `p`; needs square images."""
+  """Swaps rows and columns, with probability `p`; requires square images."""
 
   p: float = 0.5
 
@@ -151,7 +151,7 @@ class Transpose:
     return each(example, lambda image: image.swapaxes(0, 1)) if rng.random() < self.p else example
 
 
-# The eight symmetries of the square, in the order in which MPRNet numbers them.
+# The eight symmetries of the square, in MPRNet's order.
 SYMMETRIES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
   lambda image: image,
   lambda image: image[::-1],
@@ -166,7 +166,7 @@ SYMMETRIES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Dihedral:
-  """One of the eight symmetries of the square, equally likely; needs square images."""
+  """One of the eight symmetries of the square, equally likely; requires square images."""
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     return each(example, SYMMETRIES[rng.integers(8)])
@@ -174,7 +174,7 @@ class Dihedral:
 
 @dataclasses.dataclass(frozen=True)
 class DihedralMPRNet:
-  """As MPRNet and its kin draw it: one of nine numbers, of which 0 and 8 leave the image alone."""
+  """As in MPRNet and its relatives: one of nine numbers, 0 and 8 leave the image unchanged."""
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     return each(example, SYMMETRIES[rng.integers(9) % 8])
@@ -182,9 +182,9 @@ class DihedralMPRNet:
 
 @dataclasses.dataclass(frozen=True)
 class Enhance:
-  """Pictures with something stronger or weaker by a factor from `factor`, with probability `p`.
+  """Changes a property of the pictures by a factor drawn from `factor`, with probability `p`.
 
-  As Pillow does it, and so torchvision's ColorJitter on Pillow's images: 'saturation' blends with
+  Works as in Pillow, and so as torchvision's ColorJitter on Pillow images: 'saturation' blends with
   the luminance, 'contrast' with its mean, 'brightness' with black.
   """
 
@@ -230,7 +230,7 @@ class Brightness(Enhance):
 
 @dataclasses.dataclass(frozen=True)
 class SaturationHSV:
-  """The S of HSV multiplied by a factor from `factor`, up to 1, as DeepDeblur does it."""
+  """Multiplies the S of HSV by a factor drawn from `factor`, at most to 1, as in DeepDeblur."""
 
   factor: spec.Range
 
@@ -244,7 +244,7 @@ class SaturationHSV:
 
 @dataclasses.dataclass(frozen=True)
 class ShuffleColors:
-  """Red, green and blue in one of their six orders."""
+  """Puts red, green and blue in a random order."""
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     order = rng.permutation(3)
@@ -253,20 +253,20 @@ class ShuffleColors:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseBlurred:
-  """White noise in the blurred picture alone; its standard deviation is `|N(0, sigma)|`, of 255.
+  """Adds white noise to the blurred picture only; its standard deviation is `|N(0, sigma)|` of 255.
 
-  Of pairs; what is blurred on the device has its noise in `config.blur`.
+  For pairs; pictures that are blurred on the device get their noise from `config.blur`.
   """
 
   sigma: float
 
   def __post_init__(self):
     if not self.sigma > 0:
-      raise ValueError(f'sigma is above 0; got {self.sigma!r}')
+      raise ValueError(f'sigma must be above 0, not {self.sigma!r}')
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     if 'blurred' not in example:
-      raise ValueError("'noise_blurred' takes pairs: sharp pictures get their noise in config.blur")
+      raise ValueError("'noise_blurred' requires pairs; add noise to config.blur instead")
     blurred = example['blurred']
     noise = rng.normal(0, abs(rng.normal(0, self.sigma)), blurred.shape)
     return {**example, 'blurred': np.rint(np.clip(blurred + noise, 0, 255)).astype(np.uint8)}
@@ -274,10 +274,10 @@ class NoiseBlurred:
 
 @dataclasses.dataclass(frozen=True)
 class MatchMeans:
-  """The blurred picture with each channel scaled to the mean of the sharp one's.
+  """Scales each channel of the blurred picture to the mean of the sharp one.
 
-  Frames averaged in linear light are brighter than a single frame; a network trained on them as
-  they are learns to darken. To be applied to whole pictures, before cropping.
+  Frames averaged in linear light are brighter than a single frame, and a network trained on them
+  learns to darken. Apply it to whole pictures, before cropping.
   """
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
@@ -310,7 +310,7 @@ OPS: dict[str, Callable[..., Op]] = {
 
 
 def parse(text: str) -> Chain:
-  """The chain written in `text`; nothing for an empty one. Raises ValueError naming the step."""
+  """The chain in `text`; an empty text changes nothing. Raises ValueError naming the step."""
   return Chain(spec.build(text, OPS))
 
 
@@ -326,24 +326,24 @@ def _reflected(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _saturated(image: np.ndarray, factor: float) -> np.ndarray:
-  # At fixed hue and value, all channels keep their shares of the way from the largest down.
+  # At fixed hue and value, the distances of all channels to the largest stay in proportion.
   value = image.max(-1, keepdims=True).astype(np.float32)
   down = value - image
-  room = value / np.maximum(down.max(-1, keepdims=True), 1)  # of the factor: 1 / S
+  room = value / np.maximum(down.max(-1, keepdims=True), 1)  # largest factor: 1 / S
   return np.rint(value - np.minimum(factor, room) * down).astype(np.uint8)
 
 
 def _check_factor(factor: spec.Range) -> None:
   if not isinstance(factor, spec.Range) or factor.low < 0:
-    raise ValueError(f'the factor is a range of values from 0 up, as 0.8..1.2; got {factor}')
+    raise ValueError(f'the factor must be a range from 0 up, such as 0.8..1.2, not {factor}')
 
 
 def _check_positive(**values: int) -> None:
   for name, value in values.items():
     if not isinstance(value, int) or value < 1:
-      raise ValueError(f'{name} is a whole number of pixels from 1 up; got {value!r}')
+      raise ValueError(f'{name} must be a whole number of pixels, at least 1, not {value!r}')
 
 
 def _check_probability(p: float) -> None:
   if not 0 <= p <= 1:
-    raise ValueError(f'p is a probability from 0 to 1; got {p!r}')
+    raise ValueError(f'p must be a probability from 0 to 1, not {p!r}')

@@ -1,9 +1,8 @@
 """Batches on the host: `batches(source, ops, ...)[t]` is the local batch of step t.
 
-A pure function of (seed, t), so that a run resumes from any step without iterator state, and of
-nothing else: the batches that the processes hold between them are those of a single process, so
-that a run goes on on another number of machines. Each process reads only its own rows of them.
-Nothing here calls jax.
+A pure function of (seed, t), so that a run resumes from any step without iterator state. Together,
+all processes hold the batches that a single process would have, so that a run can resume on a
+different number of machines. Each process reads only its own rows. Nothing here calls jax.
 """
 
 import bisect
@@ -28,25 +27,25 @@ def batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.MapDataset:
-  """Endless batches: {'name': str `[b]`, 'sharp': uint8 `[b h w 3]`, 'blurred' where paired}.
+  """Endless batches: {'name': str `[b]`, 'sharp': uint8 `[b h w 3]`, 'blurred' if paired}.
 
-  Every epoch has its own order and its own draws. A batch may run over the end of an epoch, and a
-  source may be smaller than a batch.
+  Every epoch has its own order and its own random values. A batch may span two epochs, and a source
+  may be smaller than a batch.
 
   Args:
     source: pictures.
-    ops: what is done to an example with a random generator; see `ops.parse`.
+    ops: applied to each example with a random generator; see `ops.parse`.
     batch_size: pictures per step in this process.
-    seed: of order and draws.
+    seed: for the order and the random values.
     process_index: of this process, from 0.
     process_count: processes that share each batch of `batch_size * process_count` pictures.
 
   Raises:
-    ValueError: a batch size below 1; and on reading, pictures of several sizes in a batch.
+    ValueError: a batch size below 1; on reading, pictures of different sizes in a batch.
   """
   if batch_size < 1:
-    raise ValueError(f'batch_size is at least 1 in each process; got {batch_size}')
-  # Seeds of neighboring runs should have nothing in common.
+    raise ValueError(f'batch_size must be at least 1 in each process, not {batch_size}')
+  # Runs with consecutive seeds should have nothing in common.
   state = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0] >> 1)
   examples = (
     _Shuffle(grain.MapDataset.source(source), state).repeat(None).seed(state).random_map(ops)
@@ -56,9 +55,9 @@ def batches(
 
 
 def in_phases(parts: Sequence[tuple[int, grain.MapDataset]]) -> grain.MapDataset:
-  """So many batches of each dataset, one after the other; the last one goes on without end.
+  """The given numbers of batches of each dataset in turn; the last one is endless.
 
-  Where pictures grow and batches shrink as training goes on.
+  For training in which pictures grow and batches shrink.
   """
   return _Phases([dataset for _, dataset in parts], np.cumsum([steps for steps, _ in parts])[:-1])
 
@@ -74,14 +73,14 @@ def cores() -> int:
 def iterate(
   dataset: grain.MapDataset, start: int = 0, *, num_threads: int | None = None, prefetch: int = 8
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Batches `dataset[start]`, `dataset[start + 1]`, ..., made ahead of time by threads.
+  """Batches `dataset[start]`, `dataset[start + 1]`, ..., prepared ahead of time by threads.
 
   Args:
-    dataset: of `batches`.
+    dataset: from `batches`.
     start: the first step, from 0.
-    num_threads: that read and augment (decoding pictures leaves Python's lock to others); by
+    num_threads: threads that read and augment (decoding pictures releases Python's lock); by
       default as many as the job has `cores`, from 4 to 16.
-    prefetch: batches made ahead.
+    prefetch: batches to prepare ahead.
   """
   num_threads = num_threads or min(max(cores(), 4), 16)
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
@@ -89,9 +88,9 @@ def iterate(
 
 
 class _Shuffle(grain.MapDataset):
-  """Every epoch in an order of its own.
+  """Every epoch in its own order.
 
-  In place of `MapDataset.shuffle`, which walks a domain of 2^16 for every index: 0.5 ms an example
+  Replaces `MapDataset.shuffle`, which permutes a domain of 2^16 for every index: 0.5 ms an example
   for 128 pictures, 13 ms for 4.
   """
 
@@ -113,7 +112,7 @@ class _Shuffle(grain.MapDataset):
 
 
 class _Rows(grain.MapDataset):
-  """Every `processes`-th `count` examples, from the `index`-th on: this process's of each batch."""
+  """This process's rows of each batch: every `processes`-th `count` examples, from `index` on."""
 
   def __init__(self, parent: grain.MapDataset, count: int, index: int, processes: int):
     super().__init__(parent)
@@ -130,7 +129,7 @@ class _Rows(grain.MapDataset):
 
 
 class _Phases(grain.MapDataset):
-  """Datasets one after the other, each from its beginning; `starts` are those after the first."""
+  """Datasets in sequence, each from its beginning; `starts` are those after the first."""
 
   def __init__(self, parents: Sequence[grain.MapDataset], starts: np.ndarray):
     super().__init__(parents)
@@ -152,7 +151,7 @@ def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     shape = example['sharp'].shape
     if shape != first:
       raise ValueError(
-        f'pictures of several sizes in a batch: {examples[0]["name"]} is {first[1]}x{first[0]},'
-        f' {example["name"]} {shape[1]}x{shape[0]}; end the ops with crop(256) or another size'
+        f'pictures of different sizes in a batch: {examples[0]["name"]} is {first[1]}x{first[0]},'
+        f' {example["name"]} is {shape[1]}x{shape[0]}; end data.ops with a crop, such as crop(256)'
       )
   return {key: np.stack([example[key] for example in examples]) for key in examples[0]}

@@ -4,24 +4,24 @@
 |---|---|---|
 | `builtin` | photographs of scikit-image and dead leaves; sharp | none |
 | `sharp` | a folder of sharp pictures | any layout, or with train/ and test/ |
-| `pairs` | blurred and sharp, matched by name | blur/ or blur_gamma/ and sharp/, in scenes or not |
-| `gopro/blur`, `gopro/blur_gamma` | GoPro | TFDS's data directory |
-| `hide` | HIDE | the same |
-| `realblur/j`, `realblur/r` | RealBlur | the same |
-| `mcblur/rhm`, `mcblur/uhdm`, `mcblur/lsd` | MC-Blur | the same |
-| `kaggle/motion`, `kaggle/defocus` | Kaggle's blur dataset; not aligned | the same |
-| `unpaired` | sharp pictures, and blurred ones of other scenes; not aligned | the same |
+| `pairs` | blurred and sharp, matched by name | blur/ or blur_gamma/ and sharp/, or scenes |
+| `gopro/blur`, `gopro/blur_gamma` | GoPro | TFDS data directory |
+| `hide` | HIDE | same |
+| `realblur/j`, `realblur/r` | RealBlur | same |
+| `mcblur/rhm`, `mcblur/uhdm`, `mcblur/lsd` | MC-Blur | same |
+| `kaggle/motion`, `kaggle/defocus` | Kaggle's blur dataset; not aligned | same |
+| `unpaired` | sharp pictures, and blurred ones of other scenes; not aligned | same |
 
-The published sets from `gopro` on are prepared by `tools/prepare.py`.
+The published sets, from `gopro` on, are prepared by `tools/prepare.py`.
 
-An example is {'name': str, 'sharp': uint8 `[h w 3]`}, with 'blurred' of the same kind where
-`paired`. Where `aligned`, both have the same shape and agree pixel by pixel; else each is a picture
-of its own, in size too, and goes through `Apart`.
+An example is {'name': str, 'sharp': uint8 `[h w 3]`}, with a 'blurred' of the same type if
+`paired`. If `aligned`, both have the same shape and match pixel by pixel; otherwise they are
+separate pictures, which may differ in size, and are augmented with `Separately`.
 
-Splits are 'train' and 'test', and for folders 'all'. What a folder holds may lie in train/ and in
-test/, in capitals or not. A folder without either holds out a tenth of its pictures (at least one)
-for 'test', chosen by a hash of their names, so that a picture stays on its side when others are
-added. Of any split, 'train[:80%]' is a part, as in TFDS, and 'train[80%:]' the rest, to validate
+Splits are 'train' and 'test', and for folders also 'all'. A folder may have subfolders train/ and
+test/, in upper or lower case. A folder with neither holds out a tenth of its pictures (at least
+one) for 'test', chosen by a hash of their names, so that a picture stays in its split when others
+are added. 'train[:80%]' is a part of a split, as in TFDS, and 'train[80%:]' the rest, to validate
 on.
 """
 
@@ -35,36 +35,37 @@ import json
 import os
 import pathlib
 import re
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from deblur_jax.data import folders, prepared
 from deblur_jax.data.builtin import Builtin
+from deblur_jax.data.folders import SPLITS
+from deblur_jax.data.ops import Example
 from deblur_jax.datasets import catalog, files, pairs
 
-Example = dict[str, Any]
-SPLITS = ('train', 'test')
 _SLICE = re.compile(r'(\w+)\[(?:(\d+)%)?:(?:(\d+)%)?\]')
 
 
 class Source(Protocol):
-  """Examples by index; reading one twice gives the same."""
+  """Examples by index; reading one twice gives the same result."""
 
   paired: bool
   aligned: bool
 
   @property
   def files(self) -> dict[str, pathlib.Path]:
-    """The files that examples are read from, by a name that moving them does not change."""
+    """The files that examples are read from, by names that moving them does not change."""
 
   def __len__(self) -> int:
-    """How many there are."""
+    """The number of examples."""
 
   def __getitem__(self, index: int) -> Example:
-    """{'name', 'sharp', and 'blurred' where `paired`}."""
+    """{'name', 'sharp', and 'blurred' if `paired`}."""
 
   def size(self, index: int) -> tuple[int, int]:
-    """`(height, width)` of the picture to restore, without reading pixels where that can be."""
+    """`(height, width)` of the picture to restore, without reading pixels if possible."""
 
 
 def open(
@@ -75,19 +76,19 @@ def open(
   seed: int = 0,
   unaligned: bool = False,
 ) -> Source:
-  """The source of that name.
+  """The source with that name.
 
   Args:
     name: see the table above.
-    split: train or test, of folders also all; or a part of one, such as train[80%:].
-    directory: where the pictures are, or the prepared data.
-    seed: of procedural pictures.
+    split: train or test, for folders also all; or a part of one, such as train[80%:].
+    directory: where the pictures or the prepared data are.
+    seed: for procedural pictures.
     unaligned: the caller does not compare blurred with sharp pixel by pixel.
 
   Raises:
     ValueError: an unknown name or split, pictures that do not pair up, or a source that is not
-      aligned where that matters.
-    FileNotFoundError: data that is not there; the message says where to get it.
+      aligned, without `unaligned`.
+    FileNotFoundError: missing data; the message says where to get it.
   """
   if name not in SOURCES:
     near = difflib.get_close_matches(name, SOURCES, 1)
@@ -104,9 +105,8 @@ def open(
   published = catalog.SETS.get(name.partition('/')[0])
   if published and published.unaligned and not unaligned:
     raise ValueError(
-      f'source {name!r} is not aligned ({published.unaligned}): it cannot be scored against its'
-      f' sharp pictures nor trained on as pairs; it is for unpaired training and for scores without'
-      f' reference'
+      f'source {name!r} is not aligned ({published.unaligned}): it cannot be trained on or scored'
+      f' as pairs; use it for unpaired training and for scores without reference'
     )
   found = SOURCES[name](whole, directory and pathlib.Path(directory).expanduser(), seed)
   return _part(found, split, *percents) if sliced else found
@@ -114,7 +114,7 @@ def open(
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """The examples of a source from `start` on, until before `stop`."""
+  """The examples of a source from `start` up to, but not including, `stop`."""
 
   source: Source
   start: int
@@ -130,7 +130,7 @@ class Part:
 
   @property
   def files(self) -> dict[str, pathlib.Path]:
-    """Those of the whole source."""
+    """The files of the whole source."""
     return self.source.files
 
   def __len__(self) -> int:
@@ -145,7 +145,7 @@ class Part:
 
   def _place(self, index: int) -> int:
     if not 0 <= index < len(self):
-      raise IndexError(f'example {index} of {len(self)}')
+      raise IndexError(f'no example {index}: there are {len(self)}')
     return self.start + index
 
 
@@ -207,81 +207,11 @@ class Pairs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-  """A split that a TFDS builder has written as ArrayRecord; pictures come still encoded."""
+class Separately:
+  """Applies host ops to each picture of an unaligned example, with its own random values.
 
-  records: Any
-  aligned: bool = True
-  paired = True
-
-  @property
-  def files(self) -> dict[str, pathlib.Path]:
-    """The prepared files, of every split."""
-    return _record_files(self.records)
-
-  def __len__(self) -> int:
-    return len(self.records)
-
-  def __getitem__(self, index: int) -> Example:
-    record = self.records[index]
-    name = record['name'].decode()
-    return {
-      'name': name,
-      **{key: _decoded(record, key, f'{name} ({key})') for key in ('sharp', 'blurred')},
-    }
-
-  def size(self, index: int) -> tuple[int, int]:
-    """`(height, width)` of the blurred picture, from its header."""
-    record = self.records[index]
-    return files.encoded_size(record['blurred'], record['name'].decode())
-
-
-@dataclasses.dataclass(frozen=True)
-class Unpaired:
-  """Splits of sharp and of blurred pictures that a TFDS builder has written.
-
-  Example i has the i-th of each, the fewer ones again and again.
-  """
-
-  sharp: Any
-  blurred: Any
-  paired = True
-  aligned = False
-
-  @property
-  def files(self) -> dict[str, pathlib.Path]:
-    """The prepared files, of every split."""
-    return _record_files(self.sharp)
-
-  def __len__(self) -> int:
-    return max(len(self.sharp), len(self.blurred))
-
-  def __getitem__(self, index: int) -> Example:
-    if not 0 <= index < len(self):
-      raise IndexError(f'example {index} of {len(self)}')
-    both = {key: self._record(key, index) for key in ('sharp', 'blurred')}
-    names = {key: record['name'].decode() for key, record in both.items()}
-    return {
-      'name': f'{names["blurred"]} beside {names["sharp"]}',
-      **{key: _decoded(both[key], 'picture', f'{name} ({key})') for key, name in names.items()},
-    }
-
-  def size(self, index: int) -> tuple[int, int]:
-    """`(height, width)` of the blurred picture, from its header."""
-    record = self._record('blurred', index)
-    return files.encoded_size(record['picture'], record['name'].decode())
-
-  def _record(self, key: str, index: int) -> dict[str, bytes]:
-    records = getattr(self, key)
-    return records[index % len(records)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Apart:
-  """Host ops with draws of their own for each picture of an example that is not aligned.
-
-  `pipeline.batches(source, Apart(ops.parse('crop(256)')), ...)`: a window of the sharp picture and
-  an unrelated one of the blurred picture, whatever their sizes.
+  `pipeline.batches(source, Separately(ops.parse('crop(256)')), ...)`: a window of the sharp picture
+  and an unrelated one of the blurred picture, whatever their sizes.
   """
 
   ops: Callable[[Example, np.random.Generator], Example]
@@ -292,11 +222,11 @@ class Apart:
 
 
 DIGEST = 'SHA-256 over names, sizes, and the first and last 4 KiB of all files'
-"""What `digest` computes: contents of any size in the time that opening the files takes."""
+"""What `digest` computes; for files of any size, it takes as long as opening them."""
 
 
 def digest(source: Source) -> str:
-  """What tells the files of a source from all others, see `DIGEST`; '' for one without files."""
+  """A fingerprint of the files of a source, see `DIGEST`; '' for one without files."""
   found = source.files
   with futures.ThreadPoolExecutor() as pool:
     ends = list(pool.map(_ends, found.values()))
@@ -316,143 +246,52 @@ def _ends(path: pathlib.Path, most: int = 4096) -> tuple[int, str]:
 
 
 def hold_out(source: Source, share: float) -> tuple[Source, Source | None]:
-  """A source without its last examples, and these: `share` of them, in whole examples.
+  """A source without its last examples, and those: `share` of them, in whole examples.
 
-  Neighbors by name are often of one scene, so the end is parted off, not a random sample. Returns
-  None for the second if that share is less than half an example.
+  Neighbors by name are often of one scene, so the end is held out, not a random sample. The second
+  is None if that share is less than half an example.
   """
   if not 0 <= share < 1:
-    raise ValueError(f'data.validation is {share}, and must be at least 0 and below 1')
+    raise ValueError(f'data.validation must be at least 0 and below 1, not {share}')
   count = len(source)
   kept = count - round(count * share)
   return (source, None) if kept == count else (Part(source, 0, kept), Part(source, kept, count))
 
 
 def _part(source: Source, split: str, begin: str | None, end: str | None) -> Part:
-  """What `split` says of a source, in whole examples next to its percents."""
+  """The part of a source that `split` names, rounded to whole examples."""
   start, stop = (round(len(source) * int(percent) / 100) for percent in (begin or 0, end or 100))
   if not 0 <= start < stop <= len(source):
-    raise ValueError(f'split {split!r} holds none of {len(source)} pictures')
+    raise ValueError(f'split {split!r} has none of {len(source)} pictures')
   return Part(source, start, stop)
-
-
-def _record_files(records: Any) -> dict[str, pathlib.Path]:
-  folder = pathlib.Path(records.dataset_info.data_dir)
-  return {path.name: path for path in sorted(folder.glob('*.array_record*'))}
-
-
-def _decoded(record: dict[str, bytes], key: str, name: str) -> np.ndarray:
-  return files.decode(record[key], f'{name} of the prepared data')
 
 
 def _builtin(split: str, directory: pathlib.Path | None, seed: int) -> Builtin:
   if directory:
     raise ValueError(
-      f"source 'builtin' takes no directory, got {directory}; take 'sharp' or 'pairs'"
+      f"source 'builtin' takes no directory, but got {directory}; use 'sharp' or 'pairs'"
     )
   return Builtin(split, seed)
 
 
 def _sharp(split: str, directory: pathlib.Path | None, seed: int) -> Sharp:
-  found = _in_folders('sharp', split, directory, _pictures)
+  found = folders.find('sharp', split, directory, folders.pictures)
   for _, file in found:
-    files.size(file)  # a file that is no picture shows at the start, not in mid-training
+    files.size(file)  # fails at the start, not in mid-training, if it is not a picture
   return Sharp(tuple(found))
 
 
 def _pairs(split: str, directory: pathlib.Path | None, seed: int) -> Pairs:
-  found = [pair for _, pair in _in_folders('pairs', split, directory, _matched)]
+  found = [pair for _, pair in folders.find('pairs', split, directory, folders.matched)]
   pairs.check_sizes(found)
   pairs.check_order(found)
   return Pairs(tuple(found))
 
 
-def _pictures(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
-  return list(pairs.pictures(folder).items())
-
-
-def _matched(folder: pathlib.Path) -> list[tuple[str, pairs.Pair]]:
-  """Pairs of blur/ (or blur_gamma/) and sharp/ in a folder, or in the folders of it, as GoPro's."""
-  inside = [scene for scene in folder.iterdir() if scene.is_dir()]
-  scenes = sorted(scene for scene in inside if _within(scene, 'sharp').is_dir())
-  sharp = _within(folder, 'sharp')
-  if scenes and not sharp.is_dir():
-    found = [(f'{scene.name}/{name}', pair) for scene in scenes for name, pair in _matched(scene)]
-    return [(name, pair._replace(name=name)) for name, pair in found]
-  blurred = _within(folder, 'blur_gamma')
-  if _within(folder, 'blur').is_dir() or not blurred.is_dir():
-    blurred = _within(folder, 'blur')
-  return [(pair.name, pair) for pair in pairs.match(blurred, sharp)]
-
-
-def _within(folder: pathlib.Path, name: str) -> pathlib.Path:
-  """The folder in `folder` of that name, in capitals or not; `folder / name` if there is none.
-
-  Raises ValueError if there are several.
-  """
-  found = sorted(one for one in folder.iterdir() if one.name.lower() == name and one.is_dir())
-  if len(found) > 1:
-    both = ' and '.join(f'{one.name}/' for one in found)
-    raise ValueError(f'{folder} holds {both}, and which is {name}/ is not clear: rename one')
-  return found[0] if found else folder / name
-
-
-def _in_folders(
-  name: str, split: str, directory: pathlib.Path | None, contents: Callable[[pathlib.Path], list]
-) -> list[tuple[str, Any]]:
-  """(name, contents) of a split: of train/ or test/ where there is either, else of a hold-out."""
-  if not directory:
-    raise ValueError(f'source {name!r} needs a directory: --config.data.directory=DIR')
-  if not directory.is_dir():
-    raise FileNotFoundError(f'{directory}: no such folder; source {name!r} reads pictures from it')
-  parts = {part: _within(directory, part) for part in SPLITS}
-  parts = {part: folder for part, folder in parts.items() if folder.is_dir()}
-  if not parts:
-    return _side(contents(directory), split, directory)
-  if split == 'all':
-    return [(f'{part}/{n}', inside) for part, one in parts.items() for n, inside in contents(one)]
-  if split not in parts:
-    raise FileNotFoundError(f'{directory}: no {split}/ beside {next(iter(parts))}/; add it')
-  return contents(parts[split])
-
-
-def _side(found: list[tuple[str, Any]], split: str, directory: pathlib.Path) -> list:
-  """Those on one side of a folder's hold-out, in order of name."""
-  if split == 'all':
-    return found
-  try:
-    test = files.held_out(name for name, _ in found)
-  except ValueError as error:
-    raise ValueError(f'{directory}: {error}, or make train/ and test/') from None
-  return [one for one in found if (one[0] in test) == (split == 'test')]
-
-
 def _prepared(
   name: str, split: str, directory: pathlib.Path | None, seed: int
-) -> Prepared | Unpaired:
-  import tensorflow_datasets as tfds  # takes a second, and only these sources need it
-
-  from deblur_jax.datasets import builders
-
-  builder = builders.make(name, directory)
-  published = builder.published
-  if not pathlib.Path(builder.data_dir).is_dir():
-    _, _, kind = name.partition('/')
-    to = f' --to {directory}' if directory else ''
-    raise FileNotFoundError(
-      f'{builder.data_dir}: {published.title} is not prepared there; {published.download}, then:'
-      f' python tools/prepare.py {published.name} --from {published.folder}{to}'
-      + (f' --config {kind}' if kind else '')
-    )
-  pictures = published.example._fields[1:]
-  encoded = {picture: tfds.decode.SkipDecoding() for picture in pictures}
-
-  def records(split: str) -> Any:
-    return builder.as_data_source(split, decoders=encoded)
-
-  if 'picture' in pictures:
-    return Unpaired(records(f'{split}_sharp'), records(f'{split}_blurred'))
-  return Prepared(records(split), aligned=not published.unaligned)
+) -> prepared.Prepared | prepared.Unpaired:
+  return prepared.open(name, split, directory)
 
 
 SOURCES: dict[str, Callable[[str, pathlib.Path | None, int], Source]] = {

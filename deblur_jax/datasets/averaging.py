@@ -1,25 +1,25 @@
-"""How the frames behind a blurred picture were averaged: as they are in the file, or in light.
+"""How the frames of a blurred picture were averaged: as file values, or as linear light.
 
-Motion blur moves light about within a neighborhood and keeps its sum. Averaged as they are in the
-file, a blurred and a sharp frame have equal local means of the file's values; averaged in linear
-light, of those values to the power 2.2, and then the blurred one is the brighter, the more so the
-more contrast went (Jensen's inequality: highlights spread brighter). With local means m of the
-values and M = mean(value^2.2)^(1/2.2), regress
+Motion blur moves light within a neighborhood and preserves its sum. If file values were averaged, a
+blurred and a sharp frame have equal local means of those values; if linear light was averaged,
+equal local means of the values to the power 2.2, and then the blurred frame is brighter, the more
+contrast it lost (Jensen's inequality). With local means m of the values and M =
+mean(value^2.2)^(1/2.2), regress
 
   y = m(blurred) - m(sharp)   on   x = y + M(sharp) - M(blurred)
 
-over neighborhoods: the slope is 0 in the first case, 1 in the second, whatever the exposure or a
+over neighborhoods: the slope is 0 in the first case and 1 in the second, whatever the exposure or a
 constant rounding error. Light that crosses the border of a neighborhood only adds noise.
 
-How sure this is: CELL was chosen on windows of 7, 11 and 13 frames along one 240 Hz film and on 52
-photographs averaged along straight lines. On windows of 8, 9 and 12 frames elsewhere in the film
-and on 80 other photographs, each made both ways, none of 280 slopes fell on the wrong side of 0.5;
-their standard deviation about 0 and 1 was 0.17 (film) and 0.11 (photographs), the largest distance
-0.53 (outward), and 269 lay three standard errors from 0.5. Of eleven published frames out of
+Accuracy: CELL was chosen on windows of 7, 11 and 13 frames of one 240 Hz film and on 52 photographs
+averaged along straight lines. On windows of 8, 9 and 12 frames elsewhere in the film and on 80
+other photographs, each made both ways, none of 280 slopes was on the wrong side of 0.5; their
+standard deviation about 0 and 1 was 0.17 (film) and 0.11 (photographs), the largest deviation 0.53
+(outward), and 269 were at least three standard errors from 0.5. Of eleven published frames from
 folders named `blur`, from three sequences, three have slopes of -0.01 to 0.15 and eight of 0.98 to
-1.15; for four of them, averaging the film itself says the same (50 dB one way, 41 to 45 the other).
-A frame without motion tells nothing and is left out. Other responses than gamma 2.2 have not been
-tried.
+1.15; for four of them, averaging the film itself confirms it (50 dB one way, 41 to 45 the other). A
+frame without motion carries no information and is left out. Responses other than gamma 2.2 have not
+been tried.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from PIL import Image
 
 from deblur_jax.datasets import files, pairs
 
-CELL = 64  # pixels; 16, 24, 32 and 48 erred more often
+CELL = 64  # pixels; 16, 24, 32 and 48 were wrong more often
 GAMMA = 2.2
 
 _VALUE = np.linspace(0, 1, 256, dtype=np.float32)
@@ -38,9 +38,9 @@ _LIGHT = _VALUE**GAMMA
 
 
 def slope(blurred: np.ndarray, sharp: np.ndarray) -> tuple[float, float]:
-  """`(slope, standard error)` for uint8 `[h w 3]`: about 0 as in the file, 1 in linear light.
+  """`(slope, standard error)` for uint8 `[h w 3]`: about 0 for file values, 1 for linear light.
 
-  The error is infinite where nothing can be told: no motion, or fewer than 5 x 5 neighborhoods.
+  The error is infinite if the slope is undefined: no motion, or fewer than 5 x 5 neighborhoods.
   """
   if min(blurred.shape[:2]) < 5 * CELL:
     return 0.5, float('inf')
@@ -58,7 +58,7 @@ def slope(blurred: np.ndarray, sharp: np.ndarray) -> tuple[float, float]:
 
 
 def sample(found: Sequence[pairs.Pair], *, most: int = 12) -> dict[str, float]:
-  """Name -> slope of at most `most` pairs spread over all, of those that can be told apart."""
+  """Name -> slope of at most `most` pairs spread over all, without the inconclusive ones."""
   picked = [found[i * len(found) // most] for i in range(most)] if len(found) > most else found
   with futures.ThreadPoolExecutor() as pool:
     slopes = list(pool.map(lambda p: slope(files.read(p.blurred), files.read(p.sharp)), picked))
@@ -70,7 +70,7 @@ def sample(found: Sequence[pairs.Pair], *, most: int = 12) -> dict[str, float]:
 
 
 def _local_means(image: np.ndarray) -> np.ndarray:
-  """Means under triangles of twice CELL pixels, CELL apart, of all channels in a row."""
+  """Means weighted by triangles of twice CELL pixels, CELL apart, of all channels in one row."""
   size = image.shape[1] // CELL, image.shape[0] // CELL
   planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
   return np.stack(

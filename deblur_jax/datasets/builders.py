@@ -1,8 +1,8 @@
-"""TFDS builders of the published data sets: from a folder as published into ArrayRecord.
+"""TFDS builders of the published data sets: from a folder as published to ArrayRecord.
 
-Run by `python tools/prepare.py NAME --from DIR`, or as any TFDS builder, with that folder as manual
-directory. They hand over file paths, never pixels, so that pictures go into ArrayRecord as they are
-and nothing here needs TensorFlow.
+Run them with `python tools/prepare.py NAME --from DIR`, or like any TFDS builder, with that folder
+as the manual directory. They yield file paths, never pixels, so that pictures are copied into
+ArrayRecord unchanged and nothing here needs TensorFlow.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from deblur_jax.datasets.published import Examples, Published, scan
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A published set: {'name': text, 'blurred': picture, 'sharp': picture}.
 
-  Of an unpaired set {'name': text, 'picture': picture}, sharp and blurred in splits of their own.
+  For an unpaired set {'name': text, 'picture': picture}, with sharp and blurred in separate splits.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -28,7 +28,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   published: ClassVar[Published]
   on_example: Callable[[], None] | None = None
-  """Called after each example that is written; for a progress bar."""
+  """Called after each example that is written, for a progress bar."""
 
   def __init_subclass__(cls, **options: Any):
     cls.BUILDER_CONFIGS = [
@@ -36,14 +36,14 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       for name, kind in cls.published.kinds.items()
     ]
     cls.MANUAL_DOWNLOAD_INSTRUCTIONS = (
-      f'{cls.published.download}; the manual directory holds {cls.published.layout}.'
+      f'{cls.published.download}; the manual directory contains {cls.published.layout}.'
     )
     super().__init_subclass__(**options)
 
   def examples(self, directory: str | os.PathLike) -> Examples:
-    """What a folder holds, checked, see `published.scan`; warns of what is strange about it.
+    """The examples in a folder, checked, see `published.scan`; warns about anything suspicious.
 
-    Looked at once for each folder, as this reads thousands of files.
+    Cached for the same folder, as this reads thousands of files.
     """
     directory = pathlib.Path(directory)
     if self._scanned is None or self._scanned[0] != directory:
@@ -127,7 +127,7 @@ BUILDERS: dict[str, type[Builder]] = {
 
 
 def make(name: str, directory: str | os.PathLike | None = None) -> Builder:
-  """The builder of `set` or `set/kind` that writes into a TFDS data directory, or reads it."""
+  """The builder of `set` or `set/kind` that writes or reads a TFDS data directory."""
   name, _, kind = name.partition('/')
   directory = directory and pathlib.Path(directory).expanduser()
   return BUILDERS[name](config=kind or None, data_dir=directory, file_format='array_record')

@@ -14,5 +14,5 @@ SETS: dict[str, Published] = {
 
 
 def names(published: Published) -> list[str]:
-  """The names of a set's sources: `set/kind`, or `set` where it has one form only."""
+  """The names of a set's sources: `set/kind`, or `set` if it has only one form."""
   return [f'{published.name}/{kind}' for kind in published.kinds] or [published.name]

@@ -1,4 +1,4 @@
-"""Picture files: which there are, how large they are, and their pixels as uint8 RGB `[h w 3]`."""
+"""Picture files: finding them, their sizes, and their pixels as uint8 RGB `[h w 3]`."""
 
 from collections.abc import Iterable, Iterator
 import contextlib
@@ -16,18 +16,18 @@ from deblur_jax.formats import png
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.jfif', '.webp', '.tif', '.tiff', '.bmp', '.ppm', '.pgm')
 
-# What Pillow raises for a damaged file, depending on format and on where the damage is.
+# What Pillow raises for a damaged file, depending on the format and the damage.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 class UnreadablePicture(ValueError):
-  """A picture file that is damaged, or in a form that is not read here; the message names it."""
+  """A picture file that is damaged or in an unsupported form; the message names it."""
 
 
 def find(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
   """Picture files anywhere under `directory`: relative path without extension -> file, sorted.
 
-  Hidden files and folders are passed over. Files that differ in extension only keep theirs.
+  Hidden files and folders are skipped. Files that differ only in extension keep theirs.
   """
   directory = pathlib.Path(directory)
   files: dict[str, list[pathlib.Path]] = {}
@@ -45,13 +45,13 @@ def find(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
 
 
 def held_out(names: Iterable[str]) -> set[str]:
-  """A tenth of the names (at least one) to test on, by their hash.
+  """A tenth of the names (at least one), chosen by hash, to test on.
 
-  So a picture stays on its side when others are added. Raises ValueError for fewer than two.
+  A picture thus stays in its split when others are added. Raises ValueError for fewer than two.
   """
   by_hash = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
   if len(by_hash) < 2:
-    raise ValueError('one picture cannot be parted into train and test; add more')
+    raise ValueError('one picture cannot be split into train and test; add more')
   return set(by_hash[: max(1, round(len(by_hash) / 10))])
 
 
@@ -62,7 +62,7 @@ def size(file: str | os.PathLike) -> tuple[int, int]:
 
 
 def encoded_size(data: bytes, name: str) -> tuple[int, int]:
-  """As `size`, of an encoded picture; `name` is what an error calls it."""
+  """Like `size`, for an encoded picture; `name` identifies it in errors."""
   with _named(name), Image.open(io.BytesIO(data)) as image:
     return _upright_size(image)
 
@@ -70,7 +70,7 @@ def encoded_size(data: bytes, name: str) -> tuple[int, int]:
 def read(file: str | os.PathLike) -> np.ndarray:
   """Pixels of a file, uint8 `[h w 3]`: upright, grey as RGB, 16 bit scaled to 8, alpha dropped.
 
-  The orientation is that of EXIF, or of XMP if EXIF has none, as in `pictures`.
+  The orientation is that of EXIF, or of XMP if EXIF has none, as in `photos.pictures`.
 
   Raises UnreadablePicture naming the file.
   """
@@ -79,19 +79,19 @@ def read(file: str | os.PathLike) -> np.ndarray:
 
 
 def verify(file: str | os.PathLike) -> None:
-  """Raises UnreadablePicture for a file that is cut short or changed; decodes nothing."""
+  """Raises UnreadablePicture for a file that is truncated or corrupt; decodes nothing."""
   with _named(file), Image.open(file) as image:
     image.verify()
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-  """Pixels of an encoded picture, as `read`; `name` is what an error calls it."""
+  """Pixels of an encoded picture, like `read`; `name` identifies it in errors."""
   with _named(name), Image.open(io.BytesIO(data)) as image:
     return _pixels(image)
 
 
 def thumbnail(file: str | os.PathLike, *, side: int = 16) -> np.ndarray:
-  """Luminance averaged down to float32 `[side side]` in [0, 1], whatever the aspect."""
+  """Luminance averaged down to float32 `[side side]` in [0, 1], whatever the aspect ratio."""
   with _named(file), Image.open(file) as image:
     image.draft('RGB', (4 * side, 4 * side))  # JPEG decodes at a fraction of its size
     small = Image.fromarray(_pixels(image)).convert('L')
@@ -99,10 +99,10 @@ def thumbnail(file: str | os.PathLike, *, side: int = 16) -> np.ndarray:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-  if image.format == 'PNG':  # Pillow would decode all of it to find a tag behind the pixels.
+  if image.format == 'PNG':  # Pillow would decode all of it to find a tag after the pixels.
     turned = png.described(image.fp).orientation >= 5
   elif image.format == 'TIFF' and ExifTags.Base.Orientation in image.tag_v2:
-    turned = False  # Pillow gives the upright size already.
+    turned = False  # Pillow already gives the upright size.
   else:
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
   return (image.width, image.height) if turned else (image.height, image.width)
@@ -117,15 +117,15 @@ def _pixels(image: Image.Image) -> np.ndarray:
     grey = np.round(pixels / 257).astype(np.uint8)  # 65535 / 257 = 255
     return np.repeat(grey[..., None], 3, axis=-1)
   if image.mode == 'F':
-    raise ValueError('it holds floating-point values')
+    raise ValueError('it has floating-point values')
   if image.mode == 'P':
-    image = image.convert('RGBA')  # a palette may hold transparency
+    image = image.convert('RGBA')  # a palette may have transparency
   return np.asarray(image if image.mode == 'RGB' else image.convert('RGB'))
 
 
 @contextlib.contextmanager
 def _named(file: str | os.PathLike) -> Iterator[None]:
-  """Turns what Pillow raises into one line with the file's name and what to do."""
+  """Turns Pillow's exceptions into one line with the file's name and what to do."""
   try:
     yield
   except FileNotFoundError:
@@ -133,6 +133,6 @@ def _named(file: str | os.PathLike) -> Iterator[None]:
   except (*_DAMAGE, Image.DecompressionBombError) as error:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise UnreadablePicture(
-      f'{os.fspath(file)}: cannot read this picture ({reason}); copy it anew, save it as an 8- or'
-      f' 16-bit PNG, or take it out of the folder'
+      f'{os.fspath(file)}: cannot read this picture ({reason}); copy it again, save it as an 8-'
+      f' or 16-bit PNG, or remove it from the folder'
     ) from None

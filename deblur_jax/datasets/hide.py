@@ -1,11 +1,11 @@
-"""HIDE: 8,422 pairs of people in motion, blur made by averaging eleven frames of a 240 Hz film.
+"""HIDE: 8,422 pairs of people in motion, blurred by averaging eleven frames of a 240 Hz film.
 
 Shen et al., "Human-aware motion deblurring", ICCV 2019. 6,397 pairs to train on, 2,025 to test on;
-those are of close-ups ("HIDE II") or of long shots ("HIDE I"), which their names begin with.
+the latter are close-ups ("HIDE II") or long shots ("HIDE I"), as their names begin.
 
-All sharp halves lie in one folder GT/ and bear the name of their blurred half. The layout is that
-of scripts that unpack the authors' archive, which itself could not be opened where this was
-written; what does not fit it is told with what was found.
+All sharp halves are in one folder GT/ and have the names of their blurred halves. The layout is
+that of scripts that unpack the authors' archive, which itself could not be opened when this was
+written; the error for another layout lists what was found.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ TEST = ('test-close-ups', 'test-long-shot')
 
 
 def read(directory: pathlib.Path, kind: str) -> Examples:
-  """Pairs of each split; of the test split with the name of their folder before their own."""
+  """Pairs of each split; in the test split, names begin with their folder."""
   train, test, sharp = pairs.folders(directory, *SPLITS, 'GT')
   pairs.folders(test, *TEST)
   sharp_by_name = {file.stem: file for file in pairs.pictures(sharp).values()}

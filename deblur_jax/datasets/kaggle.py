@@ -2,12 +2,12 @@
 
 By Alekseev, scaled to a longer side of 2048 pixels. Two kinds: `defocus` and `motion`, with the
 same sharp halves. The photographs of a scene were taken one after another by hand, and differ in
-view, exposure and at times in size: their author says that neither PSNR nor SSIM compares them,
-nor can one train on them as pairs. There is no split; a tenth of the scenes is held out to test on,
-the same ones for both kinds.
+view, exposure and sometimes size: according to their author, neither PSNR nor SSIM can compare
+them, nor can one train on them as pairs. There is no split; a tenth of the scenes is held out to
+test on, the same ones for both kinds.
 
-A scene's photographs share number and device: `106_NIKON-D3400-35MM_S.JPG` is sharp, `_F` out of
-focus, `_M` shaken.
+The photographs of a scene share number and device: `106_NIKON-D3400-35MM_S.JPG` is sharp, `_F` out
+of focus, `_M` shaken.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ def read(directory: pathlib.Path, kind: str) -> Examples:
 
 
 def _scene(name: str) -> str:
-  """The name without the letter for the kind of blur, and what may follow it."""
+  """The name without the letter for the kind of blur and anything after it."""
   return re.sub(r'_[SFM](\.\w+)?$', '', name, flags=re.IGNORECASE)
 
 

@@ -1,13 +1,13 @@
-"""MC-Blur: blur of several causes, in subsets that are downloaded one by one.
+"""MC-Blur: blur of several causes, in subsets that are downloaded separately.
 
 Zhang et al., "MC-Blur: a comprehensive benchmark for image deblurring", 2023. Three kinds: `rhm`
 averages frames of 250 to 1000 Hz films (70,000 pairs to train on, 17,500 to test on), `uhdm`
-convolves pictures of ultra high definition with large kernels (8,000 and 2,000), `lsd` is real
+convolves ultra-high-definition pictures with large kernels (8,000 and 2,000), `lsd` is real
 defocus, in crops (18,000 and 4,400). The fourth subset, RMBQ, has no sharp halves: its folder real/
-is one for the blurred half of `unpaired`.
+can serve as the blurred half of `unpaired`.
 
-The layout is the authors' own description, whose archives (117, 278 and 34 GB) could not be opened
-where this was written: that partners bear the same name is assumed, and checked.
+The layout follows the authors' description; their archives (117, 278 and 34 GB) could not be opened
+when this was written: that the two halves of a pair have the same name is assumed, and checked.
 """
 
 import pathlib
@@ -46,7 +46,7 @@ SET = Published(
   layout='{motion_avg,Conv,defocus_crop}/{Train,Test}/{blurry,sharp}/*',
   read=read,
   kinds={
-    'rhm': Kind('Averaged frames of fast films.', FOLDERS['rhm']),
+    'rhm': Kind('Averaged frames of high-speed films.', FOLDERS['rhm']),
     'uhdm': Kind('Large pictures under large kernels.', FOLDERS['uhdm']),
     'lsd': Kind('Real defocus, in crops.', FOLDERS['lsd']),
   },

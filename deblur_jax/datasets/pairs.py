@@ -1,4 +1,4 @@
-"""Pairs of pictures in two folders: matched by name, and checked before anything is trained.
+"""Pairs of pictures in two folders: matched by name, and checked before training.
 
 The checks read every header, and the pixels of a sample; each error names the file.
 """
@@ -32,14 +32,15 @@ def match(
   *,
   scene: Callable[[str], str] = str,
 ) -> list[Pair]:
-  """Pictures of two folders by relative path without extension, in order of name.
+  """Pairs of the pictures in two folders, by relative path without extension, in order of name.
 
   Args:
     blurred: folder of the blurred pictures.
     sharp: folder of the sharp ones.
-    scene: from the name of a picture to what its partner shares with it, the name of the pair.
+    scene: from the name of a picture to the part that it shares with its partner, which names the
+      pair.
 
-  Raises FileNotFoundError where a folder is missing or empty, WrongPairs for pictures without
+  Raises FileNotFoundError if a folder is missing or empty, WrongPairs for pictures without a
   partner, or with several.
   """
   found = []
@@ -50,7 +51,7 @@ def match(
     alone = [name for name in these if name not in others]
     if alone:
       name, rule = (
-        ('that name', '; names must agree up to the extension')
+        ('that name', '; names must match except for the extension')
         if scene is str
         else (f'the scene {alone[0]}', '')
       )
@@ -62,7 +63,7 @@ def match(
 
 
 def folders(directory: pathlib.Path, *names: str) -> list[pathlib.Path]:
-  """Folders in `directory`; raises FileNotFoundError with those missing and what is there."""
+  """Subfolders of `directory`; raises FileNotFoundError with those missing and what was found."""
   missing = [name for name in names if not (directory / name).is_dir()]
   if missing:
     wanted = f'{"folders" if missing[1:] else "a folder"} {" and ".join(f"{m}/" for m in missing)}'
@@ -71,11 +72,11 @@ def folders(directory: pathlib.Path, *names: str) -> list[pathlib.Path]:
 
 
 def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """As `files.find`; raises FileNotFoundError where there are none, with what is there."""
+  """Like `files.find`; raises FileNotFoundError, with what was found, if there are none."""
   found = files.find(folder)
   if not found:
     kinds = ', '.join(files.EXTENSIONS)
-    raise FileNotFoundError(f'{folder}: no pictures in it ({kinds}), {listed(folder)}')
+    raise FileNotFoundError(f'{folder}: no pictures ({kinds}), {listed(folder)}')
   return found
 
 
@@ -91,46 +92,46 @@ def unequal(pair: Pair, blurred: tuple[int, ...], sharp: tuple[int, ...]) -> Wro
   """The error for a pair of unequal sizes `(height, width)`."""
   return WrongPairs(
     f'{pair.blurred}: {blurred[1]}x{blurred[0]} pixels, but {pair.sharp} has'
-    f' {sharp[1]}x{sharp[0]}; crop both to the same view or take the pair out'
+    f' {sharp[1]}x{sharp[0]}; crop both to the same view or remove the pair'
   )
 
 
 def check_order(pairs: Sequence[Pair], *, most: int = 48) -> None:
-  """Raises WrongPairs for a blurred picture that shows another scene than its sharp partner.
+  """Raises WrongPairs for a blurred picture that shows a different scene than its sharp partner.
 
-  Compares averaged-down luminance by correlation. Of more than `most` pairs a sample is read, in
-  runs of neighbors, so that a shift by a few names shows. A shift by a frame or two within one
-  take of a film, whose frames are alike, cannot be seen this way.
+  Correlates averaged-down luminance. Of more than `most` pairs a sample is read, in runs of
+  neighbors, so that an offset by a few names shows. An offset by a frame or two within one take of
+  a film, whose frames look alike, cannot be detected this way.
   """
   sample = _sample(pairs, most)
   with futures.ThreadPoolExecutor() as pool:
     blurred = np.stack(list(pool.map(files.thumbnail, [p.blurred for p in sample])))
     sharp = np.stack(list(pool.map(files.thumbnail, [p.sharp for p in sample])))
-  flat = (_contrast(blurred) < 0.02) | (_contrast(sharp) < 0.02)  # nothing in them to compare
+  flat = (_contrast(blurred) < 0.02) | (_contrast(sharp) < 0.02)  # nothing to compare
   likeness = _standard(blurred) @ _standard(sharp).T  # [blurred sharp]
   likeness[:, flat] = -1
   for i, pair in enumerate(sample):
     own, best = likeness[i, i], int(np.argmax(likeness[i]))
     if flat[i]:
       continue
-    # True pairs agree to 0.99 and more, unless the blur is very strong; frames of one scene may
-    # reach 0.97. So another picture must agree much better before this one is called wrong.
+    # True pairs correlate to 0.99 or more, unless the blur is very strong; frames of one scene may
+    # reach 0.97. So another picture must match much better before this one is called wrong.
     if 1 - own > max(0.03, 5 * (1 - likeness[i, best])) or likeness[i, best] > own + 0.3:
       raise WrongPairs(
-        f'{pair.blurred}: looks like the blurred form of {sample[best].sharp.name} (correlation'
-        f' {likeness[i, best]:.2f}), not of {pair.sharp} ({own:.2f}); the files seem mis-ordered'
+        f'{pair.blurred}: looks like a blurred {sample[best].sharp.name} (correlation'
+        f' {likeness[i, best]:.2f}), not {pair.sharp} ({own:.2f}); the files seem out of order'
       )
     if own < 0.1:
       raise WrongPairs(
-        f'{pair.blurred}: shows another scene than {pair.sharp} (correlation {own:.2f}); rename'
-        f' the files so that partners bear the same name'
+        f'{pair.blurred}: shows a different scene than {pair.sharp} (correlation {own:.2f});'
+        f' rename the files so that the two halves of a pair have the same name'
       )
 
 
 def listed(directory: pathlib.Path, *, most: int = 6) -> str:
-  """What is in a folder, as the end of an error: `found a/, b/, c.png`."""
+  """What is in a folder, as the end of an error message: `found a/, b/, c.png`."""
   if not directory.is_dir():
-    return 'but there is no such folder'
+    return 'but the folder does not exist'
   inside = sorted(f'{p.name}/' if p.is_dir() else p.name for p in directory.iterdir())
   more = f' and {len(inside) - most} more' if len(inside) > most else ''
   return f'found {", ".join(inside[:most]) or "nothing"}{more}'
@@ -141,7 +142,7 @@ def _scenes(found: dict[str, pathlib.Path], scene: Callable[[str], str]) -> dict
   for name, file in found.items():
     other = by_scene.setdefault(scene(name), file)
     if other is not file:
-      raise WrongPairs(f'{file}: of the same scene as {other.name} beside it; take one of them out')
+      raise WrongPairs(f'{file}: same scene as {other.name} in that folder; remove one of them')
   return by_scene
 
 

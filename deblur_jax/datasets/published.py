@@ -1,8 +1,8 @@
 """What a published data set is, and how a folder of it becomes checked examples.
 
-Each set has a file beside this one that holds only what is its own: where it comes from, and
-`read`, which finds its pictures in a folder laid out as its authors publish it. `catalog.SETS`
-lists them, `builders` turns them into TFDS builders.
+Each set has its own module with only what is specific to it: where it comes from, and `read`, which
+finds its pictures in a folder laid out as its authors publish it. `catalog.SETS` lists the sets,
+`builders` makes TFDS builders of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ SPLITS = ('train', 'test')
 
 
 class Single(NamedTuple):
-  """A picture of a set whose sharp and blurred pictures have nothing to do with each other."""
+  """A picture of a set whose sharp and blurred pictures are unrelated."""
 
   name: str
   picture: pathlib.Path
@@ -28,11 +28,11 @@ class Kind(NamedTuple):
 
   description: str
   folder: str
-  """Glob, within the set's folder, of what only this form has."""
+  """Glob, within the set's folder, that only this form matches."""
 
 
 Examples = dict[str, list[pairs.Pair] | list[Single]]
-"""Split -> pairs; of an unpaired set `{train,test}_{sharp,blurred}` -> single pictures."""
+"""Split -> pairs; for an unpaired set `{train,test}_{sharp,blurred}` -> single pictures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +50,18 @@ class Published:
   folder: str
   """What its archive unpacks to."""
   layout: str
-  """What lies in that folder."""
+  """What that folder contains."""
   read: Callable[[pathlib.Path, str], Examples]
   """From a folder and a kind; raises FileNotFoundError or pairs.WrongPairs, in one line."""
   kinds: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
   unaligned: str = ''
-  """Why partners do not agree pixel by pixel; empty where they do."""
+  """Why the halves of a pair do not match pixel by pixel; empty if they do."""
   example: type[pairs.Pair] | type[Single] = pairs.Pair
   doubt: Callable[[Examples, str], str] = lambda examples, kind: ''
-  """From what was read and the kind: one line on what is strange about it, or nothing."""
+  """From the examples and the kind: a one-line warning about anything suspicious, or ''."""
 
   def kinds_in(self, directory: str | os.PathLike) -> list[str]:
-    """The kinds that a folder holds."""
+    """The kinds that a folder contains."""
     directory = pathlib.Path(directory)
     return [name for name, kind in self.kinds.items() if any(directory.glob(kind.folder))]
 
@@ -69,12 +69,12 @@ class Published:
 def scan(published: Published, directory: str | os.PathLike, kind: str = '') -> Examples:
   """Examples of each split in a folder laid out as published, checked.
 
-  Where pairs agree pixel by pixel, their sizes must too, and a sample must show the same scenes.
+  If pairs match pixel by pixel, their sizes must too, and a sample must show the same scenes.
 
   Raises:
-    FileNotFoundError: what is missing or empty, with what was expected and what found.
-    pairs.WrongPairs: pictures without partner, of unequal sizes, or of other scenes.
-    files.UnreadablePicture: a file that is no picture.
+    FileNotFoundError: something is missing or empty; says what was expected and what was found.
+    pairs.WrongPairs: pictures without a partner, of unequal sizes, or of different scenes.
+    files.UnreadablePicture: a file that is not a picture.
   """
   directory = pathlib.Path(directory)
   if not directory.is_dir():

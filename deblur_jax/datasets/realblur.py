@@ -2,14 +2,14 @@
 
 Rim et al., "Real-world blur dataset for learning and benchmarking deblurring algorithms", ECCV
 2020. Two kinds: `j` is the camera's JPEG, `r` is developed from raw and denoised by BM3D. Each has
-3,758 pairs to train on and 980 to test on. Pairs are rectified, aligned geometrically and matched
-in intensity by the authors, yet a small shift is left: their scores align once more before they
-compare (`evaluation_RealBlur_ecc.py`).
+3,758 pairs to train on and 980 to test on. The authors rectified, aligned and intensity-matched the
+pairs, yet a small shift remains: their scores align once more before comparing
+(`evaluation_RealBlur_ecc.py`).
 
-The pairs of a split are those of the authors' list, a file beside the pictures with a sharp and a
-blurred path in every line, from the folder of the list on:
-`RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene183/gt/gt_7.png .../scene183/blur/blur_7.png`.
-The lists of `j` were read for this; those of `r` are named the same way.
+The pairs of a split are those in the authors' list, a file next to the picture folders with a sharp
+and a blurred path on every line, relative to the folder of the list:
+`RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene183/gt/gt_7.png .../scene183/blur/blur_7.png`. The
+lists of `j` were read for this; those of `r` are named the same way.
 """
 
 import pathlib
@@ -42,10 +42,10 @@ def _listed(file: pathlib.Path) -> list[pairs.Pair]:
     found.append(pairs.Pair(name, blurred, sharp))
   missing = [path for pair in found for path in (pair.sharp, pair.blurred) if not path.is_file()]
   if not found:
-    raise pairs.WrongPairs(f'{file}: lists no pairs; unpack it anew')
+    raise pairs.WrongPairs(f'{file}: lists no pairs; unpack the archive again')
   if missing:
     raise FileNotFoundError(
-      f'{file}: {len(missing)} of its {2 * len(found)} pictures are not there (the first is'
+      f'{file}: {len(missing)} of its {2 * len(found)} pictures are missing (the first is'
       f' {missing[0]}), {pairs.listed(file.parent)}'
     )
   return found
@@ -65,11 +65,11 @@ SET = Published(
 }""",
   download='download RealBlur, linked from https://github.com/rimchang/RealBlur, and unpack it',
   folder='RealBlur',
-  layout='RealBlur_{J,R}_{train,test}_list.txt beside RealBlur-J_ECC_IMCORR_centroid_itensity_ref/'
-  ' and RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref/, in them scene*/{gt,blur}/*.png',
+  layout='RealBlur_{J,R}_{train,test}_list.txt, and RealBlur-J_ECC_IMCORR_centroid_itensity_ref/'
+  ' and RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref/ with scene*/{gt,blur}/*.png',
   read=read,
   kinds={
-    'j': Kind('JPEG of the camera.', 'RealBlur-J_*'),
+    'j': Kind("The camera's JPEG.", 'RealBlur-J_*'),
     'r': Kind('Developed from raw.', 'RealBlur-R_*'),
   },
 )

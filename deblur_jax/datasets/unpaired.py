@@ -1,9 +1,9 @@
 """Sharp pictures, and blurred ones of other scenes, to learn from without pairs.
 
-As Zhang et al., "Deblurring by realistic blurring", CVPR 2020, learn how the real world blurs: from
+Zhang et al., "Deblurring by realistic blurring", CVPR 2020, learn real-world blur in this way: from
 sharp photographs such as COCO's (Lin et al. 2014), and blurred ones such as their RWBI. Any two
-folders will do, in whatever order or depth; links to them too. A tenth of each is held out to test
-on. No PSNR or SSIM, and no pair is ever cropped as one.
+folders will do, with pictures in any order and depth, and so will links to folders. A tenth of each
+is held out to test on. There is no PSNR or SSIM, and no two pictures are cropped as a pair.
 """
 
 import pathlib

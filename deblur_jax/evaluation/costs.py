@@ -1,7 +1,7 @@
-"""What a method costs: multiply-adds, milliseconds, memory.
+"""The costs of a method: multiply-adds, milliseconds, memory.
 
-Times and memory are of this machine and are only told with its name; on the CPU, memory is that of
-the whole process, so `measure` belongs into one that has done nothing else.
+Times and memory depend on the machine and are always reported with its name; on the CPU, memory is
+that of the whole process, so call `measure` in a process that has done nothing else.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,11 @@ SMALL = (256, 256)
 LARGE = (720, 1280)
 REPEATS = 9
 PATIENCE = 20.0
-"""Seconds after which no further repeat is begun."""
+"""Seconds after which no further repeat starts."""
 
 
 class Costs(NamedTuple):
-  """What restoring one picture takes."""
+  """The costs of restoring one picture."""
 
   gmacs: float
   """Billions of multiply-adds at 256x256, of convolutions and matrix products."""
@@ -40,15 +40,15 @@ class Costs(NamedTuple):
   ms_1280x720_q1: float
   ms_1280x720_q3: float
   compile_s: float
-  """Seconds that XLA took to compile for both sizes."""
+  """Seconds of XLA compilation for both sizes."""
   memory_mib: int
-  """Peak at 1280x720: of the accelerator, or on the CPU of the whole process."""
+  """Peak at 1280x720: of the accelerator, or on a CPU of the whole process."""
 
 
 def measure(load: Callable[[], Any]) -> Costs:
-  """The costs of the method that `load()` gives anew each time, with `restore` and `needs`.
+  """The costs of a method; `load()` returns a new instance, with `restore` and `needs`, each time.
 
-  To be called in a process that has done nothing else.
+  Call it in a process that has done nothing else.
   """
   method, compiling = load(), []
 
@@ -59,7 +59,7 @@ def measure(load: Callable[[], Any]) -> Costs:
   jax.monitoring.register_event_duration_secs_listener(listen)
   small, large = _milliseconds(method, SMALL), _milliseconds(method, LARGE)
   memory, seconds = _peak_mib(), sum(compiling)
-  # Anew, because what is traced already stays in its fast form.
+  # Loaded again, because functions that are already traced keep their fast form.
   macs = count_macs(load().restore, _image(method.needs, SMALL))
   macs *= tiling.count(*SMALL, method.needs)
   return Costs(macs / 1e9, *small, *large, seconds, memory)
@@ -68,17 +68,17 @@ def measure(load: Callable[[], Any]) -> Costs:
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
   """Multiply-adds of every convolution and matrix product of `function(*arguments)`.
 
-  Counted in what jax traces with the layers in their plain form, so that they do not depend on the
-  device; nothing is computed, and arguments may be `jax.ShapeDtypeStruct`s. Bias, norms,
-  activations and FFTs count for nothing, as is the custom. What `jax.jit` has traced before keeps
-  the form that it has.
+  Counted in the jaxpr with the layers in their plain form, so the result does not depend on the
+  device; nothing is computed, and arguments may be `jax.ShapeDtypeStruct`s. As is usual, bias,
+  norms, activations and FFTs are not counted. Functions that `jax.jit` has already traced keep
+  their form.
   """
   with plain():
     return _macs(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def device_name() -> str:
-  """The device that methods run on, in words."""
+  """The name of the device that methods run on."""
   device = jax.devices()[0]
   if device.platform != 'cpu':
     return device.device_kind
@@ -112,13 +112,13 @@ def _conv_macs(equation: Any) -> int:
   taps = kernel.size // kernel.shape[numbers.rhs_spec[0]]
   if math.prod(equation.params['lhs_dilation']) == 1:
     return taps * equation.outvars[0].aval.size
-  # A transposed convolution: every pixel of the input meets the whole kernel, zeros meet nothing.
+  # A transposed convolution: every input pixel is multiplied by the whole kernel, zeros are not.
   pixels = image.size // image.shape[numbers.lhs_spec[1]]
   return pixels * kernel.size
 
 
 def _milliseconds(method: Any, size: tuple[int, int]) -> tuple[float, float, float]:
-  """Median, first and third quartile."""
+  """Median, first and third quartile of the time of one call."""
   call, times = _call(method, size), []
   call()  # compiles
   begin = time.monotonic()
@@ -131,7 +131,7 @@ def _milliseconds(method: Any, size: tuple[int, int]) -> tuple[float, float, flo
 
 
 def _call(method: Any, size: tuple[int, int]) -> Callable[[], Any]:
-  """Restores one picture of `size` as photographs are: whole where it fits, else in tiles."""
+  """A function that restores a picture of `size` like a photograph: whole if it fits, or tiled."""
   if not tiling.fits(*size, method.needs):
     image = np.random.default_rng(0).random((*size, 3), np.float32)
     return lambda: tiling.tiled(method.restore, image, method.needs)
@@ -140,7 +140,7 @@ def _call(method: Any, size: tuple[int, int]) -> Callable[[], Any]:
 
 
 def _image(needs: Needs, size: tuple[int, int]) -> np.ndarray:
-  """A picture `[1 h w 3]` of at least `size`, or one tile, with sides as they are needed."""
+  """A picture `[1 h w 3]` of at least `size`, or one tile, with sides that `needs` allows."""
   height, width = (needs.side or tiling.round_up(side, needs.multiple) for side in size)
   return np.random.default_rng(0).random((1, height, width, 3), np.float32)
 
@@ -153,6 +153,6 @@ def _peak_mib() -> int:
   if status.exists():  # getrusage would count what the parent held when it started this process
     line = next(line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
     return round(int(line.split()[1]) / 2**10)
-  import resource  # not there on Windows
+  import resource  # not available on Windows
 
   return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # bytes on macOS

@@ -1,4 +1,4 @@
-"""Scores of a training state on every evaluation set, and the best weights so far, kept on disk."""
+"""Scores a training state on every evaluation set and keeps the best weights so far on disk."""
 
 from collections.abc import Mapping
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from deblur_jax import methods, runs, sharding, weights, writers
-from deblur_jax.evaluation import figures, restoration
+from deblur_jax.evaluation import blurred_set, figures, restoration
 from deblur_jax.types import Trainer, TrainState
 
 VALIDATION = 'validation'
@@ -18,7 +18,7 @@ VALIDATION = 'validation'
 def ranking(sets: Mapping[str, Any]) -> str:
   """The metric that the best weights are chosen by, the PSNR on 'validation'; '' without that set.
 
-  Never a score on another set: the best of many scores on a test set is too good to be true.
+  Never a score on another set: choosing by scores on a test set would bias them.
   """
   return f'{VALIDATION}/psnr' if VALIDATION in sets else ''
 
@@ -26,7 +26,7 @@ def ranking(sets: Mapping[str, Any]) -> str:
 class Evaluator:
   """Called with a step and its state: scores it on `sets` and keeps the best weights in `workdir`.
 
-  Beside the weights lie their table and gallery. Without validation the latest weights are kept.
+  Also writes the scores and a gallery of these weights. Without validation it keeps the latest.
   """
 
   def __init__(
@@ -35,7 +35,7 @@ class Evaluator:
     workdir: pathlib.Path,
     model: Any,
     trainer: Trainer,
-    sets: Mapping[str, restoration.Blurred],
+    sets: Mapping[str, blurred_set.Blurred],
     writer: writers.Writer,
     mesh: Any,
   ):
@@ -43,11 +43,11 @@ class Evaluator:
     self._name = runs.method_name(workdir)
     self._sets, self._writer = sets, writer
     self._ranking = ranking(sets)
-    self._predict = sharding.apart(trainer.predict)
+    self._predict = sharding.per_device(trainer.predict)
     self._best = self._known_best()
 
   def __call__(self, step: int, state: TrainState) -> dict[str, float] | None:
-    """The scores, 'set/metric' -> mean; None if there are none to choose the best weights by."""
+    """The scores, 'set/metric' -> mean; None without a score to choose the best weights by."""
     state = sharding.local(state.replace(opt_state=None, critic=None), self._mesh)
 
     def restore(blurred, **known):
@@ -72,7 +72,7 @@ class Evaluator:
     return scores if self._ranking in scores else None
 
   def finish(self) -> None:
-    """Draws the training curves; prints accuracies over the steps and the best weights' table."""
+    """Plots the training curves; prints accuracies by step and the table of the best weights."""
     metrics = writers.read_metrics(self._workdir)
     figures.save(self._workdir / 'loss.png', figures.curves(metrics))
     accuracies = [name for name in metrics[-1] if name in {f'{one}/accuracy' for one in self._sets}]
@@ -81,7 +81,7 @@ class Evaluator:
       rows = [[str(line['step']), *(f'{line[name]:.4f}' for name in accuracies)] for line in rows]
       self._writer.say(writers.table(['step', *accuracies], rows))
     restoration.show(self._writer.say, self._workdir)
-    self._writer.say(f'weights, table and pictures are in {self._workdir}')
+    self._writer.say(f'wrote weights, scores and pictures to {self._workdir}')
 
   def _known_best(self) -> float:
     path = self._workdir / methods.RUN_WEIGHTS
@@ -98,6 +98,11 @@ class Evaluator:
       'step': step,
       'chosen': self._chosen(step, scores),
       'scores': scores,
+      'blurred': {
+        f'{name}/{metric}': value
+        for name, report in reports.items()
+        for metric, value in report.mean()[restoration.BLURRED].items()
+      },
       'provenance': runs.summary(self._workdir),
     }
     weights.write(self._workdir / methods.RUN_WEIGHTS, jax.device_get(params), manifest)
@@ -109,7 +114,7 @@ class Evaluator:
       self._writer.pictures(step, 'gallery', sheet)
 
   def _chosen(self, step: int, scores: dict[str, float]) -> str:
-    """How these weights were chosen, as it stands beside their scores."""
+    """How these weights were chosen, to be shown with their scores."""
     if self._ranking not in scores:
       return f'step {step} of {self._config.steps}, the latest'
     count = len(self._sets[VALIDATION])

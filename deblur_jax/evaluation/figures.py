@@ -1,4 +1,4 @@
-"""What people would rather look at than read: a gallery, curves, quality by time, as PNG."""
+"""Figures as PNG: a gallery of restored pictures, training curves, quality against time."""
 
 from collections.abc import Mapping, Sequence
 import pathlib
@@ -18,11 +18,11 @@ _GAP, _CAPTION = 8, 22
 
 
 def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 320)) -> np.ndarray:
-  """Rows of blurred, restored and sharp, uint8 `[h w 3]`, each the most detailed part at full size.
+  """Rows of blurred, restored and sharp, uint8 `[h w 3]`: the most detailed crop at full size.
 
   Args:
-    reports: whose `shown` pictures come one a row.
-    detail: height and width of the part.
+    reports: their `shown` pictures become one row each.
+    detail: height and width of the crop.
   """
   pictures = [picture for report in reports.values() for picture in report.shown]
   height = min(detail[0], *(picture.restored.shape[0] for picture in pictures))
@@ -37,8 +37,8 @@ def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 32
     top, left = _most_detailed(best, height, width)
     (_, before), (method, after) = picture.scores.items()
     columns = [
-      (picture.blurred, f'{picture.name}: blurred {_told(before)}'),
-      (picture.restored, f'{method} {_told(after)}'),
+      (picture.blurred, f'{picture.name}: blurred {_first_score(before)}'),
+      (picture.restored, f'{method} {_first_score(after)}'),
       (picture.sharp, 'sharp'),
     ]
     y = _GAP + row * row_height
@@ -53,7 +53,7 @@ def gallery(reports: Mapping[str, Report], *, detail: tuple[int, int] = (240, 32
 def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
   """Loss, its terms, and PSNR over the steps, uint8 `[h w 3]`, from the lines of metrics.jsonl.
 
-  And accuracy, where a protocol has it.
+  Also accuracy, if a protocol includes it.
   """
   names = list(dict.fromkeys(name for line in metrics for name in line))
   held_out = {
@@ -87,7 +87,7 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
 def quality_and_time(lines: Sequence[Line], sets: Mapping[str, ScoredSet]) -> np.ndarray:
   """PSNR against milliseconds at 256x256, a panel for each set that has PSNR, uint8 `[h w 3]`.
 
-  At least one set has. Methods without times, such as doing nothing, are levels.
+  At least one set must have PSNR. Methods without times, such as 'blurred', are horizontal lines.
   """
   shown = [name for name in sets if any('psnr' in line.scores.get(name, {}) for line in lines)]
   figure = Figure(figsize=(6 * len(shown) + 2, 4.5), layout='constrained')
@@ -119,7 +119,7 @@ def quality_and_time(lines: Sequence[Line], sets: Mapping[str, ScoredSet]) -> np
 
 
 def save(path: pathlib.Path, image: np.ndarray) -> None:
-  """Writes a PNG whole or not at all."""
+  """Writes a PNG atomically."""
   with atomic.replacing(path) as partial:
     Image.fromarray(image).save(partial, format='PNG')
 
@@ -131,7 +131,7 @@ def _plot(axes, metrics, name, label, **style) -> None:
 
 
 def _most_detailed(image: np.ndarray, height: int, width: int) -> tuple[int, int]:
-  """Top left corner of the window whose luma varies most between neighbors."""
+  """Top left corner of the window with the largest differences between neighboring pixels."""
   luma = image.astype(np.float32).mean(-1)
   change = np.zeros_like(luma)
   change[1:, 1:] = abs(np.diff(luma, axis=0))[:, 1:] + abs(np.diff(luma, axis=1))[1:]
@@ -142,8 +142,8 @@ def _most_detailed(image: np.ndarray, height: int, width: int) -> tuple[int, int
   return int(top), int(left)
 
 
-def _told(scores: Mapping[str, float]) -> str:
-  """The first of the scores: PSNR, or sharpness where there is no reference."""
+def _first_score(scores: Mapping[str, float]) -> str:
+  """The first of the scores as text: PSNR, or sharpness if there is no reference."""
   metric, value = next(iter(scores.items()))
   return f'{value:.2f} dB' if metric == 'psnr' else f'{metric} {value:.4g}'
 

@@ -1,7 +1,8 @@
-"""How the papers on each data set score a picture, under one name each.
+"""The evaluation protocols of the papers on each data set, by name.
 
-Numbers of the same name that were measured otherwise do not compare: SSIM alone has two published
-meanings, several hundredths apart. So a set's protocol is chosen by name, and told with its scores.
+Metrics of the same name from different protocols cannot be compared: published SSIM alone has two
+definitions, which differ by several hundredths. Each set therefore has a named protocol, which is
+reported with its scores.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,38 +24,38 @@ Metric = Callable[[np.ndarray, np.ndarray], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """What is done to a restored and a sharp picture before they are measured, and by what."""
+  """How a restored and a sharp picture are prepared and compared."""
 
   ssim: str = 'ssim'
   """The name of this protocol's SSIM among `METRICS`."""
   rounding: bool = True
-  """Whether the restored picture is scored as an 8-bit file; else as it is, clipped."""
+  """Whether the restored picture is rounded to 8 bits before scoring; otherwise only clipped."""
   crop: int = 0
-  """Pixels left out at every side."""
+  """Pixels excluded on every side."""
   alignment: bool = False
-  """Whether homography and gain between the two are undone first, and only the overlap counts."""
+  """Whether to align the two by a homography and a gain, and score only the overlap."""
   shift: int = 0
-  """Up to how many whole pixels the two may be shifted against each other, for the best PSNR."""
+  """Largest shift in whole pixels between the two; the shift with the best PSNR is used."""
   accuracy: bool = False
-  """Whether Keras's accuracy is told too."""
+  """Whether Keras's accuracy is included."""
   reference: bool = True
-  """Whether there is a sharp picture that fits by the pixel; else only sharpness is measured."""
+  """Whether there is an aligned sharp picture; without one only sharpness is measured."""
 
 
 PROTOCOLS = {
   'plain': Protocol(),
-  # MPRNet, HINet, NAFNet, Restormer; on HIDE too
+  # MPRNet, HINet, NAFNet, Restormer; also on HIDE
   'gopro': Protocol(ssim='ssim_matlab_3d'),
   'hide': Protocol(ssim='ssim_matlab_3d'),
   # DeepDeblur in PyTorch, on `blur_gamma`
   'deepdeblur': Protocol(),
-  # MIMO-UNet: PSNR of what the network gives, not of a file
+  # MIMO-UNet: PSNR of the network's floats, not of a file
   'float': Protocol(rounding=False),
-  # for blur that reaches in from beyond the border, as in every real capture
+  # without the border, where blur mixes in what lies outside the picture
   'interior': Protocol(crop=16),
   # GoPro pairs: the sharp frame is not always the middle of the blur
   'gopro_shifted': Protocol(ssim='ssim_matlab_3d', shift=3),
-  # guides that train an autoencoder in Keras
+  # tutorials that train an autoencoder in Keras
   'keras': Protocol(rounding=False, accuracy=True),
   'realblur': Protocol(alignment=True),
   'sharpness': Protocol(reference=False),
@@ -73,12 +74,12 @@ _BY_SOURCE = {
 
 
 def for_source(source: str) -> str:
-  """The protocol that a source of pictures is scored by unless told otherwise."""
+  """The default protocol of a source of pictures."""
   return _BY_SOURCE.get(source, 'plain')
 
 
 def find(name: str) -> Protocol:
-  """The protocol of that name; ValueError with those that there are."""
+  """The protocol of that name. Raises ValueError, listing all, if there is none."""
   if name not in PROTOCOLS:
     raise ValueError(f'no protocol {name!r} (known: {", ".join(PROTOCOLS)})')
   return PROTOCOLS[name]
@@ -90,7 +91,7 @@ def describe(name: str) -> str:
   if not protocol.reference:
     return f'{name}: 8-bit, no reference'
   words = ['8-bit' if protocol.rounding else 'float']
-  words += [f'{protocol.crop} px border left out'] if protocol.crop else []
+  words += [f'without {protocol.crop} px at the border'] if protocol.crop else []
   words += [f'best shift within {protocol.shift} px'] if protocol.shift else []
   words += ['ECC-aligned, masked'] if protocol.alignment else []
   words += ["MATLAB's 3-D SSIM" if protocol.ssim == 'ssim_matlab_3d' else '2-D SSIM']
@@ -105,9 +106,9 @@ def score(
 ) -> Scores:
   """Every metric of `protocol` for one picture, by name.
 
-  `restored` is uint8 or float `[h w 3]`; `sharp` is uint8 `[h w 3]`, or None where the protocol
-  needs none. `learned` are metrics to add, as `load_learned` gives them. Raises ValueError where
-  shapes differ or pictures cannot be aligned.
+  `restored` is uint8 or float `[h w 3]`; `sharp` is uint8 `[h w 3]`, or None if the protocol has no
+  reference. `learned` are additional metrics, as from `load_learned`. Raises ValueError if shapes
+  differ or pictures cannot be aligned.
   """
   restored = as_uint8(restored) if protocol.rounding else np.clip(as_float(restored), 0, 1)
   if not protocol.reference:
@@ -125,19 +126,21 @@ def score(
   else:
     names = {'psnr': 'psnr', 'ssim': protocol.ssim}
     names |= {'accuracy': 'accuracy'} if protocol.accuracy else {}
-    scores = {told: float(_compiled(name)(*pair)) for told, name in names.items()}
+    scores = {key: float(_compiled(name)(*pair)) for key, name in names.items()}
   return scores | {name: float(metric(*pair)) for name, metric in (learned or {}).items()}
 
 
 def shifted(restored: np.ndarray, sharp: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-  """`restored` and `sharp` `[h w c]` cut to where they agree best, `[h-2*most w-2*most c]`.
+  """`restored` and `sharp` `[h w c]` cropped at the best shift, `[h-2*most w-2*most c]`.
 
-  Tries every shift by whole pixels, `most` at the most down, up, left and right, by mean squared
-  error; the sharp picture keeps its middle, so that every shift is scored on the same pixels.
+  Tries all shifts by up to `most` whole pixels in each direction and takes the one with the least
+  mean squared error; the sharp crop is always central, so every shift is scored on the same pixels.
+  Raises ValueError if the picture is too small.
   """
   height, width = (side - 2 * most for side in sharp.shape[:2])
   if height < 1 or width < 1:
-    raise ValueError(f'a picture of {sharp.shape[1]}x{sharp.shape[0]} cannot be shifted by {most}')
+    size = f'{sharp.shape[1]}x{sharp.shape[0]}'
+    raise ValueError(f'a picture of {size} pixels cannot be shifted by {most}')
   middle = sharp[most : most + height, most : most + width]
   target = as_float(middle)
 
@@ -150,11 +153,10 @@ def shifted(restored: np.ndarray, sharp: np.ndarray, most: int) -> tuple[np.ndar
 
 
 def load_learned(files: Mapping[str, str | os.PathLike[str]]) -> dict[str, Metric]:
-  """LPIPS and DISTS from {'lpips': file, 'dists': file}; an empty name leaves one out.
+  """LPIPS and DISTS from {'lpips': file, 'dists': file}; an empty file name skips one.
 
-  The files hold the state dicts of `metrics.perceptual`, as torch saves them or as .safetensors.
-  Raises ValueError or OSError where one cannot be read, ImportError where torch is needed and not
-  installed.
+  The files hold the state dicts of `metrics.perceptual`, as torch or .safetensors files. Raises
+  ValueError or OSError if one cannot be read, ImportError if torch is required and not installed.
   """
   return {name: _learned(name, os.fspath(file)) for name, file in files.items() if file}
 
@@ -164,14 +166,14 @@ def _learned(name: str, file: str) -> Metric:
   safe = file.endswith('.safetensors')
   weights = safetensors.numpy.load_file(file) if safe else convert.open_torch(file)
   picture = jax.ShapeDtypeStruct((64, 64, 3), np.float32)
-  # Weights that are not this network's show here, before any picture is restored.
+  # Weights of another network fail here, before any picture is restored.
   jax.eval_shape(LEARNED[name], picture, picture, weights=weights)
   weights, compiled = jax.device_put(weights), jax.jit(LEARNED[name])
   return lambda restored, sharp: compiled(restored, sharp, weights=weights)
 
 
 def as_uint8(image: jax.Array) -> np.ndarray:
-  """The 8-bit picture that `image` is saved as: clipped and rounded; uint8 stays as it is."""
+  """`image` as it would be saved with 8 bits: clipped and rounded; uint8 is returned unchanged."""
   image = np.asarray(image)
   if image.dtype == np.uint8:
     return image

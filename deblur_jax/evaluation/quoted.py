@@ -1,15 +1,15 @@
-"""What the authors of published networks report on GoPro, to stand beside what is measured.
+"""Scores on GoPro reported by the authors of published networks, to compare with measured ones.
 
 PSNR and SSIM are quoted; parameters and multiply-adds are counted in the authors' code, of
-convolutions and matrix products at 256x256. An SSIM that is another measure than MATLAB's or the
-2-D one is left out.
+convolutions and matrix products at 256x256. SSIM is omitted if it is neither MATLAB's nor the 2-D
+one.
 """
 
 from typing import NamedTuple
 
 
 class Quoted(NamedTuple):
-  """A line of a paper's table."""
+  """A row of a paper's table."""
 
   psnr: float
   ssim: float | None
@@ -17,7 +17,7 @@ class Quoted(NamedTuple):
   gmacs: float | None
   source: str
   ours: tuple[str, str] | None = None
-  """(network, variant) in `models`; None where it has none."""
+  """(network, variant) in `models`; None if it has none."""
 
 
 GOPRO = {

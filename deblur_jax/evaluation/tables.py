@@ -1,4 +1,4 @@
-"""A benchmark's results as people read them: for the terminal, as CSV, as Markdown."""
+"""A benchmark's results as tables: for the terminal, as CSV, as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import csv
@@ -37,7 +37,7 @@ def _milliseconds(value: float) -> str:
   return f'{value:.3g}' if value < 100 else f'{value:,.0f}'
 
 
-# Name in a table -> key in `Line.costs`, and how it is written; the most telling first.
+# Column -> key in `Line.costs`, and its format; the most important first.
 _COSTS = {
   'params': ('parameters', lambda value: f'{value / 1e6:.2f} M'),
   'GMACs': ('gmacs', lambda value: f'{value:.2f}' if value < 100 else f'{value:.1f}'),
@@ -47,11 +47,11 @@ _COSTS = {
   'compile s': ('compile_s', lambda value: f'{value:.1f}'),
 }
 _ON_TERMINAL = 7
-"""Columns of figures that fit into 80 columns."""
+"""How many columns of numbers fit into 80 characters."""
 
 
 def quoted(sets: Sets) -> list[Line]:
-  """What authors report on GoPro, as lines of the first set that is scored as they score it."""
+  """Published scores on GoPro, as lines of the first set with the same protocol."""
   name = next((name for name, one in sets.items() if one.protocol == 'gopro'), None)
   lines = []
   for method, quote in GOPRO.items() if name else ():
@@ -62,7 +62,7 @@ def quoted(sets: Sets) -> list[Line]:
 
 
 def terminal(lines: Sequence[Line], sets: Sets) -> list[Table]:
-  """A table for every set, within 80 columns."""
+  """A table for every set, at most 80 characters wide."""
   tables = []
   for name, one in sets.items():
     title = f'{name}, {one.pictures} pictures ({protocols.describe(one.protocol)})'
@@ -83,7 +83,7 @@ def terminal(lines: Sequence[Line], sets: Sets) -> list[Table]:
 
 
 def markdown(lines: Sequence[Line], sets: Sets, command: str) -> str:
-  """One table, method by set, with what it takes to trust it below."""
+  """One table, methods by sets, followed by how it was measured and by `command`."""
   columns = [(name, metric) for name in sets for metric in _metrics(lines, name)]
   header = ['method', *(f'{name} {metric.upper()}' for name, metric in columns), *_COSTS, 'source']
   rows = [header, ['---', *['---:'] * (len(header) - 2), '---']]
@@ -107,7 +107,7 @@ def markdown(lines: Sequence[Line], sets: Sets, command: str) -> str:
 
 
 def comma_separated(lines: Sequence[Line], sets: Sets) -> str:
-  """A row for every method and set, every figure in full."""
+  """A row for every method and set, with unrounded numbers."""
   rows = [
     {
       'set': name,
@@ -142,7 +142,7 @@ def _score(line: Line, name: str, metric: str) -> str:
 
 
 def _costs(line: Line, columns: Iterable[str], *, spread: bool = False) -> list[str]:
-  """The cells of some columns; with `spread`, the quartiles beside those that have them."""
+  """The cells of some columns; with `spread`, also the quartiles if there are any."""
   cells = []
   for key, form in (_COSTS[column] for column in columns):
     value = line.costs.get(key)

@@ -44,8 +44,9 @@ def size(path: Path) -> tuple[int, int]:
 def read(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
   """(pixels `[h w c]`, format of the result, ICC profile, metadata) of the upright picture.
 
-  HEIC is uint8; raw files are uint16, demosaiced with the camera's white balance, in sRGB. Raises
-  ValueError if the file is damaged, or the package for it is missing.
+  HEIC is uint8, or uint16 if it has more than 8 bits per channel. Raw files are uint16, demosaiced
+  with the camera's white balance, in sRGB. Raises ValueError if the file is damaged, or the package
+  for it is missing.
   """
   if pathlib.Path(path).suffix.lower() in RAW:
     return _read_raw(path)
@@ -59,12 +60,8 @@ def _read_heif(path: Path) -> tuple[np.ndarray, str, bytes | None, Metadata]:
   except (OSError, ValueError, RuntimeError) as error:
     raise ValueError(f'damaged or cut short ({error})') from None
   info, notes = picture.info, []
-  if info.get('bit_depth', 8) > 8:
-    notes.append(f'{info["bit_depth"]} bits per channel become 8')
   codes = info.get('nclx_profile') or {}
   primaries = codes.get('color_primaries', 1), codes.get('transfer_characteristics', 13)
-  if not info.get('icc_profile') and (primaries[0] not in (1, 2) or primaries[1] in (16, 18)):
-    notes.append(f'not kept: color codes (nclx) {primaries[0]}/{primaries[1]}')
   if info.get('depth_images') or info.get('aux'):
     notes.append('not kept: auxiliary pictures, such as depth or a gain map')
   alpha = ['not kept: transparency'] if pixels.ndim == 3 and pixels.shape[-1] in (2, 4) else []
@@ -82,7 +79,7 @@ def _heif(path: Path):
   except ImportError:
     raise ValueError("HEIC requires a package: pip install 'deblur-jax[heif]'") from None
   try:
-    return pillow_heif.open_heif(os.fspath(path), convert_hdr_to_8bit=True)[0]
+    return pillow_heif.open_heif(os.fspath(path), convert_hdr_to_8bit=False)[0]
   except (OSError, ValueError, RuntimeError) as error:
     raise ValueError(f'damaged or cut short ({error})') from None
 

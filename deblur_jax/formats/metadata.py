@@ -17,3 +17,5 @@ class Metadata(NamedTuple):
   """The exponent that turns code values into light."""
   notes: tuple[str, ...] = ()
   """What cannot be kept, a sentence each."""
+  chromaticities: tuple[tuple[float, float], ...] | None = None
+  """(x, y) of white, red, green and blue, if the file gives them without a profile."""

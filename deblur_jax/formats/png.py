@@ -87,7 +87,9 @@ def described(file: BinaryIO) -> Metadata:
   if lost:
     names = ', '.join(name.decode('latin-1') for name in lost)
     notes.append(f'not kept: PNG chunks {names}, which do not fit a changed picture')
-  return Metadata(block, xmp, exif.orientation(block, xmp), *_colors(found), tuple(notes))
+  codes, gamma = _colors(found)
+  corners = _chromaticities(found) if codes is None else None
+  return Metadata(block, xmp, exif.orientation(block, xmp), codes, gamma, tuple(notes), corners)
 
 
 def _colors(found: dict[bytes, bytes]) -> tuple[tuple[int, int, int] | None, float | None]:
@@ -99,6 +101,14 @@ def _colors(found: dict[bytes, bytes]) -> tuple[tuple[int, int, int] | None, flo
     return (1, 13, 0), None
   exponent = int.from_bytes(found.get(b'gAMA', b''), 'big')
   return None, 100_000 / exponent if exponent else None
+
+
+def _chromaticities(found: dict[bytes, bytes]) -> tuple[tuple[float, float], ...] | None:
+  numbers = found.get(b'cHRM', b'')
+  if b'iCCP' in found or len(numbers) != 32:
+    return None
+  values = [value / 100_000 for value in struct.unpack('>8I', numbers)]
+  return tuple(zip(values[::2], values[1::2], strict=True))
 
 
 def _is_kept(name: bytes) -> bool:
@@ -123,6 +133,8 @@ def carry(
   if source is not None:
     own = [one for one in own if one[0] != b'pHYs']  # libvips makes one up
     added += _kept(source, own[0][1], metadata, strip)
+  elif metadata.cicp:
+    added.append((b'cICP', bytes([*metadata.cicp[:2], 0, 1])))
   _rewrite(target, own[:1] + added + own[1:])
   return []
 

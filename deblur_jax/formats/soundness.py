@@ -14,11 +14,11 @@ import struct
 import numpy as np
 import pyvips
 
-from deblur_jax.formats import jpeg, tiff_parts, webp
+from deblur_jax.formats import jpeg, jumps, tiff_parts, webp
 
 Path = str | os.PathLike[str]
 
-DAMAGED = 'the file is likely damaged'
+DAMAGED, POSSIBLY = 'the file is likely damaged', 'the file may be damaged'
 
 GOES_ON = f'{DAMAGED}: its compressed data goes on after the last pixel'
 
@@ -44,9 +44,21 @@ def doubts(path: Path, kind: str) -> tuple[str, ...]:
       which = ', '.join(map(str, found[:5])) + (', ...' if len(found) > 5 else '')
       return (f'{DAMAGED}: {which} of its {count} strips or tiles do not decode to their end',)
   if kind == 'webp':
-    data = pathlib.Path(path).read_bytes()
-    return (GOES_ON,) if any(map(_decodes, _shorter_webp(data))) else ()
+    return _webp_doubts(pathlib.Path(path).read_bytes())
   return _jpeg_doubts(pathlib.Path(path).read_bytes()) if kind == 'jpeg' else ()
+
+
+def _webp_doubts(data: bytes) -> tuple[str, ...]:
+  found = [GOES_ON] if any(map(_decodes, _shorter_webp(data))) else []
+  names = {name: body for _, name, body in webp.chunks(data)}
+  header = names.get(b'VP8X', b'\0')
+  if header[0] & webp.ALPHA_FLAG and not {b'ALPH', b'VP8L'} & names.keys():
+    found.append(f'{DAMAGED}: its header announces transparency, but there is none')
+  if {b'ALPH', b'VP8L'} & names.keys():  # coded without loss
+    at = jumps.worst(pyvips.Image.new_from_buffer(data, '', fail_on='warning'))
+    if at:
+      found.append(f'{POSSIBLY}: colors or transparency jump near row {at[0]}, column {at[1]}')
+  return tuple(found)
 
 
 def _jpeg_doubts(data: bytes) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ LOSSES = {
   'edge': pixel.edge,
   'fft': pixel.fft,
   'psnr': pixel.psnr,
-  # Twice as good is worth less and less above 40 dB: pictures that are all but sharp would else
-  # outweigh the blurred ones.
+  # Gains above 40 dB count less and less; otherwise pictures that are nearly sharp would outweigh
+  # the blurred ones.
   'psnr_to_40': functools.partial(pixel.psnr, eps=1e-4),
 }
 
@@ -26,7 +26,7 @@ LOSSES = {
 def parse(text: str) -> dict[str, tuple[float, Loss]]:
   """Name -> (weight, loss) of `0.1*package.module:name(power=2) + 0.5*edge`.
 
-  Raises ValueError for a weight that is no number, and a loss that is not known or comes twice.
+  Raises ValueError for a weight that is not a number, and a loss that is unknown or given twice.
   """
   found: dict[str, tuple[float, Loss]] = {}
   for term in text.split('+') if text.strip() else ():
@@ -39,6 +39,6 @@ def parse(text: str) -> dict[str, tuple[float, Loss]]:
       raise ValueError(f'cannot read {term.strip()!r} in the loss {text!r}: write WEIGHT*NAME')
     for own, loss in spec.functions('loss', name, LOSSES).items():
       if own in found:
-        raise ValueError(f'loss {text!r}: {own!r} comes twice')
+        raise ValueError(f'loss {text!r}: {own!r} is given twice')
       found[own] = value, loss
   return found

@@ -1,4 +1,4 @@
-"""What a critic says of real and of made images, as numbers for both sides to train on.
+"""Adversarial losses: numbers for the critic and the generator to train on.
 
 All take the critic's logits for real and for made images, `[b ...]` each, and return one value per
 image `[b]`; the relativistic ones compare with the mean of the whole batch.
@@ -25,12 +25,12 @@ def _mean(values: jax.Array) -> jax.Array:
 
 
 def _relative(real: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """How much more real than the mean of the others each side's logits are."""
+  """How much more real each side's logits are than the mean of the other side's."""
   return real - made.mean(), made - real.mean()
 
 
 def _relativistic(loss: Callable[[jax.Array, float], jax.Array]) -> Game:
-  """The average relativistic game of `loss(logits, target)`, where 1 is real and -1 made."""
+  """The relativistic average game of `loss(logits, target)`; target is 1 for real, -1 for made."""
 
   def critic(real, made):
     real, made = _relative(real, made)
@@ -44,7 +44,7 @@ def _relativistic(loss: Callable[[jax.Array, float], jax.Array]) -> Game:
 
 
 GAMES = {
-  # Arjovsky et al. 2017, arXiv:1701.07875; wants `gradient_penalty`
+  # Arjovsky et al. 2017, arXiv:1701.07875; requires `gradient_penalty`
   'wasserstein': Game(
     lambda real, made: _mean(made) - _mean(real), lambda real, made: -_mean(made)
   ),
@@ -58,7 +58,7 @@ GAMES = {
     lambda real, made: _mean(jax.nn.relu(1 - real)) + _mean(jax.nn.relu(1 + made)),
     lambda real, made: -_mean(made),
   ),
-  # Jolicoeur-Martineau 2018, arXiv:1807.00734: RaSGAN, as ESRGAN has it, and RaLSGAN
+  # Jolicoeur-Martineau 2018, arXiv:1807.00734: RaSGAN, as in ESRGAN, and RaLSGAN
   'relativistic': _relativistic(lambda logits, target: jax.nn.softplus(-target * logits)),
   'relativistic_least_squares': _relativistic(lambda logits, target: (logits - target) ** 2),
 }
@@ -70,14 +70,14 @@ def gradient_penalty(
   """(penalty, norm) `[b]` of the critic's gradient between real and made images `[b h w c]`.
 
   The penalty is `(norm - 1)^2` at a random point between the two (Gulrajani et al. 2017,
-  arXiv:1704.00028, eq. 3). `per_pixel` is as DeblurGAN's authors have it: one point for the whole
-  batch, and the mean over the norms of every pixel's channels.
+  arXiv:1704.00028, eq. 3). `per_pixel` is the variant of DeblurGAN's authors: one point for the
+  whole batch, and the mean of the norms over each pixel's channels.
   """
   shape = (1, 1, 1, 1) if per_pixel else (real.shape[0], 1, 1, 1)
   share = jax.random.uniform(key, shape)
   between = share * real + (1 - share) * made
   gradient = jax.grad(lambda images: critic(images).sum())(between)
   axes = (-1,) if per_pixel else (1, 2, 3)
-  # Its derivative at 0 would be NaN.
+  # The derivative of the root at 0 would be NaN.
   norm = jnp.sqrt(jnp.square(gradient).sum(axes) + 1e-12)
   return _mean((norm - 1) ** 2), _mean(norm)

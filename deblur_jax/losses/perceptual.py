@@ -1,4 +1,4 @@
-"""How far apart two images are in what VGG-19 sees of them."""
+"""Distance of two images in the features of VGG-19."""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -35,24 +35,24 @@ def perceptual(
 def load(
   weights: str | os.PathLike[str], layer: str, **options: str
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """`perceptual` at `layer` with the VGG-19 in a file that `deblur-jax convert` made.
+  """`perceptual` at `layer` with the VGG-19 in a file made by `deblur-jax convert`.
 
-  What the manifest says of colors and padding goes before `options`. Raises ValueError where no
-  file is given, it is of something else, or it does not reach `layer`.
+  Colors and padding in the manifest override `options`. Raises ValueError if no file is given, if
+  it has other weights, or if it does not reach `layer`.
   """
   if not os.fspath(weights):
     raise ValueError(
-      'a perceptual loss needs VGG-19: set perceptual.weights to the file that deblur-jax convert '
-      "vgg19-dcbb9e9d.pth vgg19.safetensors --network vgg19 makes of torchvision's"
+      "a perceptual loss requires VGG-19: convert torchvision's with deblur-jax convert "
+      'vgg19-dcbb9e9d.pth vgg19.safetensors --network vgg19 and set perceptual.weights to the file'
     )
   params, manifest = files.read(weights)
   if manifest.get('network') != vgg.NAME:
-    raise ValueError(f'{weights}: of {manifest.get("network")}, and a perceptual loss takes VGG-19')
+    raise ValueError(f'{weights}: weights of {manifest.get("network")}, not of vgg19')
   options |= manifest['arguments']
   last = layer.replace('relu', 'conv')
   if last not in params:
     raise ValueError(f'{weights}: no layer {layer!r}; it has {", ".join(sorted(params))}')
-  # Only what is needed: the deeper layers are the larger ones.
+  # Only the layers needed: the deeper ones are the largest.
   names = ['color', *vgg.layers()]
   params = {name: params[name] for name in names[: names.index(last) + 1] if name in params}
   return functools.partial(perceptual, params=params, layer=layer, **options)

@@ -1,8 +1,8 @@
-"""Losses that compare pixel with pixel, or gradient with gradient.
+"""Losses that compare pixels, or gradients.
 
 All are `f(restored, sharp, *, option)` for images `[... h w c]` of equal shape and any float type,
 compute in float32, and return one value per image `[...]`; unequal shapes raise. Mean, mask and
-weight belong to the caller.
+weight are up to the caller.
 """
 
 import chex
@@ -29,16 +29,16 @@ def charbonnier(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-3) -> 
 def edge(restored: jax.Array, sharp: jax.Array, *, eps: float = 1e-3) -> jax.Array:
   """Charbonnier loss of the Laplacians (Zamir et al. 2021, MPRNet, eq. 3); `eps` at equality.
 
-  The Laplacian is a level of Burt and Adelson's pyramid (1983): the image less its blurred, halved
-  and doubled self.
+  The Laplacian is a level of Burt and Adelson's pyramid (1983): the image minus a copy that was
+  blurred, halved and doubled again.
   """
   difference = _difference(restored, sharp)
-  # Both Laplacians are linear, so one of the difference does for the two.
+  # The Laplacian is linear, so that of the difference is enough.
   return _mean(jnp.sqrt(_laplacian(difference) ** 2 + eps**2))
 
 
 def fft(restored: jax.Array, sharp: jax.Array) -> jax.Array:
-  """Mean absolute difference of the Fourier transforms, of real and imaginary parts alike.
+  """Mean absolute difference of the Fourier transforms, over real and imaginary parts.
 
   Unnormalized, as in Cho et al. 2021 (MIMO-UNet), eq. 5: the transform sums over all pixels.
   """
@@ -64,14 +64,14 @@ def _mean(values: jax.Array) -> jax.Array:
 
 def _laplacian(image: jax.Array) -> jax.Array:
   rows, columns = (_pyramid(image.shape[axis]) for axis in (-3, -2))
-  # As products with small matrices: shifted sums, which XLA fuses into one another, cost the CPU
-  # more than a whole small network.
+  # Products with small matrices: shifted sums, which XLA fuses into each other, take a CPU longer
+  # than a whole small network.
   low = jnp.einsum('Hh,...hwc->...Hwc', rows, image, precision='highest')
   return image - jnp.einsum('Ww,...hwc->...hWc', columns, low, precision='highest')
 
 
 def _pyramid(length: int) -> np.ndarray:
-  """Blurring, dropping every other sample, filling in zeros and blurring, as a matrix `[n n]`."""
+  """Blurring, dropping every other sample, inserting zeros and blurring, as a matrix `[n n]`."""
   shift = np.arange(-2, 3)
   source = np.clip(np.arange(length)[:, None] + shift, 0, length - 1)  # edges repeated
   blur = np.zeros((length, length), np.float32)

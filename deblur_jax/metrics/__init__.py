@@ -1,7 +1,6 @@
 """(restored, sharp) -> a number to report, one per image `[b]`.
 
-Which of them belong to which data set, and what is done to the pictures before, says
-`evaluation.protocols`.
+`evaluation.protocols` says which of them belong to which data set, and how pictures are prepared.
 """
 
 from collections.abc import Callable
@@ -24,18 +23,18 @@ SHARPNESS = {
   'laplacian': sharpness.laplacian_variance,
   'blur_effect': sharpness.blur_effect,
 }
-"""No reference: `f(image)`, one value per image."""
+"""No-reference metrics: `f(image)`, one value per image."""
 
 LEARNED = {
   'lpips': perceptual.lpips,
   'dists': perceptual.dists,
 }
-"""`f(restored, sharp, *, weights)`, lower is nearer; the weights are their authors'."""
+"""`f(restored, sharp, *, weights)`, lower is better; the weights are those of the authors."""
 
 
 def parse(text: str) -> dict[str, Callable[..., Any]]:
   """The metrics in `ssim_matlab_3d | package.module:name`, by name; none is jitted here.
 
-  Raises ValueError for one that is not known or comes twice.
+  Raises ValueError for one that is unknown or given twice.
   """
   return spec.functions('metric', text, METRICS)

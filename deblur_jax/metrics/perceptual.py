@@ -1,8 +1,8 @@
-"""LPIPS and DISTS: distances between what networks trained for recognition see in two pictures.
+"""LPIPS and DISTS: distances of two pictures in the features of recognition networks.
 
 Both are `f(restored, sharp, *, weights)` for images `[... h w 3]` in [0, 1] of equal shape, compute
-in float32 and return one value per image, 0 at equality, lower is nearer; unequal shapes raise.
-`weights` is the state dict that the authors' own packages hold, under its names and in its layouts:
+in float32 and return one value per image, 0 at equality, lower is better; unequal shapes raise.
+`weights` is the state dict of the authors' own packages, with their names and layouts:
 
   torch.save(lpips.LPIPS(net='alex').state_dict(), 'lpips.pth')        # pip install lpips
   torch.save(DISTS_pytorch.DISTS().state_dict(), 'dists.pth')          # pip install dists-pytorch
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
   """Layers up to an output that is compared: pooling, then convolutions, each with ReLU."""
 
   pool: tuple[int, int] | None
-  """Window and stride of the maximum."""
+  """Window and stride of the max pooling."""
   layers: tuple[tuple[int, int, int], ...]
   """(index in torchvision's sequence, stride, padding) of each convolution."""
 
@@ -46,7 +46,7 @@ VGG16 = (
   Stage((2, 2), ((24, 1, 1), (26, 1, 1), (28, 1, 1))),
 )
 
-# ImageNet's colors; LPIPS has them for [-1, 1].
+# Mean and deviation of ImageNet's colors; LPIPS has them for [-1, 1].
 _LPIPS_MEAN, _LPIPS_SPREAD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -54,7 +54,7 @@ DISTS_SIDE = 256
 
 
 def lpips(restored: jax.Array, sharp: jax.Array, *, weights: Weights) -> jax.Array:
-  """LPIPS 0.1 (Zhang et al. 2018) by AlexNet, or by VGG-16 where the weights are that network's."""
+  """LPIPS 0.1 (Zhang et al. 2018) by AlexNet, or by VGG-16 if the weights are that network's."""
   first = _weight(weights, 'net.slice1.0.weight', 'lpips')
   stages = ALEXNET if np.shape(first)[-1] == 11 else VGG16
 
@@ -72,7 +72,7 @@ def lpips(restored: jax.Array, sharp: jax.Array, *, weights: Weights) -> jax.Arr
 
 
 def dists(restored: jax.Array, sharp: jax.Array, *, weights: Weights) -> jax.Array:
-  """DISTS (Ding et al. 2020), of images brought to a shorter side of 256, as the paper has it."""
+  """DISTS (Ding et al. 2020), with the shorter side of images reduced to 256, as in the paper."""
 
   def features(images: jax.Array) -> list[jax.Array]:
     scaled = _normalized(images, _MEAN, _SPREAD)
@@ -99,7 +99,7 @@ def dists(restored: jax.Array, sharp: jax.Array, *, weights: Weights) -> jax.Arr
 def _outputs(
   x: jax.Array, weights: Weights, stages: tuple[Stage, ...], prefix: str, pool: Callable, what: str
 ) -> list[jax.Array]:
-  """What every stage of a network gives, `[b h w c]` each."""
+  """The output of every stage of a network, `[b h w c]` each."""
   outputs = []
   for number, stage in enumerate(stages, start=1):
     x = pool(x, *stage.pool) if stage.pool else x
@@ -119,7 +119,7 @@ def _maximum(x: jax.Array, window: int, stride: int) -> jax.Array:
 
 
 def _energy(x: jax.Array, window: int, stride: int) -> jax.Array:
-  """Root of the mean square under a 3x3 Hann window, in place of the maximum."""
+  """Root mean square under a 3x3 Hann window, in place of max pooling."""
   del window
   padded = jnp.pad(x * x, ((0, 0), (1, 1), (1, 1), (0, 0)))
   height, width = (-(-side // stride) * stride for side in x.shape[1:3])
@@ -144,7 +144,7 @@ def _smaller(images: jax.Array) -> jax.Array:
 def _flat(restored: jax.Array, sharp: jax.Array) -> tuple[list[jax.Array], tuple[int, ...]]:
   chex.assert_equal_shape([restored, sharp])
   if min(restored.shape[-3:-1]) < 32:
-    raise ValueError(f'LPIPS and DISTS need 32x32 pixels, the image is {restored.shape}')
+    raise ValueError(f'LPIPS and DISTS require images of at least 32x32, not {restored.shape}')
   images = [image.astype(jnp.float32) for image in (restored, sharp)]
   return [image.reshape(-1, *image.shape[-3:]) for image in images], restored.shape[:-3]
 

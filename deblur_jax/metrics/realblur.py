@@ -1,9 +1,10 @@
-"""PSNR and SSIM as RealBlur's authors measure them: aligned, of equal exposure, where both show.
+"""PSNR and SSIM as RealBlur's authors measure them: aligned, at equal exposure, on the overlap.
 
 J. Rim, H. Lee, J. Won, S. Cho, "Real-World Blur Dataset for Learning and Benchmarking Deblurring
-Algorithms", ECCV 2020. The sharp half of a pair was taken through another camera, so that it fits
-only up to a homography and a gain. These run on the host, by OpenCV, and take seconds a picture.
-The authors' script asks for OpenCV 4.2; 4.14 and 5.0 differ by 0.002 dB where both were tried.
+Algorithms", ECCV 2020. The sharp half of a pair was taken through another camera, so it matches
+only up to a homography and a gain. These run on the host, with OpenCV, and take seconds per
+picture. The authors' script asks for OpenCV 4.2; 4.14 and 5.0 differed by 0.002 dB when
+both were tried.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import skimage.metrics
 
 STEPS = 100
 MARGIN = 5
-"""What the window of SSIM reaches, left out at every side."""
+"""The reach of the SSIM window, left out on every side."""
 
 
 class Aligned(NamedTuple):
@@ -24,18 +25,18 @@ class Aligned(NamedTuple):
   restored: np.ndarray
   sharp: np.ndarray
   mask: np.ndarray
-  """1 where the restored picture reaches, else 0; `[h w 3]`."""
+  """1 where the restored picture covers the sharp one, else 0; `[h w 3]`."""
   homography: np.ndarray
-  """Takes (x, y, 1) of the sharp picture to the restored one; `[3 3]`."""
+  """Maps (x, y, 1) of the sharp picture to the restored one; `[3 3]`."""
   gain: float
   """What the restored picture was multiplied by."""
 
 
 def align(restored: Any, sharp: Any) -> Aligned:
-  """One pair `[h w 3]` in [0, 1], `restored` brought to the exposure and the place of `sharp`.
+  """One pair `[h w 3]` in [0, 1], `restored` brought to the exposure and position of `sharp`.
 
   The gain is the least-squares one; the homography maximizes the correlation (ECC: Evangelidis and
-  Psarakis 2008) from no motion, in 100 steps. Raises ValueError where there is none to be found.
+  Psarakis 2008), starting from the identity, in 100 steps. Raises ValueError if none is found.
   """
   chex.assert_equal_shape([restored, sharp])
   restored, sharp = (np.array(image, np.float32) for image in (restored, sharp))
@@ -50,7 +51,7 @@ def align(restored: Any, sharp: Any) -> Aligned:
     )
   except cv2.error:
     raise ValueError(
-      'the restored picture cannot be aligned with the sharp one: they show nothing in common'
+      'the restored picture cannot be aligned with the sharp one: they have nothing in common'
     ) from None
   size = sharp.shape[1::-1]
   moved = cv2.warpPerspective(

@@ -1,4 +1,4 @@
-"""Restoration networks, one a file: `make('mprnet', 'tiny')`."""
+"""Restoration networks, one per file: `make('mprnet', 'tiny')`."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -12,7 +12,7 @@ from deblur_jax import spec
 
 
 def names() -> list[str]:
-  """The networks that there are, by their files' names."""
+  """The names of all networks, which are those of their files."""
   return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -24,39 +24,43 @@ def variants(name: str) -> list[str]:
 def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   """The network `name` in one of its `VARIANTS`, with some of its arguments replaced.
 
-  'package.module:name' is one from outside: a `Model(variant, **overrides)` beside its `VARIANTS`,
-  or the class of a network itself.
+  'package.module:name' is a network from another package: a `Model(variant, **overrides)` whose
+  module also has `VARIANTS`, or the class of a network.
 
   Raises:
-    ValueError: no such network, variant or argument; lists those that exist.
+    ValueError: no such network, variant or argument; lists the available ones.
   """
   build, known = _found(name)
   if variant not in known:
-    raise ValueError(f'{name} has no variant {variant!r}; it has: {", ".join(known)}')
+    raise ValueError(f'{name} has no variant {variant!r}; available: {", ".join(known)}')
   model = build(variant)
   if not isinstance(model, nn.Module) or not hasattr(model, 'needs'):
-    raise ValueError(f'{name} makes no network: a flax.linen.Module with `needs` (types.Needs)')
+    raise ValueError(f'{name} must return a flax.linen.Module with `needs` (types.Needs)')
   fields = [field.name for field in dataclasses.fields(model)]
   arguments = [field for field in fields if field not in ('parent', 'name')]
   if unknown := sorted(set(overrides) - set(arguments)):
-    raise ValueError(f'{name} has no argument {", ".join(unknown)}; it has: {", ".join(arguments)}')
+    listed = ', '.join(arguments)
+    raise ValueError(f'{name} has no argument {", ".join(unknown)}; available: {listed}')
   # Configs and manifests hold lists; a module must be hashable.
   overrides = {key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items()}
   return build(variant, **overrides)
 
 
 def _found(name: str) -> tuple[Callable[..., nn.Module], Mapping[str, Any]]:
-  """What makes the network `name` from a variant and overrides, and its variants."""
+  """The function that builds the network `name` from a variant and overrides, and its variants."""
   if ':' not in name:
     if name not in names():
-      raise ValueError(f'no network {name!r}; there are: {", ".join(names())}, package.module:name')
+      known = ', '.join([*names(), 'package.module:name'])
+      raise ValueError(f'no network {name!r}; available: {known}')
     module = importlib.import_module(f'{__name__}.{name}')
     return module.Model, module.VARIANTS
   found = spec.find('network', name, {})
   if isinstance(found, type) and issubclass(found, nn.Module):
     return lambda variant, **overrides: found(**overrides), {'default': {}}
-  # The name may come from the manifest of a file: not every function may be called for it.
+  # The name may come from the manifest of a file, which must not be able to call any function.
   known = getattr(importlib.import_module(name.partition(':')[0]), 'VARIANTS', None)
   if known is None or not callable(found):
-    raise ValueError(f'{name} is neither the class of a network nor a Model beside its VARIANTS')
+    raise ValueError(
+      f'{name} is neither the class of a network nor a Model in a module with VARIANTS'
+    )
   return found, known

@@ -1,11 +1,11 @@
-"""Autoencoder: images squeezed through a narrow middle, in the hope that blur does not fit through.
+"""Autoencoder: an encoder, a bottleneck and a decoder.
 
-No paper: the convolutional autoencoder of Keras's examples, which guides to deblurring train on
+No paper: the convolutional autoencoder of Keras's examples, which deblurring tutorials train on
 128x128 pictures; `default` is theirs, layer by layer. All detail must pass through 256 numbers, so
-expect a baseline and no more. `convolutional` does without the dense layers and takes any size.
+expect no more than a baseline. `convolutional` has no dense layers and takes any size.
 
-Strided layers pad as Keras's 'same' does, by nothing above and by one below, and all start as Keras
-starts them (Glorot and Bengio, AISTATS 2010).
+Strided layers pad like Keras's 'same', 0 at the top and 1 at the bottom, and all layers use Keras's
+initialization (Glorot and Bengio, AISTATS 2010).
 """
 
 import functools
@@ -31,7 +31,7 @@ GLOROT = {'kernel_init': nn.initializers.glorot_uniform()}
 
 
 class Encoder(nn.Module):
-  """Half the size at every layer, then all of it as `latent` numbers, if any."""
+  """Halves the size at every layer, then, if `latent` is not 0, a dense layer of that width."""
 
   features: tuple[int, ...]
   latent: int
@@ -50,7 +50,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """The way back; `shape` [h w c] is that of the encoder's last features."""
+  """The reverse of the encoder; `shape` [h w c] is that of the encoder's last features."""
 
   features: tuple[int, ...]
   shape: tuple[int, int, int]
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
     if x.ndim == 2:
       x = nn.Dense(math.prod(self.shape), dtype=self.dtype, name='dense', **GLOROT)(x)
       x = x.reshape(x.shape[0], *self.shape)
-    # As the encoder pads by one below, a row and a column are cut off there.
+    # The encoder pads by one at the bottom and right, so a row and a column are cut off there.
     up = functools.partial(
       ConvTranspose, kernel_size=3, stride=2, output_padding=-1, dtype=self.dtype, **GLOROT
     )
@@ -72,7 +72,7 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-  """Encoder and decoder; with a `latent` layer only for images of `side` x `side`."""
+  """Encoder and decoder; with a `latent` layer, only for images of `side` x `side`."""
 
   features: tuple[int, ...] = (64, 128, 256)
   latent: int = 256
@@ -85,7 +85,7 @@ class Autoencoder(nn.Module):
     scale = 2 ** len(self.features)
     if not self.latent:
       return Needs(multiple=scale, tiling='exact', halo=2 * scale - 1)
-    # Where tiles fade into each other, the zeros around them should not show.
+    # A halo keeps the zero padding of each tile out of the blended region.
     return Needs(tiling='approximate', halo=2 * scale - 1, side=self.side)
 
   @nn.compact
@@ -93,8 +93,8 @@ class Autoencoder(nn.Module):
     height, width = blurred.shape[1:3]
     if self.latent and (height, width) != (self.side, self.side):
       raise ValueError(
-        f'this autoencoder takes {self.side}x{self.side} pixels only, not {width}x{height}:'
-        f' end the ops with crop({self.side}), or set latent to 0 to take any size'
+        f'this autoencoder requires {self.side}x{self.side} pixels, got {width}x{height}:'
+        f' end the ops with crop({self.side}), or set latent to 0 to accept any size'
       )
     scale = 2 ** len(self.features)
     x = Encoder(self.features, self.latent, self.dtype, name='encoder')(blurred)
@@ -104,5 +104,5 @@ class Autoencoder(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> Autoencoder:
-  """An `Autoencoder` as `VARIANTS` has it, with `overrides`."""
+  """The `Autoencoder` of a variant in `VARIANTS`, with `overrides`."""
   return Autoencoder(**{**VARIANTS[variant], **overrides})

@@ -1,14 +1,14 @@
-"""BGAN: sharp images blurred as cameras blur, in a way that a noise map chooses.
+"""BGAN: blurs sharp images the way cameras do; a noise map selects the blur.
 
 K. Zhang, W. Luo, Y. Zhong, L. Ma, B. Stenger, W. Liu, H. Li, "Deblurring by Realistic Blurring",
-CVPR 2020, arXiv:2004.01860: learns from sharp and blurred photographs that are no pairs, and makes
-the pairs that DBGAN, or any other network, learns from (`config.bgan`). The only network here whose
-input is sharp and whose result is blurred.
+CVPR 2020, arXiv:2004.01860: learns from unpaired sharp and blurred photographs, and generates
+training pairs for DBGAN or any other network (`config.bgan`). The only network here that takes
+sharp images and returns blurred ones.
 
-The authors published neither code nor weights of it; this is a residual network with as many
-channels as their DBGAN, and its sizes are our choice. `cycle` asks, as CycleGAN does, that the
-sharp image can be made of the blurred one again (Zhu et al. 2017, arXiv:1703.10593), in place of
-asking that both are alike.
+The authors published neither its code nor its weights; this is a residual network with as many
+channels as their DBGAN, and the other sizes are our choice. `cycle` requires, like CycleGAN, that
+the sharp image can be recovered from the blurred one (Zhu et al. 2017, arXiv:1703.10593), instead
+of requiring that the two are similar.
 """
 
 from typing import Any
@@ -28,17 +28,17 @@ VARIANTS = {
 
 
 def noise_map(key: jax.Array, sharp: jax.Array, *, channels: int) -> jax.Array:
-  """`[b h w channels]` for images `[b h w c]`: normal numbers, the same at all pixels of an image.
+  """Normal noise `[b h w channels]` for images `[b h w c]`, the same at all pixels of an image.
 
-  They stand for what is the same over a picture, as the camera's path is; what differs from place
-  to place, the generator must see in the picture itself.
+  It represents what is constant over a picture, such as the camera's path; what varies within the
+  picture, such as depth, the generator must infer from the picture itself.
   """
   b, h, w, _ = sharp.shape
   return jnp.broadcast_to(jax.random.normal(key, (b, 1, 1, channels)), (b, h, w, channels))
 
 
 class Residual(nn.Module):
-  """Residual blocks at full resolution; what they make is added to the image."""
+  """Residual blocks at full resolution; their output is added to the image."""
 
   width: int
   blocks: int
@@ -57,9 +57,9 @@ class Residual(nn.Module):
 
 
 class BGAN(nn.Module):
-  """The generator, and with `cycle` one that makes sharp images of blurred ones.
+  """The generator, and with `cycle` a second one that turns blurred images into sharp ones.
 
-  Draws the noise map from the stream 'noise'; where there is none the map is 0, its mean.
+  Draws the noise map from the RNG stream 'noise'; without that stream the map is 0, its mean.
   """
 
   width: int = 64
@@ -85,5 +85,5 @@ class BGAN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> BGAN:
-  """A `BGAN` as `VARIANTS` has it, with `overrides`."""
+  """The `BGAN` of a variant in `VARIANTS`, with `overrides`."""
   return BGAN(**{**VARIANTS[variant], **overrides})

@@ -1,11 +1,11 @@
-"""DBCNN: an SRCNN whose estimate is blurred again and corrected by what that leaves of the input.
+"""DBCNN: an SRCNN whose estimate is reblurred and corrected by the difference from the input.
 
 After M. Haris, G. Shakhnarovich, N. Ukita, "Deep Back-Projection Networks for Super-Resolution",
-CVPR 2018, arXiv:1803.02735: a down-projection makes of the estimate what the camera would have
-seen, and the up-projection of how the input differs from that is added to the estimate.
+CVPR 2018, arXiv:1803.02735: a down-projection predicts from the estimate what the camera would have
+recorded, and the up-projection of the input's difference from that is added to the estimate.
 
 Differs from theirs in that estimates are images, not features, and that no projection changes the
-size. The last layer joins the input and the estimate to the residual. There are no published
+size. The last layer predicts the residual from the input and the estimate. There are no published
 weights or scores.
 """
 
@@ -21,13 +21,13 @@ from deblur_jax.types import Needs
 
 VARIANTS = {
   'default': {'units': 3, 'shared': False},  # 49,562 parameters
-  'shared': {'units': 3, 'shared': True},  # 30,222, one unit's weights for all
+  'shared': {'units': 3, 'shared': True},  # 30,222, all units share their weights
   'smoke': {'units': 2, 'features': (8, 4), 'width': 4},  # 5,172, for tests
 }
 
 
 class Projection(nn.Module):
-  """An image made from an image, by way of `width` channels."""
+  """Maps an image to an image through `width` channels."""
 
   width: int
   dtype: Any
@@ -39,7 +39,7 @@ class Projection(nn.Module):
 
 
 class BackProjection(nn.Module):
-  """The estimate, corrected by what is left of the input when it is blurred again."""
+  """Corrects the estimate by the difference between the input and the reblurred estimate."""
 
   width: int
   dtype: Any
@@ -51,7 +51,7 @@ class BackProjection(nn.Module):
 
 
 class DBCNN(nn.Module):
-  """An SRCNN, back-projection units, and a layer that joins their estimate to the input."""
+  """An SRCNN, back-projection units, and a layer that combines their estimate with the input."""
 
   units: int = 3
   shared: bool = False
@@ -80,5 +80,5 @@ class DBCNN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> DBCNN:
-  """A `DBCNN` as `VARIANTS` has it, with `overrides`."""
+  """The `DBCNN` of a variant in `VARIANTS`, with `overrides`."""
   return DBCNN(**{**VARIANTS[variant], **overrides})

@@ -3,8 +3,8 @@
 K. Zhang, W. Luo, Y. Zhong, L. Ma, B. Stenger, W. Liu, H. Li, "Deblurring by Realistic Blurring",
 CVPR 2020, arXiv:2004.01860. GoPro 31.10 dB / 0.942.
 
-Computes what the authors' code computes, the generator's part: they published no training code. The
-result is clipped to [0, 1] as theirs is, save in training, where clipped pixels would have no
+Computes the same as the authors' code for the generator; they published no training code. Like
+theirs, the result is clipped to [0, 1], except in training, where clipped pixels would have no
 gradient.
 """
 
@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 class RDB(nn.Module):
-  """Residual dense block: five convolutions, each of all that came before."""
+  """Residual dense block: five convolutions, each of all features before it."""
 
   gc: int
   relu_slope: float
@@ -42,7 +42,7 @@ class RDB(nn.Module):
 
 
 class RRDB(nn.Module):
-  """Residual-in-residual dense block: three dense blocks, around them a shortcut."""
+  """Residual-in-residual dense block: three dense blocks with a shortcut around them."""
 
   gc: int
   relu_slope: float
@@ -57,7 +57,7 @@ class RRDB(nn.Module):
 
 
 class DBGAN(nn.Module):
-  """A row of RRDBs, which makes the residual."""
+  """A sequence of RRDBs that predicts the residual."""
 
   nf: int = 64
   nb: int = 16
@@ -85,5 +85,5 @@ class DBGAN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> DBGAN:
-  """A `DBGAN` as `VARIANTS` has it, with `overrides`."""
+  """The `DBGAN` of a variant in `VARIANTS`, with `overrides`."""
   return DBGAN(**{**VARIANTS[variant], **overrides})

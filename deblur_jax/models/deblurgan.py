@@ -4,9 +4,9 @@ O. Kupyn, V. Budzan, M. Mykhailych, D. Mishkin, J. Matas, "DeblurGAN: Blind Moti
 Conditional Adversarial Networks", CVPR 2018, arXiv:1711.07064. GoPro 28.7 dB in the paper; others
 measured 25.2 to 28.3 dB with the authors' weights.
 
-Computes what the authors' code of 2018 computes; a later refactoring of it, by an oversight, has
-half of the convolutions. Unlike theirs, dropout is off when it restores, so that results repeat.
-Works in [-1, 1] inside. The discriminator is in `nn.patchgan`.
+Computes the same as the authors' code of 2018; a later refactoring of it lost half of the
+convolutions by mistake. Unlike theirs, dropout is off at test time, so that results are
+reproducible. Works in [-1, 1] internally. The discriminator is in `nn.patchgan`.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ VARIANTS = {
 
 
 def reflected(x: jax.Array, margin: int) -> jax.Array:
-  """`[b h w c]` continued by reflection on all four sides."""
+  """`[b h w c]` padded by reflection on all four sides."""
   return jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), 'reflect')
 
 
 class ResnetBlock(nn.Module):
-  """Two convolutions with dropout between them, around them a shortcut."""
+  """Two convolutions with dropout between them and a shortcut around them."""
 
   conv: Callable
   dropout: float
@@ -49,7 +49,7 @@ class ResnetBlock(nn.Module):
 
 
 class DeblurGAN(nn.Module):
-  """Two halvings, blocks, two doublings; `learn_residual` adds the result to the image."""
+  """Downsamples twice, blocks, upsamples twice; `learn_residual` adds the result to the image."""
 
   ngf: int = 64
   n_blocks: int = 9
@@ -93,5 +93,5 @@ class DeblurGAN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> DeblurGAN:
-  """A `DeblurGAN` as `VARIANTS` has it, with `overrides`."""
+  """The `DeblurGAN` of a variant in `VARIANTS`, with `overrides`."""
   return DeblurGAN(**{**VARIANTS[variant], **overrides})

@@ -1,10 +1,10 @@
-"""DeepDeblur: a residual network for each of three scales, coarse to fine.
+"""DeepDeblur: one residual network for each of three scales, coarse to fine.
 
 S. Nah, T. H. Kim, K. M. Lee, "Deep Multi-scale Convolutional Neural Network for Dynamic Scene
 Deblurring", CVPR 2017, arXiv:1612.02177. GoPro (blur_gamma) 30.40 dB / 0.902 in the authors'
 PyTorch code, whose SSIM is scikit-image's.
 
-Computes what that code computes. Works in [-127.5, 127.5] inside, without a global shortcut.
+Computes the same as that code. Works in [-127.5, 127.5] internally, without a global shortcut.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ VARIANTS = {
 
 
 class ResBlock(nn.Module):
-  """Two convolutions, around them a shortcut; no normalization, nothing after the sum."""
+  """Two convolutions with a shortcut; no normalization, no activation after the sum."""
 
   conv: Callable
 
@@ -65,9 +65,9 @@ class UpConv(nn.Module):
 
 
 class DeepDeblur(nn.Module):
-  """`n_scales` networks; each sees its level of the pyramid and the result of the coarser one.
+  """`n_scales` networks; each takes its level of the pyramid and the coarser level's result.
 
-  `downscale` makes the pyramid: 'gaussian' as the authors train and test, or 'mean' of 2x2.
+  `downscale` selects the pyramid: 'gaussian', as the authors train and test, or 'mean' of 2x2.
   """
 
   n_feats: int = 64
@@ -80,8 +80,8 @@ class DeepDeblur(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # By way of the coarse scales a pixel depends on 584 others on every side, too many for a tile.
-    # Those beyond 128 have less than a millionth of its gradient when training starts.
+    # Through the coarse scales a pixel depends on 584 pixels on every side, too many for a tile.
+    # Those beyond 128 have less than a millionth of its gradient at the start of training.
     coarsest, conv = 2 ** (self.n_scales - 1), self.kernel_size // 2
     net = conv * (2 * self.n_resblocks + 2)
     reach = (2 * coarsest - 1) * net + (2 * coarsest - 2) * conv + 4 * (coarsest - 1)
@@ -100,7 +100,7 @@ class DeepDeblur(nn.Module):
     return {'restored': scales[0], 'scales': tuple(scales)}
 
   def pyramid(self, image: jax.Array) -> tuple[jax.Array, ...]:
-    """`[b h w c]` at all scales, finest first, as networks see and are trained to make them."""
+    """`[b h w c]` at all scales, finest first: the networks' inputs and training targets."""
     halves = {'gaussian': halved, 'mean': downsample2_bilinear}
     images = [image]
     for _ in range(1, self.n_scales):
@@ -111,7 +111,7 @@ class DeepDeblur(nn.Module):
 def halved(image: jax.Array) -> jax.Array:
   """`[... 2h 2w c]` as `[... h w c]`: a Gaussian of standard deviation 2/3, then means of 2x2.
 
-  scikit-image's `pyramid_reduce` for even sides.
+  Equals scikit-image's `pyramid_reduce` for even sides.
   """
   rows, columns = (_halving(image.shape[axis]) for axis in (-3, -2))
   image = jnp.einsum('Hh,...hwc->...Hwc', rows, image, precision='highest')
@@ -127,5 +127,5 @@ def _halving(length: int) -> np.ndarray:
 
 
 def Model(variant: str = 'default', **overrides: Any) -> DeepDeblur:
-  """A `DeepDeblur` as `VARIANTS` has it, with `overrides`."""
+  """The `DeepDeblur` of a variant in `VARIANTS`, with `overrides`."""
   return DeepDeblur(**{**VARIANTS[variant], **overrides})

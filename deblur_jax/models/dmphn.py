@@ -1,10 +1,10 @@
-"""DMPHN: the image whole and in halves, quarters, eighths, each level helped by the finer-cut one.
+"""DMPHN: the image whole and in halves, quarters and eighths, from the smallest patches up.
 
 H. Zhang, Y. Dai, H. Li, P. Koniusz, "Deep Stacked Hierarchical Multi-Patch Network for Image
 Deblurring", CVPR 2019, arXiv:1904.03468.
 
-Computes what the authors' code computes; it differs in how: the patches of a level go through it as
-one batch. This is the single network, not the paper's stack of several.
+Computes the same as the authors' code, with the patches of a level as one batch. This is the single
+network, not the paper's stack of several.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ _INIT = nn.initializers.variance_scaling(0.5, 'fan_out', 'normal')
 
 
 def residual(x: jax.Array, name: str, dtype: Any) -> jax.Array:
-  """Two convolutions of the calling module, around them a shortcut."""
+  """Two convolutions of the calling module, with a shortcut around them."""
   c = x.shape[-1]
   out = nn.relu(Conv(c, kernel_init=_INIT, dtype=dtype, name=f'{name}_0')(x))
   return Conv(c, kernel_init=_INIT, dtype=dtype, name=f'{name}_2')(out) + x
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
 
 
 class DMPHN(nn.Module):
-  """An encoder and a decoder for each level; the finest patches go first."""
+  """An encoder and a decoder for each level, starting with the smallest patches."""
 
   levels: int = 4
   width: int = 32
@@ -80,13 +80,13 @@ class DMPHN(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # Patches do not see beyond their borders, which lie elsewhere in tiles than in the whole.
+    # Patches do not see beyond their borders, which are elsewhere in a tile than in the image.
     multiple = 4 * 2 ** (self.levels // 2)
     return Needs(multiple, tiling='approximate', halo=64, reach=67 * self.levels)
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-    # Into upper and lower halves, those into left and right ones, and so on.
+    # Into top and bottom halves, those into left and right halves, and so on.
     cuts = [(1, 2) if level % 2 else (2, 1) for level in range(self.levels - 1)]
     patches = [blurred - 0.5]
     for cut in cuts:
@@ -104,5 +104,5 @@ class DMPHN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> DMPHN:
-  """A `DMPHN` as `VARIANTS` has it, with `overrides`."""
+  """The `DMPHN` of a variant in `VARIANTS`, with `overrides`."""
   return DMPHN(**{**VARIANTS[variant], **overrides})

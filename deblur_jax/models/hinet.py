@@ -1,12 +1,12 @@
-"""HINet: U-Nets in a row whose deep blocks normalize half of their channels over the image.
+"""HINet: consecutive U-Nets whose deep blocks instance-normalize half of their channels.
 
 L. Chen, X. Lu, J. Zhang, X. Chu, C. Chen, "HINet: Half Instance Normalization Network for Image
 Restoration", CVPR Workshops 2021, arXiv:2105.06086. GoPro 32.71 dB / 0.959; 33.08 dB with local
 statistics at test time (`tlc=384`, see nn/local.py).
 
-Computes what the authors' code computes. The default has half instance normalization where their
-deblurring configurations have it, at levels 3 and 4; their class has it everywhere by default. The
-paper has two stages; a third, as in MPRNet, is fed by the second as that is by the first.
+Computes the same as the authors' code. The default has half instance normalization at levels 3 and
+4, like their deblurring configurations; their class defaults to all levels. The paper has two
+stages; a third, as in MPRNet, takes the second's features as the second takes the first's.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from deblur_jax.types import Needs
 VARIANTS = {
   # 88,668,806 parameters, the paper's
   'default': {'wf': 64, 'depth': 5, 'hin_position_left': 3, 'hin_position_right': 4},
-  # 22,176,070, half the width
+  # 22,176,070: half the width
   'half': {'wf': 32, 'depth': 5, 'hin_position_left': 3, 'hin_position_right': 4},
-  # 19,160,577, three stages, as some describe HINet
+  # 19,160,577: three stages, as some descriptions of HINet have it
   'three_stage': {
     'wf': 24,
     'depth': 5,
@@ -43,9 +43,9 @@ VARIANTS = {
 
 
 class UNetConvBlock(nn.Module):
-  """Two convolutions and a 1x1 shortcut; `norm`, if any, is for half the channels between them.
+  """Two convolutions and a 1x1 shortcut; `norm`, if given, applies to half the channels in between.
 
-  Returns the features, and with `downsample` also a second set at half the size.
+  Returns the features, and with `downsample` also features at half the size.
   """
 
   features: int
@@ -72,7 +72,7 @@ class UNetConvBlock(nn.Module):
 
 
 class UNetUpBlock(nn.Module):
-  """Features at twice the size, together with those that skipped the way down."""
+  """Upsamples features by 2 and combines them with the encoder's at that size."""
 
   features: int
   relu_slope: float
@@ -86,20 +86,20 @@ class UNetUpBlock(nn.Module):
 
 
 class SAM(nn.Module):
-  """Supervised attention module: a restored image, and features weighed by it."""
+  """Supervised attention module: features weighted by a restored image, and that image."""
 
   dtype: Any
 
   @nn.compact
   def __call__(self, x, image):
     conv = functools.partial(Conv, dtype=self.dtype)
-    image = image + conv(image.shape[-1], name='conv2')(x)  # float32, as the image is
+    image = image + conv(image.shape[-1], name='conv2')(x)  # float32, like the image
     weight = nn.sigmoid(conv(x.shape[-1], name='conv3')(image))
     return conv(x.shape[-1], name='conv1')(x) * weight + x, image
 
 
 class HINet(nn.Module):
-  """U-Nets, each fed by the features of the one before."""
+  """U-Nets, each of which takes the features of the one before."""
 
   wf: int = 64
   depth: int = 5
@@ -109,15 +109,15 @@ class HINet(nn.Module):
   stages: int = 2
   channels: int = 3
   tlc: int = 0
-  """Side of the window, in pixels of the image, that is normalized over; 0 for the whole."""
+  """Side of the normalization window, in pixels of the image; 0 for the whole image."""
   remat: bool = False
-  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
+  """Whether training recomputes the activations inside blocks instead of storing them."""
   dtype: Any = jnp.float32
 
   @property
   def needs(self) -> Needs:
-    # Instance normalization takes its statistics from the whole image, or from windows that every
-    # block widens, so tiles can only approximate; the authors themselves evaluate in tiles of 256,
+    # Instance normalization takes its statistics from the whole image, or from windows that widen
+    # with every block, so tiles are approximate; the authors themselves evaluate in tiles of 256,
     # the size trained on.
     return Needs(2 ** (self.depth - 1), tiling='approximate', halo=max(64, self.tlc // 2))
 
@@ -139,7 +139,7 @@ class HINet(nn.Module):
     return {'restored': restored, 'stages': (*images, restored)}
 
   def encode(self, x, encoded=None, decoded=None, *, stage):
-    """The deepest features, and those of all levels above it, finest first."""
+    """The deepest features, and those of all other levels, finest first."""
     norm = functools.partial(InstanceNorm, affine=True)
     if self.tlc:
       mean = functools.partial(local.mean, image=x.shape, window=self.tlc)
@@ -161,7 +161,7 @@ class HINet(nn.Module):
       features.append(out)
 
   def decode(self, x, encoded, *, stage):
-    """Features of all levels but the deepest, finest first."""
+    """The features of all levels but the deepest, finest first."""
     features = []
     for i, skip in enumerate(reversed(encoded)):
       width = skip.shape[-1]
@@ -172,5 +172,5 @@ class HINet(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> HINet:
-  """An `HINet` as `VARIANTS` has it, with `overrides`."""
+  """The `HINet` of a variant in `VARIANTS`, with `overrides`."""
   return HINet(**{**VARIANTS[variant], **overrides})

@@ -24,7 +24,9 @@ import jax.numpy as jnp
 from deblur_jax.nn.attention import ChannelAttention
 from deblur_jax.nn.conv import Conv, ConvTranspose
 from deblur_jax.nn.norm import LayerNorm
+from deblur_jax.nn.parameters import parameter
 from deblur_jax.nn.resample import enlarge_bilinear, shrink_bilinear
+from deblur_jax.nn.strips import in_strips
 from deblur_jax.types import Needs
 
 VARIANTS = {
@@ -103,6 +105,13 @@ class Block(nn.Module):
     """Another block with the same axes."""
     return block(self.axes, self.reduction, self.dtype, name=name, **options)
 
+  def mixed(self, x, **options):
+    """`x` mixed far away, along the grid, and mixed nearby, in blocks."""
+    grid, block = (self.same(Mixer, axis, axis=axis, **options) for axis in ('grid', 'block'))
+    far = in_strips(grid, x, self.axes.grid[0], across=True)
+    near = in_strips(block, x, x.shape[1] // self.axes.block[0], across=False)
+    return far, near
+
 
 class SpatialDense(nn.Module):
   """A dense layer over pixels instead of channels: mixes `[p b r c]` along the first axis."""
@@ -113,8 +122,8 @@ class SpatialDense(nn.Module):
   @nn.compact
   def __call__(self, x):
     size = x.shape[0]
-    kernel = self.param('kernel', _small, (size, size)).astype(self.dtype)
-    bias = self.param('bias', self.bias_init, (size,)).astype(self.dtype)
+    kernel = parameter(self, 'kernel', _small, (size, size)).astype(self.dtype)
+    bias = parameter(self, 'bias', self.bias_init, (size,)).astype(self.dtype)
     return (kernel.T @ x.reshape(size, -1)).reshape(x.shape) + bias.reshape(size, 1, 1, 1)
 
 
@@ -180,7 +189,7 @@ class MAB(Block):
   @nn.compact
   def __call__(self, x):
     out = LayerNorm(name='norm')(x)
-    far, near = (self.same(Mixer, axis, axis=axis)(out) for axis in ('grid', 'block'))
+    far, near = self.mixed(out)
     return x + far + near
 
 
@@ -209,8 +218,7 @@ class Gate(Block):
 
   @nn.compact
   def __call__(self, x):
-    x = LayerNorm(name='norm')(x)
-    far, near = (self.same(Mixer, axis, axis=axis, gated=False)(x) for axis in ('grid', 'block'))
+    far, near = self.mixed(LayerNorm(name='norm')(x), gated=False)
     return far + near
 
 

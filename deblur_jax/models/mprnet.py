@@ -1,11 +1,11 @@
-"""MPRNet: three stages, on quarters, on halves and on the whole image, each helping the next.
+"""MPRNet: three stages, on quarters, on halves and on the whole image, each feeding the next.
 
 S. W. Zamir, A. Arora, S. Khan, M. Hayat, F. S. Khan, M.-H. Yang, L. Shao, "Multi-Stage Progressive
 Image Restoration", CVPR 2021, arXiv:2102.02808. GoPro 32.66 dB / 0.959; 33.31 dB with local means
 at test time (`tlc=384`, see nn/local.py).
 
-Computes what the authors' code computes. It differs in how: image parts go through a stage as one
-batch, and a 1x1 convolution goes before bilinear upsampling, where both come to the same.
+Computes the same as the authors' code, except for two equivalent changes: the parts of an image
+pass through a stage as one batch, and 1x1 convolutions come before bilinear upsampling.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ VARIANTS = {
 
 
 class CAB(nn.Module):
-  """Channel attention block: two convolutions and channel attention, around them a shortcut."""
+  """Channel attention block: two convolutions and channel attention, with a shortcut around."""
 
   act: Callable
   conv: Callable
@@ -53,7 +53,7 @@ class CAB(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Features at three scales; from the stage before, `encoded` and `decoded` are added to them."""
+  """Features at three scales, plus those of the stage before, `encoded` and `decoded`."""
 
   cab: Callable
   conv: Callable
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
 
 
 class ORB(nn.Module):
-  """Original resolution block: a row of CABs and a convolution, around them a shortcut."""
+  """Original resolution block: CABs and a convolution, with a shortcut around them."""
 
   cab: Callable
   conv: Callable
@@ -109,7 +109,7 @@ class ORB(nn.Module):
 
 
 class ORSNet(nn.Module):
-  """Original resolution subnetwork: never scales down, takes in the features of stage 2."""
+  """Original resolution subnetwork: never downsamples; takes in the features of stage 2."""
 
   cab: Callable
   conv: Callable
@@ -125,7 +125,7 @@ class ORSNet(nn.Module):
     return x
 
   def upsampled(self, features, name):
-    """Features of all three scales at the finest, with its number of channels."""
+    """The features of all three scales, upsampled to the finest and to its number of channels."""
     fine, middle, coarse = features
     narrow, wide = fine.shape[-1], middle.shape[-1]
     coarse = upsample(self.conv(wide, 1, name=f'{name}2_0'), coarse)
@@ -134,13 +134,13 @@ class ORSNet(nn.Module):
 
 
 class SAM(nn.Module):
-  """Supervised attention module: a restored image, and features weighed by it."""
+  """Supervised attention module: features weighted by a restored image, and that image."""
 
   conv: Callable
 
   @nn.compact
   def __call__(self, x, image):
-    image = image + self.conv(image.shape[-1], 1, name='conv2')(x)  # float32, as the image is
+    image = image + self.conv(image.shape[-1], 1, name='conv2')(x)  # float32, like the image
     weight = nn.sigmoid(self.conv(x.shape[-1], 1, name='conv3')(image))
     return self.conv(x.shape[-1], 1, name='conv1')(x) * weight + x, image
 
@@ -148,7 +148,8 @@ class SAM(nn.Module):
 def upsample(pointwise: Callable, x: jax.Array) -> jax.Array:
   """`x` at twice the size through a 1x1 convolution.
 
-  The authors convolve the upsampled features. Both being linear, this is the same, 4 times cheaper.
+  The authors convolve after upsampling; both are linear, so this is the same at a quarter of the
+  cost.
   """
   return upsample2_bilinear(pointwise(x))
 
@@ -163,24 +164,23 @@ class MPRNet(nn.Module):
   reduction: int = 4
   channels: int = 3
   tlc: int = 0
-  """Side of the window, in pixels of the image, that means are taken over; 0 for the whole."""
+  """Side of the window for local means, in pixels of the image; 0 for the whole image."""
   remat: bool = False
-  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
+  """Whether training recomputes the activations inside blocks instead of storing them."""
   dtype: Any = jnp.float32
 
   @property
   def needs(self) -> Needs:
-    # Channel attention pools over whole parts of the image, or over windows that every block
-    # widens, so tiles can only approximate. The convolutions reach further than 64 pixels too, but
-    # with little weight at their ends.
+    # Channel attention pools over whole parts of the image, or over windows that widen with every
+    # block, so tiles are approximate. The convolutions also reach further than 64 pixels, but with
+    # little weight at that distance.
     return Needs(multiple=8, tiling='approximate', halo=max(64, self.tlc // 2))
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
     conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
-    act = nn.PReLU(
-      negative_slope_init=0.25, name='act'
-    )  # one, with one slope, serves the whole network
+    # One module with one slope, shared by the whole network.
+    act = nn.PReLU(negative_slope_init=0.25, name='act')
     mean = functools.partial(local.mean, image=blurred.shape, window=self.tlc)
     block = nn.remat(CAB) if self.remat else CAB
     cab = functools.partial(block, act, conv, mean, self.reduction, self.dtype)
@@ -214,5 +214,5 @@ class MPRNet(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> MPRNet:
-  """An `MPRNet` as `VARIANTS` has it, with `overrides`."""
+  """The `MPRNet` of a variant in `VARIANTS`, with `overrides`."""
   return MPRNet(**{**VARIANTS[variant], **overrides})

@@ -4,7 +4,7 @@ L. Chen, X. Chu, X. Zhang, J. Sun, "Simple Baselines for Image Restoration", ECC
 arXiv:2204.04676. GoPro 32.87 dB / 0.961 at width 32, 33.71 / 0.967 at width 64, both with the
 global means replaced by local ones at test time (`tlc=384`, see nn/local.py).
 
-Computes what the authors' code computes, save that padding to a multiple is left to the caller.
+Computes the same as the authors' code, except that padding to a multiple is left to the caller.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from deblur_jax.nn import local
 from deblur_jax.nn.conv import Conv, DepthwiseConv
 from deblur_jax.nn.norm import LayerNorm
+from deblur_jax.nn.parameters import parameter
 from deblur_jax.nn.resample import pixel_shuffle
 from deblur_jax.types import Needs
 
@@ -51,7 +52,7 @@ VARIANTS = {
 
 
 class SimpleGate(nn.Module):
-  """Halves the channels by multiplying them; stands in for an activation."""
+  """Multiplies one half of the channels by the other; takes the place of an activation."""
 
   def __call__(self, x):  # [b h w 2c]
     left, right = jnp.split(x, 2, axis=-1)
@@ -81,12 +82,12 @@ class NAFBlock(nn.Module):
     return x + pointwise(c, 'conv5')(out) * self.residual_scale('gamma', x)
 
   def residual_scale(self, name, x):
-    scale = self.param(name, nn.initializers.zeros, (x.shape[-1],))
+    scale = parameter(self, name, nn.initializers.zeros, (x.shape[-1],))
     return scale.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
 class NAFNet(nn.Module):
-  """Blocks and a halving at every level, blocks at the bottom, back up; makes the residual."""
+  """A U-Net of blocks that predicts the residual."""
 
   width: int = 32
   enc_blk_nums: tuple[int, ...] = (1, 1, 1, 28)
@@ -94,16 +95,16 @@ class NAFNet(nn.Module):
   dec_blk_nums: tuple[int, ...] = (1, 1, 1, 1)
   channels: int = 3
   tlc: int = 0
-  """Side of the window, in pixels of the image, that means are taken over; 0 for the whole."""
+  """Side of the window for local means, in pixels of the image; 0 for the whole image."""
   remat: bool = False
-  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
+  """Whether training recomputes the activations inside blocks instead of storing them."""
   dtype: Any = jnp.float32
 
   @property
   def needs(self) -> Needs:
-    # Channel attention pools over the whole image, or over windows that every block widens, so
-    # tiles can only approximate. The convolutions of the deep levels reach further than 64 pixels
-    # too, but with little weight at their ends.
+    # Channel attention pools over the whole image, or over windows that widen with every block, so
+    # tiles are approximate. The convolutions of the deep levels also reach further than 64 pixels,
+    # but with little weight at that distance.
     halo = max(64, self.tlc // 2)
     return Needs(multiple=2 ** len(self.enc_blk_nums), tiling='approximate', halo=halo)
 
@@ -133,5 +134,5 @@ class NAFNet(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> NAFNet:
-  """A `NAFNet` as `VARIANTS` has it, with `overrides`."""
+  """The `NAFNet` of a variant in `VARIANTS`, with `overrides`."""
   return NAFNet(**{**VARIANTS[variant], **overrides})

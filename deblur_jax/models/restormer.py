@@ -1,11 +1,11 @@
-"""Restormer: a U-Net of transformer blocks in which channels, not pixels, attend to each other.
+"""Restormer: a U-Net of transformer blocks that attend across channels instead of pixels.
 
 S. W. Zamir, A. Arora, S. Khan, M. Hayat, F. S. Khan, M.-H. Yang, "Restormer: Efficient Transformer
 for High-Resolution Image Restoration", CVPR 2022, arXiv:2111.09881. GoPro 32.92 dB / 0.961; 33.57
 dB with attention in windows at test time (`tlc=384`, TLC, arXiv:2112.04491).
 
-Computes what the authors' code computes for deblurring: layer norms with bias, one image in, one
-out. Queries and keys are normalized after their product, where both come to the same.
+Computes the same as the authors' code for deblurring: layer norms with bias, one image in, one out.
+Queries and keys are normalized after their product, which is equivalent.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ VARIANTS = {
 
 
 class Attention(nn.Module):
-  """Multi-Dconv head transposed attention (MDTA, eq. 1): its cost is linear in the pixels."""
+  """Multi-Dconv head transposed attention (MDTA, eq. 1); cost linear in the number of pixels."""
 
   heads: int
   window: Callable
@@ -74,12 +74,12 @@ def attend(qkv: jax.Array, temperature: jax.Array) -> jax.Array:
 
 
 def length(x: jax.Array) -> jax.Array:
-  """Euclidean, over the pixels of `[b n heads c]`."""
+  """Euclidean norm `[b heads c]` over the pixels of `[b n heads c]`."""
   return jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=1), 1e-24))
 
 
 def tiled(function: Callable, x: jax.Array, rows: int, columns: int) -> jax.Array:
-  """`function` of `x` `[b h w c]` in tiles of that size, averaged where they overlap."""
+  """`function` of `x` `[b h w c]` in tiles of `rows` x `columns`, averaged where they overlap."""
   height, width = x.shape[1:3]
   if (rows, columns) == (height, width):
     return function(x)
@@ -95,7 +95,7 @@ def tiled(function: Callable, x: jax.Array, rows: int, columns: int) -> jax.Arra
 
 
 def starts(length: int, size: int) -> list[int]:
-  """Where tiles begin: as few as cover the length, evenly apart but for the last, at the end."""
+  """Where tiles begin: as few as cover the length, evenly spaced except the last, at the end."""
   count = -(-length // size)
   step = -(-(length - size) // max(count - 1, 1))
   return [min(i * step, length - size) for i in range(count)]
@@ -119,7 +119,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-  """Attention, then a feed-forward network, each on normalized features and added to them."""
+  """Attention, then a feed-forward network, each with layer norm before and a shortcut around."""
 
   heads: int
   expansion: float
@@ -136,7 +136,7 @@ class TransformerBlock(nn.Module):
 
 
 class Restormer(nn.Module):
-  """Blocks and a halving at every level, back up with the features of the way down; a residual."""
+  """A U-Net of transformer blocks that predicts the residual."""
 
   dim: int = 48
   num_blocks: tuple[int, ...] = (4, 6, 6, 8)
@@ -145,17 +145,18 @@ class Restormer(nn.Module):
   ffn_expansion_factor: float = 2.66
   channels: int = 3
   gelu_tanh: bool = False
-  """Whether GELU is approximated by a tanh, as some weights were trained; the authors' are not."""
+  """Whether to use the tanh approximation of GELU, for weights trained with it; the authors' use
+  erf."""
   tlc: int = 0
-  """Side of the windows, in pixels of the image, that attention works in; 0 for the whole."""
+  """Side of the attention windows, in pixels of the image; 0 for the whole image."""
   remat: bool = False
-  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
+  """Whether training recomputes the activations inside blocks instead of storing them."""
   dtype: Any = jnp.float32
 
   @property
   def needs(self) -> Needs:
-    # Attention weighs channels by all pixels, or by those of windows laid over the whole image, so
-    # tiles can only approximate.
+    # Attention weights depend on all pixels, or on those of windows laid out over the whole image,
+    # so tiles are approximate.
     halo = max(64, self.tlc // 2)
     return Needs(multiple=2 ** (len(self.num_blocks) - 1), tiling='approximate', halo=halo)
 
@@ -196,5 +197,5 @@ class Restormer(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> Restormer:
-  """A `Restormer` as `VARIANTS` has it, with `overrides`."""
+  """The `Restormer` of a variant in `VARIANTS`, with `overrides`."""
   return Restormer(**{**VARIANTS[variant], **overrides})

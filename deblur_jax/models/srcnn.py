@@ -1,12 +1,12 @@
 """SRCNN: three convolutions, the first network to restore images end to end.
 
 C. Dong, C. C. Loy, K. He, X. Tang, "Image Super-Resolution Using Deep Convolutional Networks",
-TPAMI 2016, arXiv:1501.00092. A network for super-resolution, here trained to deblur: the baseline
-that costs next to nothing.
+TPAMI 2016, arXiv:1501.00092. A network for super-resolution, here trained to deblur: a very cheap
+baseline.
 
-Differs from the paper in padding with zeros, so that the size stays, and in torch's default
-initialization instead of N(0, 0.001). The paper's basic setting is 9-1-5. Its networks for
-luminance take color images too: they restore Y of YCbCr and keep the chroma.
+Differs from the paper in zero padding, which keeps the size, and in torch's default initialization
+instead of N(0, 0.001). The paper's basic setting is 9-1-5. The luminance networks also take color
+images: they restore Y of YCbCr and keep the chroma.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ VARIANTS = {
   '9-5-5-y': {'kernel_sizes': (9, 5, 5), 'channels': 1},  # 57,281
 }
 
-# Luma of R, G and B in [0, 1], within [16, 234] of 255, as the PyTorch code has BT.601's.
+# BT.601 luma weights of R, G and B in [0, 1], with the PyTorch code's range, 16 to 234 of 255.
 _LUMA = (64.738 / 256, 129.057 / 256, 25.064 / 256)
 _LUMA_RANGE = 219 / 255
 
@@ -45,7 +45,7 @@ class SRCNN(nn.Module):
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
     if self.channels == 1 and blurred.shape[-1] == 3:
       luma = 16 / 255 + jnp.einsum('bhwc,c->bhw', blurred, jnp.asarray(_LUMA))[..., None]
-      # Back in RGB, a change of Y alone is the same change of all three, at full range.
+      # In RGB, a change of Y alone is the same change in all three channels, at full range.
       return {'restored': blurred + (self.restore(luma) - luma) / _LUMA_RANGE}
     return {'restored': self.restore(blurred)}
 
@@ -57,5 +57,5 @@ class SRCNN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> SRCNN:
-  """An `SRCNN` as `VARIANTS` has it, with `overrides`."""
+  """The `SRCNN` of a variant in `VARIANTS`, with `overrides`."""
   return SRCNN(**{**VARIANTS[variant], **overrides})

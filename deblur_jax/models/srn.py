@@ -1,12 +1,12 @@
-"""SRN: one encoder-decoder for three scales, from coarse to fine.
+"""SRN: one encoder-decoder applied at three scales, from coarse to fine.
 
 X. Tao, H. Gao, X. Shen, J. Wang, J. Jia, "Scale-recurrent Network for Deep Image Deblurring",
 CVPR 2018, arXiv:1802.01770. GoPro 30.26 dB / 0.934 for the network with a hidden state, `lstm`.
 
-Computes what the authors' TensorFlow 1 code computes: strided convolutions see more of what lies
-below and to the right, and images are resized about the corners of pixels. Their default, too, is
-the color network without a hidden state. The one-channel networks take color images: the channels
-go through as three images.
+Computes the same as the authors' TensorFlow 1 code: strided convolutions pad more at the bottom and
+right, and resizing aligns pixel corners. As in their code, the default is the color network without
+a hidden state. The one-channel networks take color images too and restore each channel as an image
+of its own.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 class ResnetBlock(nn.Module):
-  """Two convolutions, around them a shortcut."""
+  """Two convolutions with a shortcut around them."""
 
   conv: Callable
 
@@ -43,7 +43,7 @@ class ResnetBlock(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-  """What goes on to the decoder, and the state (cell, hidden) for the next scale."""
+  """The decoder's input, and the state (cell, hidden) for the next scale."""
 
   dtype: Any
 
@@ -59,7 +59,7 @@ class ConvLSTM(nn.Module):
 
 
 class GNet(nn.Module):
-  """The encoder-decoder of one scale: restored image, and the state for the next."""
+  """The encoder-decoder of one scale: the restored image, and the state for the next scale."""
 
   channels: int
   lstm: bool
@@ -97,9 +97,9 @@ class GNet(nn.Module):
 
 
 def upsample2(x: jax.Array) -> jax.Array:
-  """`[b h w c]` as `[b 2h 2w c]`: pixels stay, and between two of them comes their mean.
+  """`[b h w c]` as `[b 2h 2w c]`: keeps the pixels and inserts the mean of each two neighbors.
 
-  So TensorFlow 1 resized; beyond the last pixel it is repeated.
+  This is TensorFlow 1's bilinear resizing; the last row and column are repeated.
   """
   for axis in (1, 2):
     last = jax.lax.slice_in_dim(x, -1, None, axis=axis)
@@ -110,7 +110,7 @@ def upsample2(x: jax.Array) -> jax.Array:
 
 
 class SRN(nn.Module):
-  """`g_net` on a quarter, on half and on the whole size; each starts from what came before it."""
+  """`g_net` at a quarter, half and full size; each scale takes the result of the coarser one."""
 
   channels: int = 3
   lstm: bool = False
@@ -120,13 +120,13 @@ class SRN(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # By way of the coarse scales a pixel depends on more than a thousand pixels on every side, too
-    # many for a tile; those beyond 128 weigh little.
+    # Through the coarse scales a pixel depends on more than a thousand pixels on every side, too
+    # many for a tile; those beyond 128 have little weight.
     g_net = 56 * self.blocks + 16 + (8 if self.lstm else 0)
     return Needs(multiple=16, tiling='approximate', halo=128, reach=7 * g_net + 6)
 
   def pyramid(self, image: jax.Array) -> tuple[jax.Array, ...]:
-    """The image, every second and every fourth pixel of it, `[... h w c]`, finest first."""
+    """The image, every second pixel and every fourth pixel of it, `[... h w c]`, finest first."""
     return tuple(image[..., ::step, ::step, :] for step in (1, 2, 4))
 
   @nn.compact
@@ -141,7 +141,7 @@ class SRN(nn.Module):
     return {'restored': scales[0], 'scales': tuple(scales)}
 
   def restore(self, blurred):
-    """Restored images of all scales, finest first."""
+    """The restored images of all scales, finest first."""
     g_net = GNet(self.channels, self.lstm, self.width, self.blocks, self.dtype, name='g_net')
     images, scales, state = self.pyramid(blurred), [], None
     before = images[-1]
@@ -155,5 +155,5 @@ class SRN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> SRN:
-  """An `SRN` as `VARIANTS` has it, with `overrides`."""
+  """The `SRN` of a variant in `VARIANTS`, with `overrides`."""
   return SRN(**{**VARIANTS[variant], **overrides})

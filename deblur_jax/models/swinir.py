@@ -1,11 +1,11 @@
-"""SwinIR: pixels attend to each other within windows that shift from block to block.
+"""SwinIR: self-attention within windows that shift from block to block.
 
 J. Liang, J. Cao, G. Sun, K. Zhang, L. Van Gool, R. Timofte, "SwinIR: Image Restoration Using Swin
 Transformer", ICCV Workshops 2021, arXiv:2108.10257. Made for super-resolution, denoising and JPEG
 artifacts; nobody has published a score for deblurring.
 
-Computes what the authors' code computes where the size stays (upscale 1, no upsampler, one
-convolution after each group of blocks), save that padding to a multiple is left to the caller.
+Computes the same as the authors' code for tasks that keep the size (upscale 1, no upsampler, one
+convolution after each group of blocks), except that padding to a multiple is left to the caller.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from deblur_jax.types import Needs
 VARIANTS = {
   # 11,504,163 parameters, the authors' for color denoising
   'default': {'embed_dim': 180, 'depths': (6,) * 6, 'num_heads': (6,) * 6},
-  # 905,283, as wide and deep as the authors' lightweight one: under 2 MB as float16
+  # 905,283, the width and depth of the authors' lightweight one: under 2 MB as float16
   'small': {'embed_dim': 60, 'depths': (6,) * 4, 'num_heads': (6,) * 4},
   # 59,619, for laptops
   'tiny': {'embed_dim': 24, 'depths': (4, 4), 'num_heads': (2, 2)},
@@ -30,18 +30,18 @@ VARIANTS = {
   'smoke': {'embed_dim': 8, 'depths': (2,), 'num_heads': (2,), 'window_size': 4},
 }
 
-# Of the RGB pixels of DIV2K; other numbers of channels go without.
+# Of the RGB pixels of DIV2K; not used with other numbers of channels.
 _MEAN = (0.4488, 0.4371, 0.4040)
 
 
 def dense(features: int, dtype: Any, name: str) -> nn.Dense:
-  """A linear layer that starts as the authors' do."""
+  """A linear layer with the authors' initialization."""
   init = nn.initializers.normal(0.02)
   return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
 
 
 class WindowAttention(nn.Module):
-  """Attention within each window, with a bias for the way from pixel to pixel (Liu et al. 2021)."""
+  """Attention within each window, with a relative position bias (Liu et al. 2021)."""
 
   heads: int
   size: int
@@ -69,7 +69,7 @@ class WindowAttention(nn.Module):
 
 
 def relative_positions(size: int) -> np.ndarray:
-  """Which bias is for the way from pixel m to pixel n of a window, `[n m]`."""
+  """The index of the bias from pixel m to pixel n of a window, `[n m]`."""
   rows, columns = np.divmod(np.arange(size * size), size)
   down, right = (at[:, None] - at[None, :] + size - 1 for at in (rows, columns))
   return down * (2 * size - 1) + right
@@ -90,9 +90,9 @@ def merge(x: jax.Array, size: int) -> jax.Array:
 
 
 def masked_pairs(height: int, width: int, size: int, shift: int) -> jax.Array:
-  """Which pixels of a window must not see each other, `[h/size w/size n n]`.
+  """Which pixels of a window must not attend to each other, `[h/size w/size n n]`.
 
-  Rolled by `shift`, the last windows hold pixels from both ends of the image.
+  After a roll by `shift`, the last windows hold pixels from both ends of the image.
   """
   rows, columns = np.divmod(np.arange(size * size), size)
   across_rows, across_columns = (
@@ -100,7 +100,7 @@ def masked_pairs(height: int, width: int, size: int, shift: int) -> jax.Array:
   )
   last_row = (np.arange(height // size) == height // size - 1)[:, None, None, None]
   last_column = (np.arange(width // size) == width // size - 1)[None, :, None, None]
-  # Put together by XLA: as a constant it would be 64 times as large as the image.
+  # Combined by XLA: as a constant it would be 64 times as large as the image.
   return (jnp.asarray(last_row) & across_rows[None, None]) | (
     jnp.asarray(last_column) & across_columns[None, None]
   )
@@ -120,9 +120,9 @@ class MLP(nn.Module):
 
 
 class SwinBlock(nn.Module):
-  """Attention in windows that lie `shift` pixels off, then an MLP, each on normalized features.
+  """Attention in windows shifted by `shift` pixels, then an MLP, each after a layer norm.
 
-  In training, each is left out for whole images with probability `drop` (stochastic depth).
+  In training, each is dropped for whole images with probability `drop` (stochastic depth).
   """
 
   heads: int
@@ -152,7 +152,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinIR(nn.Module):
-  """Groups of blocks, each with a convolution and a shortcut around them; makes the residual."""
+  """Groups of blocks, each with a convolution and a shortcut; predicts the residual."""
 
   embed_dim: int = 180
   depths: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
@@ -160,18 +160,19 @@ class SwinIR(nn.Module):
   window_size: int = 8
   mlp_ratio: float = 2.0
   gelu_tanh: bool = False
-  """Whether GELU is approximated by a tanh, as some weights were trained; the authors' are not."""
+  """Whether to use the tanh approximation of GELU, for weights trained with it; the authors' use
+  erf."""
   img_range: float = 1.0
   drop_path_rate: float = 0.1
   channels: int = 3
   remat: bool = False
-  """Whether training computes the insides of blocks again, instead of keeping them: less memory."""
+  """Whether training recomputes the activations inside blocks instead of storing them."""
   dtype: Any = jnp.float32
 
   @property
   def needs(self) -> Needs:
-    # A pixel sees half a window further with every block, 151 pixels in the default; exact tiles
-    # would be mostly overlap. The authors' own overlap by 32 pixels.
+    # The receptive field grows by half a window with every block, to a radius of 151 pixels in the
+    # default; exact tiles would be mostly overlap. The authors' tiles overlap by 32 pixels.
     blocks = sum(depth + depth % 2 for depth in self.depths)
     reach = (blocks + 1) * self.window_size // 2 + 3
     return Needs(self.window_size, 'approximate', halo=4 * self.window_size, reach=reach)
@@ -208,5 +209,5 @@ class SwinIR(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> SwinIR:
-  """A `SwinIR` as `VARIANTS` has it, with `overrides`."""
+  """The `SwinIR` of a variant in `VARIANTS`, with `overrides`."""
   return SwinIR(**{**VARIANTS[variant], **overrides})

@@ -1,13 +1,13 @@
-"""U-Net GAN: a U-Net of residual blocks, the generator of an adversarial training.
+"""U-Net GAN: a U-Net of residual blocks, the generator in adversarial training.
 
-No paper and no code: guides to deblurring describe it as a U-Net (O. Ronneberger, P. Fischer, T.
+No paper and no code: deblurring tutorials describe it as a U-Net (O. Ronneberger, P. Fischer, T.
 Brox, MICCAI 2015, arXiv:1505.04597) with residual blocks (K. He, X. Zhang, S. Ren, J. Sun, CVPR
-2016, arXiv:1512.03385) and skip connections, against a PatchGAN (`nn.patchgan`).
+2016, arXiv:1512.03385) and skip connections, trained against a PatchGAN (`nn.patchgan`).
 
-What they leave open is chosen so: no normalization, which costs restoration contrast, so that a
-pixel depends on its neighborhood alone and tiles are exact; 4x4 strided convolutions to halve, as
-in pix2pix; bilinear doubling, which leaves no checkerboards; skipped features joined by a 1x1
-convolution; the network makes what is added to the image.
+Our choices for what they leave open: no normalization, which would reduce contrast in restoration,
+so a pixel depends only on its neighborhood and tiles are exact; 4x4 strided convolutions to
+downsample, as in pix2pix; bilinear upsampling, which avoids checkerboard artifacts; skip
+connections combined by a 1x1 convolution; the network predicts the residual.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ VARIANTS = {
 
 
 class ResBlock(nn.Module):
-  """Two convolutions, around them a shortcut."""
+  """Two convolutions with a shortcut around them."""
 
   conv: Callable
 
@@ -41,7 +41,7 @@ class ResBlock(nn.Module):
 
 
 class UNetGAN(nn.Module):
-  """`depth` levels, each with `blocks` residual blocks down and up, twice the width of the last."""
+  """`depth` levels of twice the width of the level above, each with `blocks` blocks down and up."""
 
   width: int = 64
   depth: int = 4
@@ -51,8 +51,8 @@ class UNetGAN(nn.Module):
 
   @property
   def needs(self) -> Needs:
-    # From the deepest level up: 3x3 convolutions reach a pixel each, two in every block down and
-    # up, one at either end; halving and doubling reach 3 of the finer level's between them.
+    # From the deepest level up: each 3x3 convolution reaches 1 pixel, two in every block down and
+    # up, one at either end; down- and upsampling together reach 3 pixels of the finer level.
     radius = 2 * self.blocks
     for _ in range(1, self.depth):
       radius = 2 * radius + 3 + 4 * self.blocks
@@ -75,7 +75,7 @@ class UNetGAN(nn.Module):
     x = blocks(x, 'bottom')
     for level in reversed(range(self.depth - 1)):
       skip = skipped[level]
-      # Convolved before it is doubled: both being linear, this is the same, 4 times cheaper.
+      # Convolved before upsampling: both are linear, so this is the same at a quarter of the cost.
       x = upsample2_bilinear(conv(skip.shape[-1], 1, name=f'up{level}')(x))
       x = conv(skip.shape[-1], 1, name=f'join{level}')(jnp.concatenate([x, skip], axis=-1))
       x = blocks(x, f'decoder{level}')
@@ -83,5 +83,5 @@ class UNetGAN(nn.Module):
 
 
 def Model(variant: str = 'default', **overrides: Any) -> UNetGAN:
-  """A `UNetGAN` as `VARIANTS` has it, with `overrides`."""
+  """The `UNetGAN` of a variant in `VARIANTS`, with `overrides`."""
   return UNetGAN(**{**VARIANTS[variant], **overrides})

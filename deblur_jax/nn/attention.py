@@ -12,7 +12,7 @@ from deblur_jax.nn.conv import Conv
 
 
 class ChannelAttention(nn.Module):
-  """`[b h w c]` with each channel weighed by what all their means say (Zhang et al. 2018, RCAN)."""
+  """`[b h w c]` with channels weighted according to all channel means (Zhang et al. 2018, RCAN)."""
 
   reduction: int
   mean: Callable = local.mean
@@ -27,5 +27,5 @@ class ChannelAttention(nn.Module):
       return Conv(features, 1, use_bias=self.use_bias, dtype=self.dtype, name=name)
 
     weight = nn.relu(pointwise(channels // self.reduction, 'conv_du_0')(self.mean(x)))
-    weight = nn.sigmoid(pointwise(channels, 'conv_du_2')(weight))  # [b 1 1 c], or of each window
+    weight = nn.sigmoid(pointwise(channels, 'conv_du_2')(weight))  # [b 1 1 c], or one per window
     return x * local.spread(weight, x)

@@ -1,13 +1,13 @@
-"""Convolutions with torch's arithmetic, in the form that is fast where they run.
+"""Convolutions with torch's arithmetic, in whichever form is fast on the backend.
 
 On the CPU, XLA computes depthwise, 1x1, unpadded and transposed convolutions, and above all their
-gradients, many times slower than it need be. So each of these layers has two forms of one
-arithmetic with one parameter tree: the plain form, one `lax` convolution, for GPU, TPU and export;
-and the fast form for the CPU. `fast()` chooses when a function is traced.
+gradients, many times slower than necessary. Each of these layers therefore has two forms with the
+same arithmetic and the same parameter tree: the plain form, one `lax` convolution, for GPU, TPU and
+export; and the fast form for the CPU. `fast()` chooses at trace time.
 
-All take `[b h w c]`, pad by explicit numbers (never 'SAME', which pads strided convolutions
-differently from torch), and start from torch's default: weights and biases uniform within
-1 / sqrt(fan_in). Where a paper starts otherwise, `kernel_init` says how, and biases start at 0.
+All take `[b h w c]`, use explicit padding (never 'SAME', which pads strided convolutions
+differently from torch), and use torch's default initialization: weights and biases uniform within
+1 / sqrt(fan_in). If a paper uses another one, `kernel_init` is that one and biases start at 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,20 +21,22 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from deblur_jax.nn.parameters import parameter
+
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 _plain_asked = contextvars.ContextVar('plain_asked', default=False)
 
 
 def fast() -> bool:
-  """Whether layers traced now take their CPU form."""
+  """Whether layers traced now use their CPU form."""
   return jax.default_backend() == 'cpu' and not _plain_asked.get()
 
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-  """Layers traced inside take their plain form, as an exporter wants it.
+  """Makes layers traced inside the block use their plain form, for export and for counting.
 
-  What `jax.jit` has traced before keeps the form it has.
+  Functions that `jax.jit` has already traced keep their form.
   """
   token = _plain_asked.set(True)
   try:
@@ -44,7 +46,7 @@ def plain() -> Iterator[None]:
 
 
 def torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
-  """Initializer: uniform within 1 / sqrt(fan_in), which torch calls kaiming_uniform(a=sqrt(5))."""
+  """Initializer: uniform within 1 / sqrt(fan_in), torch's kaiming_uniform(a=sqrt(5))."""
   bound = 1 / math.sqrt(fan_in)
 
   def init(key, shape, dtype=jnp.float32):
@@ -54,11 +56,11 @@ def torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: int = 0) -> jax.Array:
-  """Cross-correlation of `[b h w i]` with `[k k i o]`, zeros outside."""
+  """Cross-correlation of `[b h w i]` with `[k k i o]`, zero padded."""
   if fast() and kernel.shape[:2] == (1, 1) and stride == 1 and padding == 0:
     return jnp.einsum('bhwi,io->bhwo', x, kernel[0, 0])
   if fast() and stride == 1 and padding == 0:
-    # Without padding, XLA takes up to twenty times as long on the CPU (jax 0.10.2).
+    # Unpadded, XLA takes up to twenty times as long on the CPU (jax 0.10.2).
     return conv(x, kernel, padding=1)[:, 1:-1, 1:-1]
   return lax.conv_general_dilated(
     x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT
@@ -68,8 +70,8 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: int = 0) 
 def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Cross-correlation of each channel of `[b h w c]` with its own odd-sized filter `[k k 1 c]`.
 
-  Zeros outside, same size. The fast form has its own gradient, which rules out forward-mode
-  differentiation (`jax.jvp`); that works under `plain()`.
+  Zero padded to the same size. The fast form defines its own gradient, which rules out forward-mode
+  differentiation (`jax.jvp`); use `plain()` for that.
   """
   if fast():
     return _shifted_depthwise(x, kernel)
@@ -89,13 +91,13 @@ def conv_transpose(
 ) -> jax.Array:
   """torch's ConvTranspose2d of `[b h w i]`, sides (h - 1) stride - 2 padding + k + output_padding.
 
-  `kernel` is `[k k i o]`, spatially flipped from torch's: the filter that slides over the input
-  spread out with zeros. The fast form, which exists where sides grow exactly `stride` times,
-  multiplies nothing with those zeros.
+  `kernel` is `[k k i o]`, spatially flipped from torch's: the filter that slides over the
+  zero-dilated input. The fast form, available if sides grow exactly `stride` times, skips the
+  multiplications by those zeros.
   """
   size = kernel.shape[0]
-  # Where some phase does not see the input pixel that it lies on, its convolution would be padded
-  # by less than nothing, and XLA's gradients of such on the CPU are wrong (jax 0.10.2).
+  # If some phase does not see the input pixel it lies on, its convolution would need negative
+  # padding, for which XLA's gradients on the CPU are wrong (jax 0.10.2).
   if fast() and size + output_padding - 2 * padding == stride <= size - padding:
     return _phased_transpose(x, kernel, stride, padding)
   before = size - 1 - padding
@@ -111,7 +113,7 @@ def conv_transpose(
 
 @jax.custom_vjp
 def _shifted_depthwise(x, kernel):
-  """Depthwise convolution as k * k shifted multiply-adds, which XLA fuses into one loop."""
+  """Depthwise convolution as k * k shifted multiply-adds, fused into one loop by XLA."""
   size, (height, width) = kernel.shape[0], x.shape[1:3]
   padded, kernel = _pad(x, size // 2).astype(jnp.float32), kernel.astype(jnp.float32)
   total = sum(
@@ -132,7 +134,7 @@ def _shifted_backward(saved, cotangent):
   padded = _pad(x, size // 2)
 
   # Row by row, because k * k separate sums over the image would each read all of it from memory;
-  # images apart, so that devices that share a batch need not meet at every row.
+  # one sum per image, so that devices that share a batch need not synchronize at every row.
   def add_row(total, row):
     here = lax.dynamic_index_in_dim(cotangent, row, 1, keepdims=False).astype(jnp.float32)
     rows = lax.dynamic_slice_in_dim(padded, row, size, 1).astype(jnp.float32)  # [b k w+k-1 c]
@@ -174,8 +176,8 @@ def _phased_transpose(x, kernel, stride, padding):
 
 
 def _phase_taps(phase, size, stride, padding):
-  """The part of a flipped filter that makes output pixels `stride * n + phase`, and its padding."""
-  # Unflipped, tap t takes input n - d to output stride * n + phase, where t = stride * d + offset.
+  """The taps of a flipped filter for output pixels `stride * n + phase`, and their padding."""
+  # Unflipped, tap t maps input n - d to output stride * n + phase, with t = stride * d + offset.
   offset = phase + padding
   first = -(offset // stride)
   last = (size - 1 - offset) // stride
@@ -188,19 +190,19 @@ def _pad(x, margin):
 
 
 def _initializers(fan_in, kernel_init=None):
-  """Of kernel and bias."""
+  """The initializers of kernel and bias."""
   if kernel_init is None:
     return torch_uniform(fan_in), torch_uniform(fan_in)
   return kernel_init, nn.initializers.zeros
 
 
 def _with_bias(module, x, features, init):
-  bias = module.param('bias', init, (features,))
+  bias = parameter(module, 'bias', init, (features,))
   return x + bias.astype(x.dtype).reshape(1, 1, 1, features)
 
 
 class Conv(nn.Module):
-  """`conv` with weights: {'kernel': [k k i o], 'bias': [o]}; pads by k // 2 unless told."""
+  """`conv` with weights: {'kernel': [k k i o], 'bias': [o]}; pads by k // 2 by default."""
 
   features: int
   kernel_size: int = 3
@@ -215,7 +217,7 @@ class Conv(nn.Module):
     size, inputs = self.kernel_size, x.shape[-1]
     kernel_init, bias_init = _initializers(size * size * inputs, self.kernel_init)
     padding = size // 2 if self.padding is None else self.padding
-    kernel = self.param('kernel', kernel_init, (size, size, inputs, self.features))
+    kernel = parameter(self, 'kernel', kernel_init, (size, size, inputs, self.features))
     x = conv(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, padding=padding)
     return _with_bias(self, x, self.features, bias_init) if self.use_bias else x
 
@@ -231,7 +233,7 @@ class DepthwiseConv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     size, channels = self.kernel_size, x.shape[-1]
     kernel_init, bias_init = _initializers(size * size)
-    kernel = self.param('kernel', kernel_init, (size, size, 1, channels))
+    kernel = parameter(self, 'kernel', kernel_init, (size, size, 1, channels))
     x = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype))
     return _with_bias(self, x, channels, bias_init) if self.use_bias else x
 
@@ -251,9 +253,9 @@ class ConvTranspose(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     size, inputs = self.kernel_size, x.shape[-1]
-    fan_in = size * size * self.features  # so torch counts it, on the weight's second axis
+    fan_in = size * size * self.features  # as torch counts it, on the weight's second axis
     kernel_init, bias_init = _initializers(fan_in, self.kernel_init)
-    kernel = self.param('kernel', kernel_init, (size, size, inputs, self.features))
+    kernel = parameter(self, 'kernel', kernel_init, (size, size, inputs, self.features))
     x = conv_transpose(
       x.astype(self.dtype),
       kernel.astype(self.dtype),

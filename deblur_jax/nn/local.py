@@ -1,11 +1,12 @@
-"""Means over a window about each pixel, for networks that take statistics of the whole image.
+"""Means over a window around each pixel, for networks that use statistics of the whole image.
 
 X. Chu, L. Chen, C. Chen, X. Lu, "Improving Image Restoration by Revisiting Global Information
 Aggregation", ECCV 2022, arXiv:2112.04491 (TLC): a network trained on patches expects statistics of
-regions as large as a patch; at test time windows of that order serve it better than the photograph.
+regions as large as a patch; at test time windows of about that size give better results than the
+whole photograph.
 
-The authors sum by integral images, whose rounding errors grow with the image. Here windows are
-added up from windows of half the length: exact at any size, and several times faster on the CPU.
+The authors use integral images, whose rounding errors grow with the image. Here windows are summed
+from windows of half the length, which is accurate at any size and several times faster on the CPU.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ import jax.numpy as jnp
 
 
 def sides(x: jax.Array, image: Sequence[int], window: int) -> tuple[int, int]:
-  """Rows and columns of `x` `[b h w c]` that `window` pixels of an image `[b H W c]` come to.
+  """Rows and columns of `x` `[b h w c]` that correspond to `window` pixels of an image `[b H W c]`.
 
-  At most all of them, and all of them where `window` is 0.
+  At most all of them, and all of them if `window` is 0.
   """
   if not window:
     return x.shape[1:3]
@@ -29,8 +30,8 @@ def sides(x: jax.Array, image: Sequence[int], window: int) -> tuple[int, int]:
 def mean(x: jax.Array, image: Sequence[int] = (), window: int = 0) -> jax.Array:
   """Means of `x` `[b h w c]` over all windows inside it, float32 `[b h-rows+1 w-columns+1 c]`.
 
-  Windows have the `sides` of `window` pixels of `image`, a shape `[b H W c]`; where they cover `x`,
-  and by default, this is the whole mean `[b 1 1 c]`.
+  Windows have the `sides` of `window` pixels of `image`, a shape `[b H W c]`; if they cover `x`,
+  and by default, this is the global mean `[b 1 1 c]`.
   """
   rows, columns = sides(x, image, window)
   if (rows, columns) == x.shape[1:3]:
@@ -40,9 +41,9 @@ def mean(x: jax.Array, image: Sequence[int] = (), window: int = 0) -> jax.Array:
 
 
 def spread(means: jax.Array, x: jax.Array) -> jax.Array:
-  """`means` of windows, or what was made of them, with one for each pixel of `x` `[b h w c]`.
+  """`means` of windows, or values computed from them, extended to one per pixel of `x` `[b h w c]`.
 
-  Pixels near the border have that of the window nearest to them. Whole means stay as they are.
+  Pixels near the border get the value of the nearest window. Global means are returned unchanged.
   """
   if means.shape[1:3] == (1, 1):
     return means
@@ -52,7 +53,7 @@ def spread(means: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _sums(x, length, axis):
-  """Sums of `length` neighbors: windows of 1, 2, 4, ... added up as the bits of `length` say."""
+  """Sums of `length` neighbors: windows of 1, 2, 4, ... added according to the bits of `length`."""
   count, powers = x.shape[axis] - length + 1, x
   total, done = 0.0, 0
   for bit in range(length.bit_length()):

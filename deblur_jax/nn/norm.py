@@ -1,4 +1,4 @@
-"""Normalizations; statistics in float32 whatever the input, output in the input's dtype."""
+"""Normalization layers; statistics in float32 for any input, output in the input's dtype."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax.nn import local
+from deblur_jax.nn.parameters import parameter
 
 
 class LayerNorm(nn.Module):
-  """Each pixel's channels with mean 0 and variance 1, then scale and bias (Ba et al. 2016)."""
+  """Normalizes each pixel's channels to mean 0, variance 1; scale and bias (Ba et al. 2016)."""
 
   eps: float = 1e-6
 
@@ -21,7 +22,7 @@ class LayerNorm(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-  """Each channel of each image with mean 0 and variance 1 (Ulyanov et al. 2016), `[b h w c]`."""
+  """Normalizes channels of each image `[b h w c]` to mean 0, variance 1 (Ulyanov et al. 2016)."""
 
   affine: bool = False
   eps: float = 1e-5
@@ -33,16 +34,16 @@ class InstanceNorm(nn.Module):
 
 
 class LocalInstanceNorm(nn.Module):
-  """`InstanceNorm` with scale and bias whose statistics are of a window about each pixel."""
+  """`InstanceNorm` with scale and bias, and statistics from a window around each pixel."""
 
   mean: Callable
-  """As `local.mean`."""
+  """`local.mean`, with the window already set."""
   eps: float = 1e-5
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
-    # About the whole mean, where E[x^2] - E[x]^2 is the same but loses fewer digits.
+    # Centered on the global mean: E[x^2] - E[x]^2 is the same but loses fewer digits.
     centered = wide - wide.mean((-3, -2), keepdims=True)
     mean = self.mean(centered)
     variance = jnp.maximum(self.mean(jnp.square(centered)) - jnp.square(mean), 0)
@@ -60,7 +61,7 @@ def _normalize(x, axes, eps):
 
 def _affine(module, x):
   channels = x.shape[-1]
-  scale = module.param('scale', nn.initializers.ones, (channels,))
-  bias = module.param('bias', nn.initializers.zeros, (channels,))
+  scale = parameter(module, 'scale', nn.initializers.ones, (channels,))
+  bias = parameter(module, 'bias', nn.initializers.zeros, (channels,))
   shape = (1,) * (x.ndim - 1) + (channels,)
   return x * scale.reshape(shape) + bias.reshape(shape)

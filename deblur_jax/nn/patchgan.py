@@ -1,8 +1,8 @@
-"""The discriminator that judges patches, for all adversarial training.
+"""The patch discriminator used in all adversarial training.
 
 P. Isola, J.-Y. Zhu, T. Zhou, A. A. Efros, "Image-to-Image Translation with Conditional Adversarial
-Networks", CVPR 2017, arXiv:1611.07004, as DeblurGAN's authors have it: it sees the image alone, and
-pads by 2.
+Networks", CVPR 2017, arXiv:1611.07004, in the version of DeblurGAN's authors: unconditional, with
+padding 2.
 """
 
 import functools
@@ -19,7 +19,8 @@ from deblur_jax.nn.norm import InstanceNorm
 class PatchGAN(nn.Module):
   """Logits `[b h' w' 1]`, float32, high where a patch of `[b h w 3]` in [0, 1] looks real.
 
-  A logit sees 70x70 pixels with three layers, 256x256 make 35x35 logits; 2,764,737 parameters.
+  With three layers a logit sees 70x70 pixels, and 256x256 pixels give 35x35 logits; 2,764,737
+  parameters.
   """
 
   ndf: int = 64

@@ -1,7 +1,7 @@
-"""Changing an image's size by whole factors: pixel shuffling, bilinear resizing.
+"""Resizing images by integer factors: pixel shuffling, bilinear resizing.
 
-All take any leading dimensions, `[... h w c]`. On the CPU, bilinear upsampling has a gradient of
-its own, which is fast but rules out forward-mode differentiation.
+All take any leading dimensions, `[... h w c]`. On the CPU, bilinear upsampling has a custom
+gradient, which is fast but rules out forward-mode differentiation.
 """
 
 import jax
@@ -29,13 +29,13 @@ def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
 
 
 def upsample2_bilinear(x: jax.Array) -> jax.Array:
-  """`[... h w c]` as `[... 2h 2w c]`, bilinear about pixel centers (align_corners=False)."""
+  """`[... h w c]` as `[... 2h 2w c]`, bilinear with aligned pixel centers (align_corners=False)."""
   double = _double_for_cpu if fast() else _double
   return double(double(x, x.ndim - 3), x.ndim - 2)
 
 
 def enlarge_bilinear(x: jax.Array, factor: int) -> jax.Array:
-  """`[... h w c]` as `[... f*h f*w c]`, bilinear about pixel centers; beyond the border it repeats.
+  """`[... h w c]` as `[... f*h f*w c]`, bilinear with aligned pixel centers; border pixels repeat.
 
   `factor` is 1 or even.
   """
@@ -45,23 +45,23 @@ def enlarge_bilinear(x: jax.Array, factor: int) -> jax.Array:
 
 
 def shrink_bilinear(x: jax.Array, factor: int) -> jax.Array:
-  """`[... f*h f*w c]` as `[... h w c]`, bilinear with antialiasing as `jax.image.resize` has it.
+  """`[... f*h f*w c]` as `[... h w c]`, bilinear with antialiasing, equal to `jax.image.resize`.
 
-  Each new pixel is a mean of old ones, weighed by a triangle twice as wide as the pixel itself;
-  what lies beyond the border counts for nothing. `factor` is 1 or even.
+  Each new pixel is a mean of old ones, weighted by a triangle twice as wide as the new pixel;
+  positions beyond the border have no weight. `factor` is 1 or even.
   """
   return _shrink(_shrink(x, x.ndim - 3, factor), x.ndim - 2, factor) if factor > 1 else x
 
 
 def downsample2_bilinear(x: jax.Array) -> jax.Array:
-  """`[... 2h 2w c]` as `[... h w c]`: the mean of 2x2, which is bilinear without antialiasing."""
+  """`[... 2h 2w c]` as `[... h w c]`: means of 2x2, equal to bilinear without antialiasing."""
   *lead, h, w, c = x.shape
   x = x.reshape(*lead, h // 2, 2, w // 2, 2, c)
   return x.mean(axis=(-4, -2))
 
 
 def _enlarge(x, axis, factor):
-  """`_double` by any even factor."""
+  """`_double` for any even factor."""
   before = jnp.concatenate([_part(x, axis, 0, 1), _part(x, axis, 0, -1)], axis)
   after = jnp.concatenate([_part(x, axis, 1, None), _part(x, axis, -1, None)], axis)
   places = [(i + 0.5) / factor - 0.5 for i in range(factor)]
@@ -70,7 +70,7 @@ def _enlarge(x, axis, factor):
 
 
 def _shrink(x, axis, factor):
-  taps = range(-factor // 2, factor + factor // 2)  # from the first pixel of the new one
+  taps = range(-factor // 2, factor + factor // 2)  # relative to the new pixel's first old one
   weights = [1 - abs(tap + 0.5 - factor / 2) / factor for tap in taps]
   count, margin = x.shape[axis] // factor, factor // 2
   inside = [
@@ -87,7 +87,7 @@ def _shrink(x, axis, factor):
 
 
 def _double(x, axis):
-  # Each new pixel lies a quarter from its own old one; beyond the border the border repeats.
+  # Each new pixel's center is a quarter pixel from that of its old one; border pixels repeat.
   first, last = _part(x, axis, 0, 1), _part(x, axis, -1, None)
   before = jnp.concatenate([first, _part(x, axis, 0, -1)], axis)
   after = jnp.concatenate([_part(x, axis, 1, None), last], axis)
@@ -95,7 +95,7 @@ def _double(x, axis):
 
 
 def _double_transposed(y, axis):
-  """What `_double` does to cotangents; XLA makes four times slower code of the derived form."""
+  """The transpose of `_double`; XLA compiles the automatic one to code four times slower."""
   even, odd = _part(y, axis, 0, None, 2), _part(y, axis, 1, None, 2)
   before = jnp.concatenate([_part(even, axis, 0, 1), _part(odd, axis, 0, -1)], axis)
   after = jnp.concatenate([_part(even, axis, 1, None), _part(odd, axis, -1, None)], axis)

@@ -1,8 +1,8 @@
-"""VGG-19 up to a layer, for losses that compare what it sees.
+"""VGG-19 up to a given layer, for perceptual losses.
 
 K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
-ICLR 2015, arXiv:1409.1556. Parameters are {'conv1_1': {'kernel': [3 3 i o], 'bias': [o]}, ...} as
-far as they are needed, and perhaps 'color', a 1x1 convolution before all others for the colors.
+ICLR 2015, arXiv:1409.1556. Parameters are {'conv1_1': {'kernel': [3 3 i o], 'bias': [o]}, ...} up
+to the last layer needed, and optionally 'color', a 1x1 convolution of the colors before all others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from deblur_jax.nn.conv import conv
 
 NAME = 'vgg19'
-"""In the manifests of its files."""
+"""The network's name in the manifests of its files."""
 
 DEPTHS = (2, 2, 4, 4, 4)
 
-# ImageNet's, of R, G and B in [0, 1].
+# Of ImageNet, for R, G and B in [0, 1].
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -38,22 +38,22 @@ def features(
   colors: str = 'imagenet',
   padding: str = 'constant',
 ) -> jax.Array:
-  """What VGG-19 makes of `image` `[b h w 3]` in [0, 1] at a layer, `[b h' w' c]` float32.
+  """The features of VGG-19 for `image` `[b h w 3]` in [0, 1] at a layer, `[b h' w' c]` float32.
 
   Args:
     params: see above.
-    image: sides at least as long as the poolings halve.
+    image: sides of at least 2 to the number of poolings before the layer.
     layer: 'conv3_3', before its ReLU, or 'relu3_3', after it.
-    colors: 'imagenet', as the network was trained; 'signed', [-1, 1], as DeblurGAN's authors have
+    colors: 'imagenet', as the network was trained; 'signed', [-1, 1], as DeblurGAN's authors use
       it; or 'unit', [0, 1], for parameters that have 'color'.
     padding: 'constant' (zeros) as the network was trained, or 'reflect'.
 
-  Raises ValueError for a layer that is not there.
+  Raises ValueError if `params` lacks the layer.
   """
   last = layer.replace('relu', 'conv')
   if last not in params:
     there = ', '.join(name for name in layers() if name in params)
-    raise ValueError(f'no layer {layer!r} in these VGG-19 weights, which hold {there}')
+    raise ValueError(f'these VGG-19 weights have no layer {layer!r}; available: {there}')
   x = _colored(image.astype(jnp.float32), colors)
   if 'color' in params:
     x = _convolved(x, params['color'])
@@ -75,7 +75,7 @@ def _colored(image: jax.Array, colors: str) -> jax.Array:
     mean, spread = (jnp.asarray(one).reshape(1, 1, 1, 3) for one in (_MEAN, _SPREAD))
     return (image - mean) / spread
   if colors not in ('signed', 'unit'):
-    raise ValueError(f"colors are 'imagenet', 'signed' or 'unit', not {colors!r}")
+    raise ValueError(f"colors must be 'imagenet', 'signed' or 'unit', got {colors!r}")
   return 2 * image - 1 if colors == 'signed' else image
 
 

@@ -1,11 +1,11 @@
-"""Paired data sets made of sharp pictures, or of films, in the layout of GoPro.
+"""Paired data sets made from sharp pictures or from films, in the layout of GoPro.
 
   OUT/{train,test}/<sequence>/{blur,sharp}/<name>.png    pairs, 8 bit
   OUT/psf/<sequence>/<name>.npz                          kernels and camera paths of a pair
-  OUT/manifest.jsonl                                     a line a pair: how it was made
+  OUT/manifest.jsonl                                     one line per pair: how it was made
 
-A pair hangs on the recipe, the seed and its name alone: not on the order, on what else is made, or
-on how often the work was broken off.
+A pair depends only on the recipe, the seed and its name: not on the order, on what else is made, or
+on how often the work was interrupted.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ from deblur_jax.pair_making.plan import Job, digest
 Path = str | os.PathLike[str]
 MANIFEST = 'manifest.jsonl'
 READERS = 4
-"""Threads that read and write; they take turns to blur."""
+"""Threads that read and write; only one blurs at a time."""
 
 
 class Outcome(NamedTuple):
@@ -39,9 +39,9 @@ class Outcome(NamedTuple):
 
   job: Job
   status: str
-  """'made', 'skipped' (it was there) or 'failed'."""
+  """'made', 'skipped' (already there) or 'failed'."""
   message: str
-  """Where the blurred picture is, or why it failed, in one line."""
+  """The path of the blurred picture, or why it failed, in one line."""
 
 
 class Made(NamedTuple):
@@ -49,15 +49,15 @@ class Made(NamedTuple):
 
   blurred: np.ndarray
   sharp: np.ndarray
-  told: dict[str, Any]
+  record: dict[str, Any]
   """How it was made, for the manifest."""
   arrays: dict[str, np.ndarray]
-  """What is too large for it."""
+  """What is too large for the manifest."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-  """Blurs by a recipe of `blur.synthesis`; every name draws its own by `seed`."""
+  """Blurs by a mix of `blur.synthesis`; each name draws its own values by `seed`."""
 
   mix: str
   seed: int
@@ -68,16 +68,16 @@ class Mix:
     synthesis.parse(self.mix)
 
   def __call__(self, job: Job) -> Made:
-    """The pair of a picture; raises ValueError or OSError where it cannot be read."""
+    """The pair of a picture; raises ValueError or OSError if it cannot be read."""
     sharp = files.read(job.sources[0])
     height, width = sharp.shape[:2]
-    canvas = _roomy(height), _roomy(width)
+    canvas = _canvas_side(height), _canvas_side(width)
     degrade = synthesis.parse(self.mix)
-    with _turn:
+    with _device_lock:
       places = _draw(degrade, _key(self.seed, job.name))
       blurred = np.asarray(_degrade(degrade, places, tiling.pad(sharp, *canvas)))
     steps, arrays = [], {}
-    for place, drawn in enumerate(degrade.tell(places)):
+    for place, drawn in enumerate(degrade.describe(places)):
       large = {'psf': drawn.psf} if drawn.psf is not None else {}
       large |= {name: value for name, value in drawn.values.items() if value.ndim > 1}
       small = {name: _plain(v) for name, v in drawn.values.items() if name not in large}
@@ -88,40 +88,40 @@ class Mix:
 
 @dataclasses.dataclass(frozen=True)
 class Film:
-  """Averages the frames of a film; the one in the middle is the sharp picture."""
+  """Averages the frames of a film; the middle one is the sharp picture."""
 
   frames: int
   response: str = 'linear'
 
   def __post_init__(self):
     if self.frames < 3 or self.frames % 2 == 0:
-      raise ValueError(f'the number of frames is odd, from 3 up, not {self.frames}')
+      raise ValueError(f'the number of frames must be odd and at least 3, not {self.frames}')
     if self.response not in frames.RESPONSES:
       known = ', '.join(frames.RESPONSES)
       raise ValueError(f'no camera response {self.response!r} (known: {known})')
 
   @property
   def folder(self) -> str:
-    """'blur' or 'blur_gamma', as GoPro calls them."""
+    """'blur' or 'blur_gamma', as in GoPro."""
     return 'blur' if self.response == 'linear' else f'blur_{self.response}'
 
   def __call__(self, job: Job) -> Made:
-    """The pair of a film; raises ValueError or OSError where it cannot be read."""
+    """The pair of a film; raises ValueError or OSError if it cannot be read."""
     film = [files.read(file) for file in job.sources]
     for file, frame in zip(job.sources, film, strict=True):
       if frame.shape != film[0].shape:
-        raise ValueError(f'{file}: not of the size of {job.sources[0]}')
-    with _turn:
+        raise ValueError(f'{file}: not the same size as {job.sources[0]}')
+    with _device_lock:
       blurred = np.asarray(_average(np.stack(film), self.response))
     return Made(blurred, film[len(film) // 2], {}, {})
 
 
 def pairs(jobs: Iterable[Job], output: Path, recipe: Mix | Film) -> Iterator[Outcome]:
-  """Makes the pairs that are not in `output` yet; yields what became of each.
+  """Makes the pairs that are not yet in `output`; yields the outcome of each.
 
-  A pair that cannot be made is told and the rest is done. Files appear complete or not at all, and
-  a run that was broken off goes on when called again. Raises ValueError where `output` holds a pair
-  of the same name that was made otherwise.
+  A pair that cannot be made is reported, and the rest are made. Files appear complete or not at
+  all, and an interrupted run is continued by calling this again. Raises ValueError if `output` has
+  a pair of the same name that was made differently.
   """
   output, jobs = pathlib.Path(output), list(jobs)
   output.mkdir(parents=True, exist_ok=True)
@@ -129,8 +129,8 @@ def pairs(jobs: Iterable[Job], output: Path, recipe: Mix | Film) -> Iterator[Out
   records = _read(manifest)
   for job in jobs:
     if job.name in records and not job.problem:
-      _check_same(output, records[job.name], _head(job, recipe))
-  _write(manifest, records)  # half a line may be left where a run was killed
+      _check_same(output, records[job.name], _record(job, recipe))
+  _write(manifest, records)  # drops the partial line that a killed run may leave
   pool = futures.ThreadPoolExecutor(READERS)
   try:
     with manifest.open('a', encoding='utf-8') as file:
@@ -149,7 +149,7 @@ def _make(
 ) -> tuple[Outcome, dict[str, Any] | None]:
   if job.problem:
     return Outcome(job, 'failed', job.problem), None
-  record = _head(job, recipe)
+  record = _record(job, recipe)
   blurred, sharp = output / record['blurred'], output / record['sharp']
   if job.name in records and blurred.exists() and sharp.exists():
     return Outcome(job, 'skipped', str(blurred)), None
@@ -162,15 +162,15 @@ def _make(
     for path, pixels in ((sharp, made.sharp), (blurred, made.blurred)):
       with _new(path) as partial:
         Image.fromarray(pixels).save(partial, 'png', compress_level=3)
-  except Exception as error:  # One bad file must not end the work on a thousand others.
+  except Exception as error:  # One bad file must not stop the rest.
     reason = next(iter(str(error).splitlines()), '') or type(error).__name__
     source = str(job.sources[0])
     return Outcome(job, 'failed', reason if source in reason else f'{source}: {reason}'), None
-  return Outcome(job, 'made', str(blurred)), record | made.told
+  return Outcome(job, 'made', str(blurred)), record | made.record
 
 
-def _head(job: Job, recipe: Mix | Film) -> dict[str, Any]:
-  """What is known of a pair before it is made."""
+def _record(job: Job, recipe: Mix | Film) -> dict[str, Any]:
+  """What is known about a pair before it is made."""
   sequence, _, name = job.name.rpartition('/')
   return {
     'name': job.name,
@@ -181,15 +181,15 @@ def _head(job: Job, recipe: Mix | Film) -> dict[str, Any]:
   }
 
 
-def _check_same(output: pathlib.Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-  """Raises ValueError where the pair that is there was made otherwise than is wanted."""
+def _check_same(output: pathlib.Path, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
+  """Raises ValueError if the existing pair was made in a different way than `wanted`."""
   for name, value in wanted.items():
-    old = there.get(name)
-    if name == 'sources' and old:  # one folder may be written in several ways
+    old = existing.get(name)
+    if name == 'sources' and old:  # the same path may be written in several ways
       old, value = ([os.path.realpath(path) for path in paths] for paths in (old, value))
     if old != value:
       raise ValueError(
-        f'{output}: holds {wanted["name"]} with {name} {old!r}, not {value!r}: give another folder'
+        f'{output}: has {wanted["name"]} with {name} {old!r}, not {value!r}: use another folder'
       )
 
 
@@ -197,12 +197,12 @@ def _key(seed: int, name: str) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), np.uint32(digest(name)))
 
 
-def _roomy(side: int) -> int:
-  """`side` rounded up to one of four sizes an octave, so that few canvases serve all pictures."""
+def _canvas_side(side: int) -> int:
+  """`side` rounded up to one of four sizes per octave, so that few compiled shapes serve all."""
   return tiling.round_up(side, max(16, 2 ** (side.bit_length() - 1) // 4))
 
 
-_turn = threading.Lock()
+_device_lock = threading.Lock()
 _draw = jax.jit(synthesis.Degrade.draw, static_argnums=0)
 
 
@@ -220,7 +220,7 @@ def _average(film: jax.Array, response: str) -> jax.Array:
 
 
 def _plain(value: np.ndarray) -> Any:
-  """A value for JSON, floats by as many figures as a float32 has."""
+  """A value for JSON; floats with as many digits as a float32 has."""
   return value.tolist() if value.ndim else float(str(value[()]))
 
 
@@ -234,7 +234,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _read(manifest: pathlib.Path) -> dict[str, dict[str, Any]]:
-  """Whole lines of a manifest by name."""
+  """The complete lines of a manifest, by name."""
   lines = manifest.read_text('utf-8').splitlines(keepends=True) if manifest.exists() else []
   records = [json.loads(line) for line in lines if line.endswith('\n')]
   return {record['name']: record for record in records}

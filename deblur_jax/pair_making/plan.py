@@ -1,4 +1,4 @@
-"""Which pairs to make of files and folders, their names, and whether they train or test."""
+"""Which pairs to make from files and folders, their names, and whether they train or test."""
 
 from collections.abc import Callable, Iterable
 import hashlib
@@ -21,7 +21,7 @@ class Job(NamedTuple):
   sources: tuple[pathlib.Path, ...]
   """The sharp picture, or the frames of a film."""
   split: str = ''
-  """'' where it still has to be drawn."""
+  """'' until it is assigned."""
   problem: str = ''
   """Why it cannot be made, in one line."""
 
@@ -29,10 +29,10 @@ class Job(NamedTuple):
 def pictures(
   inputs: Iterable[Path], output: Path, *, test: float = 0.1, copies: int = 1
 ) -> list[Job]:
-  """A job for each picture in `inputs` (files, and folders with all that is in them) and copy.
+  """A job for each copy of each picture in `inputs` (files, and folders with everything in them).
 
-  Its sequence is the folder that it lies in. What lies in train/ and test/ stays there; of the
-  rest, the share `test` is held out, by a hash of the names.
+  Its sequence is the folder that it is in. What is in train/ and test/ stays there; of the rest,
+  the share `test` is held out, by a hash of the names.
   """
   jobs = _split(_find(inputs, output), test, lambda job: job.name)
   names = [[job.name, *(f'{job.name}-{copy}' for copy in range(1, copies))] for job in jobs]
@@ -44,10 +44,10 @@ def pictures(
 def films(
   inputs: Iterable[Path], output: Path, *, frames: int, step: int, test: float = 0.1
 ) -> list[Job]:
-  """A job for every `frames` consecutive pictures of a folder, `step` further each time.
+  """A job for every `frames` consecutive pictures of a folder, `step` pictures apart.
 
-  Frames are in order of name, numbers by their value; a pair is called as the one in the middle.
-  Splits are those of `pictures`, but by sequences: neighboring frames are too much alike.
+  Frames are sorted by name, numbers by their value; a pair is named after its middle frame. Splits
+  are assigned as in `pictures`, but by sequence: neighboring frames are too similar.
   """
   found: dict[str, list[Job]] = {}
   windows = []
@@ -60,7 +60,7 @@ def films(
     film.sort(key=lambda job: [int(t) if t.isdigit() else t for t in re.split(r'(\d+)', job.name)])
     if len(film) < frames:
       folder = film[0].sources[0].parent
-      windows.append(film[0]._replace(problem=f'{folder}: only {len(film)} of {frames} frames'))
+      windows.append(film[0]._replace(problem=f'{folder}: only {len(film)} frames, not {frames}'))
     for start in range(0, len(film) - frames + 1, step):
       window = film[start : start + frames]
       sources = tuple(job.sources[0] for job in window)
@@ -69,7 +69,7 @@ def films(
 
 
 def _find(inputs: Iterable[Path], output: Path) -> list[Job]:
-  """The pictures in files and folders, each once, by name."""
+  """The pictures in files and folders, each once, sorted by name."""
   jobs = {}
   for given in map(pathlib.Path, inputs):
     found = {given.stem: given}
@@ -88,7 +88,7 @@ def _find(inputs: Iterable[Path], output: Path) -> list[Job]:
 
 
 def _split(jobs: list[Job], test: float, unit: Callable[[Job], str]) -> list[Job]:
-  """The jobs, each with its split; what `unit` tells apart stays together."""
+  """The jobs, each with its split; those with the same `unit` stay together."""
   units = sorted({unit(job) for job in jobs if not job.split and not job.problem}, key=digest)
   held_out = sum(digest(one) < test * 2**32 for one in units)
   if len(units) > 1 and 0 < test < 1:
@@ -100,13 +100,13 @@ def _split(jobs: list[Job], test: float, unit: Callable[[Job], str]) -> list[Job
 
 
 def _unique(jobs: Iterable[Job]) -> list[Job]:
-  """The jobs; of those of one name all but the first bear the problem."""
+  """The jobs; of those with the same name, all but the first have a problem."""
   first: dict[str, Job] = {}
   result = []
   for job in jobs:
     other = first.setdefault(job.name, job)
     if other is not job and not job.problem:
-      clash = f'{job.sources[0]}: would be {job.name}, as {other.sources[0]}; rename it'
+      clash = f'{job.sources[0]}: would be {job.name}, like {other.sources[0]}; rename it'
       job = job._replace(problem=clash)
     result.append(job)
   return result
@@ -117,5 +117,5 @@ def _sequence(job: Job) -> str:
 
 
 def digest(name: str) -> int:
-  """A number from 0 to 2**32 - 1 that a name always stands for."""
+  """A number from 0 to 2**32 - 1 that depends only on the name."""
   return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])

@@ -32,6 +32,7 @@ from deblur_jax.formats import (
   foreign,
   jpeg,
   png,
+  profiles,
   signatures,
   soundness,
   tiff,
@@ -256,6 +257,7 @@ def write(
   OSError where the folder cannot be written to.
   """
   image, form = _labelled(picture.image, like.image), FORMATS[like.kind]
+  image, not_kept = _profiled(image, like)
   source = like.source if like.stored == like.kind else None
   keep = ['icc'] if strip else ['icc', *BY_LIBVIPS[like.kind]]
   if like.kind == 'heif' and not strip and like.image.get_typeof('exif-data'):
@@ -269,7 +271,7 @@ def write(
         _add_density(partial, like.image)
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({_reason(error)})') from None
-  return tuple(lost)
+  return (*not_kept, *lost)
 
 
 def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
@@ -364,6 +366,38 @@ def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
   if like.get_typeof('jpeg-thumbnail-data'):
     image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', _thumbnail(image))
   return image
+
+
+def _profiled(image: pyvips.Image, like: Picture) -> tuple[pyvips.Image, list[str]]:
+  """`image` with a profile for colors that `like` describes without one; what cannot be kept.
+
+  In the format that it came in, and CICP codes in PNG and AVIF, they stay as they are.
+  """
+  codes, gamma = like.metadata.cicp, like.metadata.gamma
+  corners = like.metadata.chromaticities or profiles.PRIMARIES[1]
+  has_profile = image.get_typeof('icc-profile-data') and not (like.stored == 'png' and codes)
+  if like.stored == like.kind or has_profile:
+    return image, []
+  if codes:
+    if codes[0] == 2 or codes[:2] == (1, 13) or like.kind in ('png', 'heif'):  # unknown, or sRGB
+      return image, []
+    name = f'primaries {codes[0]}, transfer {codes[1]} (ITU-T H.273)'
+    corners = profiles.PRIMARIES.get(codes[0])
+    if corners is None or codes[1] not in color.CICP:
+      return image, [f'not kept: colors of {name}']
+  elif gamma or like.metadata.chromaticities:
+    name = f'gamma {gamma:.4g}' if gamma else 'sRGB curve'
+  else:
+    return image, []
+  try:
+    icc = profiles.profile(
+      like.transfer, corners, name=name, grey=image.bands < 3, cicp=codes and codes[:2]
+    )
+  except ValueError:
+    return image, [f'not kept: colors of {name}']
+  image = image.copy()
+  image.set_type(pyvips.GValue.blob_type, 'icc-profile-data', icc)
+  return image, []
 
 
 def _thumbnail(image: pyvips.Image) -> bytes:

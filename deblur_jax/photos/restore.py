@@ -14,6 +14,7 @@ import os
 import pathlib
 import time
 from typing import Any
+import warnings
 
 import numpy as np
 
@@ -64,6 +65,8 @@ class Restorer:
   """Estimates the PSF of a picture `[h w c]` in linear light; None if that is not wanted."""
   fallback: Callable[[], 'Restorer'] | None = None
   """The method for pictures whose estimated PSF is wrong; they stay as they are if None."""
+  force: bool = False
+  """Whether an estimated PSF is used even if it is likely wrong."""
 
   def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
@@ -71,7 +74,8 @@ class Restorer:
     `image` is `[h w]`, `[h w c]` or `[b h w c]` with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB,
     alpha) channels, uint8, uint16 or float in [0, 1]. Floats are not clipped. `mask` `[h w]`, of
     one of these types or bool, says where to restore (white) and where not (black), and blends in
-    between. Raises ValueError for any other image or mask.
+    between. Raises ValueError for any other image or mask. Warns of an estimated PSF that is likely
+    wrong, for which `fallback` is used instead unless `force` is set.
     """
     given = np.asarray(image)
     image = given.astype(given.dtype.newbyteorder('='), copy=False)
@@ -85,8 +89,10 @@ class Restorer:
     result = np.empty_like(images)
     for i in range(len(images)):  # One by one: no image's result depends on the others.
       one = images[i : i + 1]
-      found = self.find_psf(one)
-      for rows, restored in self.parts(one, mask=mask, psf=found and found.psf):
+      restorer, found, reason = self.judged(one)
+      if reason:
+        warnings.warn(f'{reason}; force=True uses it all the same', stacklevel=2)
+      for rows, restored in restorer.parts(one, mask=mask, psf=found and found.psf):
         result[i, rows] = restored[0]
     return result.reshape(image.shape).astype(given.dtype, copy=False)
 
@@ -101,6 +107,23 @@ class Restorer:
       return None
     found = self.find(transfer.to_linear(middle(images)))
     return estimate_psf.Estimate(np.asarray(found.psf), float(found.confidence))
+
+  def judged(
+    self, images: tiling.Images, transfer: color.Transfer = color.SRGB, *, force: bool = False
+  ) -> tuple['Restorer', estimate_psf.Estimate | None, str]:
+    """(what restores the one picture in `images`, its estimated PSF, why that is not used or '').
+
+    The PSF is None if it is given or not used; the first is `self` if nothing speaks against it.
+    """
+    found = self.find_psf(images, transfer)
+    if found is None or force or self.force:
+      return self, found, ''
+    reason = blind_check.objection(middle(images), found, transfer)
+    if not reason:
+      return self, found, ''
+    restorer, instead = _fallback(self)
+    hint = blind_check.cut_off(found)
+    return restorer, None, f'no PSF found ({reason}): {instead}{"; " if hint else ""}{hint}'
 
   def parts(
     self,
@@ -125,7 +148,7 @@ class Restorer:
     known = {} if psf is None else {'psf': psf}
     known |= {'transfer': transfer} if needs.borders else {}  # a classical method
     restore = functools.partial(self.method.restore, **known)
-    restore = tiling.enduring(_finite(restore, self.precise, note), needs, note)
+    restore = tiling.smaller_when_out_of_memory(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
     tiles = _ticking(_on_colors(restore), tick)
@@ -156,15 +179,16 @@ def load(
   strength: float = 1.0,
   psf: np.ndarray | int | None = None,
   settings: Mapping[str, Any] | None = None,
+  force: bool = False,
 ) -> Restorer:
   """A function that restores numpy images by the method called `name`.
 
   `name` is that of weights in the package (`methods.shipped`), a run's folder, a `.safetensors`
   file or a classical method (`solvers.SOLVERS`). A classical method takes the `psf` `[kh kw]` that
   blurred the pictures, or the odd side of a PSF that `solvers.estimate_psf` estimates for each
-  picture. `tile`, `self_ensemble` and `strength` are those of `Restorer`, `settings` those of
-  `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if it cannot be used
-  like this.
+  picture. `tile`, `self_ensemble`, `strength` and `force` are those of `Restorer`, `settings`
+  those of `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if it cannot
+  be used like this.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'the strength is from 0 to 1, not {strength}')
@@ -188,7 +212,7 @@ def load(
   fallback = None
   if find and methods.DEFAULT in methods.shipped():
     fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
-  return Restorer(method, tile, self_ensemble, strength, precise, find, fallback)
+  return Restorer(method, tile, self_ensemble, strength, precise, find, fallback, force)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,12 +349,9 @@ def _restore_file(
   notes.update((*picture.notes, *pictures.doubts(picture)))
   transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
   notes.update([assumed] if assumed else [])
-  psf = restorer.find_psf(whole, transfer)
-  if psf and not options.force and (reason := blind_check.objection(middle(whole), psf, transfer)):
-    restorer, instead = _fallback(restorer)
-    notes.update([f'no PSF found ({reason}): {instead}; --force uses it all the same'])
-    notes.update([hint] if (hint := blind_check.cut_off(psf)) else [])
-    psf = None
+  restorer, psf, reason = restorer.judged(whole, transfer, force=options.force)
+  if reason:
+    notes.update([f'{reason}; --force uses it all the same'])
   elif psf and (hint := blind_check.cut_off(psf)):
     notes.update([hint])
   parts = restorer.parts(
@@ -393,7 +414,7 @@ def _transfer(picture: pictures.Picture) -> tuple[color.Transfer, str]:
 def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
   """What restores a picture whose PSF is not known, and what to say of it."""
   if restorer.fallback:
-    instead = f'--weights {methods.DEFAULT} --strength {FALLBACK_STRENGTH * restorer.strength:g}'
+    instead = f'{methods.DEFAULT} at strength {FALLBACK_STRENGTH * restorer.strength:g}'
     return restorer.fallback(), f'restored with {instead} instead'
   unchanged = zoo.Method('unchanged', lambda blurred: blurred, Needs())
   return Restorer(unchanged), 'left as it is'

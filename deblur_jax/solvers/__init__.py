@@ -1,11 +1,11 @@
-"""Classical methods: what was blurred by a known PSF, restored without weights.
+"""Classical methods: deconvolution with a known PSF, without weights.
 
   restored = SOLVERS['wiener'](blurred, psf)
 
-Where the PSF is not known, `blind.estimate(blurred).psf` is what it seems to have been.
+If the PSF is unknown, `estimate_psf.estimate(blurred).psf` estimates it.
 
-Images are float32, grey `[h w]` or `[... h w c]`, linear in the light for which the PSF holds;
-nothing is clipped. All can be jitted, mapped and differentiated.
+Images are float32, gray `[h w]` or `[... h w c]`, in linear light; nothing is clipped. All can be
+jitted, vmapped and differentiated.
 """
 
 from deblur_jax.solvers.deep_image_prior import deep_image_prior
@@ -34,4 +34,4 @@ SOLVERS = {
 }
 
 WITHOUT_PSF = {'polyblur': polyblur_estimate}
-"""Those that find a PSF by themselves where none is given, and how: `estimate(image [h w c])`."""
+"""Solvers that estimate the PSF if none is given, and their `estimate(image [h w c])`."""

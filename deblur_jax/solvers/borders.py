@@ -1,8 +1,8 @@
-"""What lies beyond the border of a picture, which blur has carried into it.
+"""Border handling: what lies beyond the picture is unknown, but blur has mixed it in.
 
-An FFT takes the picture to repeat; taken at its word, that rings all over the result. Iterative
-solvers had better leave what lies beyond open: `Scene`, the default. One-shot filters cannot, and
-are given surroundings that suit: `surround`.
+An FFT assumes a periodic picture, which would cause ringing all over the result. Iterative solvers
+leave the region beyond the border unknown: `Scene`, the default. One-shot filters cannot, and get
+suitable values there instead: `surround`.
 """
 
 import math
@@ -20,14 +20,14 @@ _CG_STEPS, _EXACT, _TINY = 6, 1e-8, 1e-20
 
 @struct.dataclass
 class Scene:
-  """A plane larger than the picture, so that the PSF finds all that it blurs into the picture.
+  """A plane larger than the picture, with everything that the PSF blurs into the picture.
 
   Reeves, "Fast image restoration without boundary artifacts", IEEE TIP 2005; Almeida and
-  Figueiredo, "Deconvolving images with unknown boundaries", IEEE TIP 2013. With a boundary of
-  'wrap' it is no larger.
+  Figueiredo, "Deconvolving images with unknown boundaries", IEEE TIP 2013. With boundary 'wrap' it
+  has the size of the picture.
 
-  transfer: `[H W // 2 + 1]`, what the PSF does to `rfft2` of the scene.
-  seen: `[H W]`, 1 where the picture lies, else 0.
+  transfer: `[H W // 2 + 1]`, the PSF's factors for `rfft2` of the scene.
+  seen: `[H W]`, 1 inside the picture, 0 outside.
   """
 
   transfer: jax.Array
@@ -38,11 +38,11 @@ class Scene:
 
   @property
   def shape(self) -> tuple[int, int]:
-    """Height and width of the whole."""
+    """Height and width of the scene."""
     return self.seen.shape
 
   def blur(self, scene: jax.Array) -> jax.Array:
-    """The blurred scene, of which only the picture is true."""
+    """The blurred scene, which is valid only inside the picture."""
     return self.filter(scene, self.transfer)
 
   def correlate(self, scene: jax.Array) -> jax.Array:
@@ -50,17 +50,17 @@ class Scene:
     return self.filter(scene, jnp.conj(self.transfer))
 
   def filter(self, scene: jax.Array, factors: jax.Array) -> jax.Array:
-    """A scene whose spectrum is multiplied by `factors`."""
+    """The scene with its spectrum multiplied by `factors`."""
     return jnp.fft.irfft2(times(jnp.fft.rfft2(scene), factors), s=self.shape)
 
   def fit(
     self, placed: jax.Array, penalty: jax.Array | float, pull: jax.Array, start: jax.Array
   ) -> jax.Array:
-    """What minimizes `misfit(blur(x), placed) + <x, Q x> / 2 - <pull, x>`, nearly.
+    """Approximately minimizes `misfit(blur(x), placed) + <x, Q x> / 2 - <pull, x>`.
 
-    Q multiplies spectra by `penalty`, 0 or more. By a few conjugate gradients, with the answer for
-    a picture without border as the preconditioner. jax.scipy's are differentiated as if they had
-    arrived, which after a few they have not.
+    Q multiplies spectra by `penalty`, 0 or more. Takes a few steps of conjugate gradients,
+    preconditioned by the solution for a picture without a border. jax.scipy's version is
+    differentiated as if it had converged, which it has not after a few steps.
     """
     gain = power(self.transfer)
 
@@ -86,27 +86,27 @@ class Scene:
     residual = self.correlate(self.seen * placed) + pull - normal(start)
     direction = precondition(residual)
     left = jnp.vdot(residual, direction)
-    least = _EXACT * left + _TINY  # Steps end in rounding else, where one alone gets there.
+    least = _EXACT * left + _TINY  # No steps of rounding errors if the first one converges.
     return jax.lax.scan(step, (start, residual, direction, left), None, _CG_STEPS)[0][0]
 
   def misfit(self, blurred: jax.Array, placed: jax.Array) -> jax.Array:
-    """Half the squared distance of a blurred scene from the picture in `placed`, summed."""
+    """Half the sum of squared differences between a blurred scene and the picture in `placed`."""
     return 0.5 * jnp.sum(self.seen * jnp.square(blurred - placed))
 
   def place(self, picture: jax.Array) -> jax.Array:
-    """A scene with `picture` `[h w]` in its place and its outermost pixels around it."""
+    """A scene with `picture` `[h w]` in its place, padded with its edge pixels."""
     (height, width), (h, w) = self.shape, self.picture
     rows, columns = (self.top, height - h - self.top), (self.left, width - w - self.left)
     return jnp.pad(picture, (rows, columns), mode='edge')
 
   def crop(self, scene: jax.Array) -> jax.Array:
-    """The picture `[h w]` in a scene."""
+    """The picture `[h w]` of a scene."""
     h, w = self.picture
     return scene[self.top : self.top + h, self.left : self.left + w]
 
 
 def power(spectrum: jax.Array) -> jax.Array:
-  """The squared absolute value; `abs` of complex numbers is slow."""
+  """The squared absolute value; faster than with `abs` of complex numbers."""
   return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
 
@@ -114,13 +114,13 @@ def times(spectrum: jax.Array, factors: jax.Array) -> jax.Array:
   """The product of a spectrum with real or complex factors."""
   if not jnp.iscomplexobj(factors):
     return jax.lax.complex(spectrum.real * factors, spectrum.imag * factors)
-  # Part by part, which XLA vectorizes on CPUs, as it does not complex numbers.
+  # By real and imaginary parts, which XLA vectorizes on CPUs, unlike complex numbers.
   real = spectrum.real * factors.real - spectrum.imag * factors.imag
   return jax.lax.complex(real, spectrum.real * factors.imag + spectrum.imag * factors.real)
 
 
 def scene(psf: jax.Array, picture: tuple[int, int], boundary: str, *, multiple: int = 1) -> Scene:
-  """The scene around a picture of so many rows and columns under a PSF `[kh kw]`.
+  """The scene of a picture with these rows and columns, for a PSF `[kh kw]`.
 
   Its sides are multiples of `multiple`, a power of two, unless `boundary` is 'wrap'.
   """
@@ -138,15 +138,15 @@ def scene(psf: jax.Array, picture: tuple[int, int], boundary: str, *, multiple: 
 
 
 def surround(picture: jax.Array, psf: jax.Array, boundary: str) -> tuple[Scene, jax.Array]:
-  """A scene twice as wide around as the PSF reaches, and `picture` in it, with soft surroundings.
+  """A scene with a margin of twice the PSF's reach, and `picture` in it with a smooth margin.
 
-  The outermost pixels are repeated and blurred towards the outer edge, where the scene meets its
-  other side (MATLAB's edgetaper). With a boundary of 'wrap' the picture is left alone.
+  The edge pixels are repeated and blurred towards the outer edge, so that opposite sides of the
+  scene match (MATLAB's edgetaper). With boundary 'wrap' the picture is returned unchanged.
   """
   if boundary == 'wrap':
     return scene(psf, picture.shape, boundary), picture
   kh, kw = psf.shape
-  wide = jnp.pad(psf, ((kh // 2 + 1,) * 2, (kw // 2 + 1,) * 2))  # makes twice as much room
+  wide = jnp.pad(psf, ((kh // 2 + 1,) * 2, (kw // 2 + 1,) * 2))  # doubles the margin
   around = scene(wide, picture.shape, boundary)
   placed = around.place(picture)
   height, width = around.shape
@@ -157,6 +157,6 @@ def surround(picture: jax.Array, psf: jax.Array, boundary: str) -> tuple[Scene, 
 
 
 def _taper(profile: jax.Array, length: int) -> jax.Array:
-  """Weights `[length]` of a picture, from 0 at the ends to 1 further in than the PSF reaches."""
+  """Weights `[length]` of a picture, from 0 at the ends to 1 beyond the reach of the PSF."""
   correlation = jnp.fft.irfft(power(jnp.fft.rfft(profile, length)), length)
   return 1 - correlation / correlation[0]

@@ -1,7 +1,7 @@
-"""The picture that a network, which has seen no other, finds easiest to draw.
+"""Deep image prior: an untrained network is fitted to a single picture.
 
-For accelerators: every picture is a training of its own, of minutes on a GPU and hours on a CPU.
-`progress.listening` is told how far it is.
+Requires an accelerator in practice: fitting a picture takes minutes on a GPU and hours on a CPU.
+`progress.listening` reports the progress.
 """
 
 import functools
@@ -24,7 +24,7 @@ _JITTER, _LATEST, _TINY, _SMALLEST = 1e-3, 0.99, 1e-12, 1e-20
 
 
 class SkipNet(nn.Module):
-  """An hourglass with thin shortcuts: noise `[b h w c]` to a picture `[b h w channels]`."""
+  """An hourglass network with narrow skips: noise `[b h w c]` -> picture `[b h w channels]`."""
 
   channels: int
   features: int
@@ -49,7 +49,7 @@ class SkipNet(nn.Module):
 
 
 class PsfNet(nn.Module):
-  """Noise `[n]` to a PSF `[size size]`, nowhere negative and adding up to 1."""
+  """Noise `[n]` -> a nonnegative PSF `[size size]` that sums to 1."""
 
   size: int
 
@@ -70,19 +70,19 @@ def deep_image_prior(
   boundary: str = 'unknown',
   history: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """What a network makes of noise once `psf` blurs it into `image`; stopped before it fits noise.
+  """The output of a network trained so that `psf` blurs it into `image`; stops before overfitting.
 
   Ulyanov, Vedaldi, Lempitsky, "Deep image prior", CVPR 2018.
 
   Args:
-    image: blurred, in [0, 1], `[h w]` or `[... h w c]`; channels are drawn together.
+    image: blurred, in [0, 1], `[h w]` or `[... h w c]`; one network for all channels.
     psf: `[kh kw]`, or one for each image.
     num_iter: steps of Adam.
-    features: of the network; 128 are published, fewer are faster.
-    levels: by how often it halves the picture.
-    key: of the noise and the first weights; by default always the same.
+    features: of the network; the paper has 128, fewer are faster.
+    levels: how many times the network halves the picture.
+    key: of the noise and the initial weights; a constant by default.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
-    history: whether to return half the squared error after each step, too:
+    history: whether to also return half the squared error after each step:
       `(restored, [... num_iter])`.
 
   Raises ValueError as `planes.each` does, and for less than one step.
@@ -101,7 +101,7 @@ def deep_image_prior(
     return (restored, errors) if history else restored
 
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   return planes.each_image(solve, image, psf, boundary=boundary)
 
 
@@ -114,33 +114,34 @@ def self_deblur(
   levels: int = 5,
   key: jax.Array | None = None,
 ) -> tuple[jax.Array, Estimate]:
-  """`(restored, what seems to have blurred it)`, of an image `[h w]` or `[h w c]` in [0, 1].
+  """`(restored, PSF estimate)` of an image `[h w]` or `[h w c]` in [0, 1].
 
   Ren et al., "Neural blind deconvolution using deep priors" (SelfDeblur), CVPR 2020: a second
-  network draws the PSF, of an odd side `size`. The confidence, from 0 to 1, is what part of the
-  variance of `image` is explained, times how far the PSF is from no blur. The other arguments are
-  those of `deep_image_prior`. Raises ValueError for an even size and one larger than the image.
+  network generates the PSF, of an odd side `size`. The confidence, from 0 to 1, is the fraction of
+  the variance of `image` that is explained, times how far the PSF is from no blur. The other
+  arguments are those of `deep_image_prior`. Raises ValueError for an even size and one larger than
+  the image.
   """
   if size < LEAST_SIZE or size % 2 == 0:
-    raise ValueError(f'the side of a PSF is odd and at least {LEAST_SIZE}, not {size}')
+    raise ValueError(f'the side of the PSF must be odd and at least {LEAST_SIZE}, got {size}')
   image = jnp.asarray(image, jnp.float32)
   if size > min(image.shape[:2]):
-    raise ValueError(f'the PSF, {size}x{size}, is larger than the picture')
+    raise ValueError(f'the PSF of {size}x{size} is larger than the picture')
   colors = image if image.ndim == 3 else image[..., None]
   key = jax.random.key(0) if key is None else key
   restored, psf, errors = _fit(
     colors, None, size=size, key=key, num_iter=num_iter, features=features, levels=levels
   )
   spread = 0.5 * jnp.sum(jnp.square(colors - colors.mean((0, 1), keepdims=True)))
-  told = jnp.clip(1 - errors[-1] / jnp.maximum(spread, _TINY), 0, 1)
+  explained = jnp.clip(1 - errors[-1] / jnp.maximum(spread, _TINY), 0, 1)
   blurs = 1 - likeness(psf, jnp.ones((1, 1))) ** 2
-  confidence = told * jnp.sqrt(jnp.maximum(blurs, 0))
+  confidence = explained * jnp.sqrt(jnp.maximum(blurs, 0))
   return restored.reshape(image.shape), Estimate(psf, confidence)
 
 
 @functools.partial(jax.jit, static_argnames=('num_iter', 'features', 'levels', 'boundary', 'size'))
 def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', size=0):
-  """The picture `[h w c]`, the PSF that is given or, where it is None, found, and the errors."""
+  """The picture `[h w c]`, the given PSF or, if None, the estimated one, and the errors."""
   height, width, channels = image.shape
   known = psf is not None
   around = borders.scene(
@@ -175,7 +176,7 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
   def adam(peak):
     halved = {round(part * num_iter): 0.5 for part in _MILESTONES}
     schedule = optax.piecewise_constant_schedule(peak, halved)
-    return optax.adam(schedule, eps_root=_SMALLEST)  # so that its steps have a derivative
+    return optax.adam(schedule, eps_root=_SMALLEST)  # keeps its steps differentiable
 
   optimizer = optax.multi_transform(
     {'net': adam(_RATE), 'psf': adam(_PSF_RATE)}, {name: name for name in params}
@@ -186,9 +187,9 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
     jitter = _JITTER * jax.random.normal(jax.random.fold_in(steps_key, i), noise.shape)
     slope, (misfit, drawn) = jax.grad(error, has_aux=True)(params, noise + jitter)
     updates, state = optimizer.update(slope, state, params)
-    # The mean of the latest pictures has less of each one's noise.
+    # The running mean of the latest outputs is less noisy.
     share = jnp.maximum(1 - _LATEST, 1 / (i + 1))
-    progress.tell(i, num_iter)
+    progress.report(i, num_iter)
     return (optax.apply_updates(params, updates), state, mean + share * (drawn - mean)), misfit
 
   start = (params, optimizer.init(params), jnp.zeros_like(placed))

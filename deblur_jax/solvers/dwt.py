@@ -1,7 +1,7 @@
-"""Orthogonal wavelet transforms of planes that meet their other side.
+"""Orthogonal wavelet transforms of periodic planes.
 
-Coefficients lie in a plane of the same size: of each level the vertical, horizontal and diagonal
-details to the right, below and below to the right of what the next level is made of.
+Coefficients are a plane of the same size: the vertical, horizontal and diagonal details of each
+level are to the right, below, and below right of the next level's coefficients.
 """
 
 import functools
@@ -23,7 +23,7 @@ FILTERS = {
     0.2303778133088965,
   ),
 }
-"""Low-pass analysis filters (Daubechies 1992), as PyWavelets' `dec_lo`."""
+"""Low-pass analysis filters (Daubechies 1992), equal to PyWavelets' `dec_lo`."""
 
 
 def forward(plane: jax.Array, wavelet: str, levels: int) -> jax.Array:
@@ -38,24 +38,24 @@ def forward(plane: jax.Array, wavelet: str, levels: int) -> jax.Array:
 
 
 def inverse(coefficients: jax.Array, wavelet: str, levels: int) -> jax.Array:
-  """The plane of which `forward` makes `coefficients`: it is orthogonal, so by its transpose."""
+  """The inverse of `forward`, which is its transpose, since it is orthogonal."""
   transform = functools.partial(forward, wavelet=wavelet, levels=levels)
   return jax.linear_transpose(transform, coefficients)(coefficients)[0]
 
 
 def details(shape: tuple[int, int], levels: int) -> np.ndarray:
-  """1 where coefficients are details, 0 where they are what is left of the picture."""
+  """1 for detail coefficients, 0 for the coarse approximation."""
   inside = np.ones(shape, np.float32)
   inside[: shape[0] >> levels, : shape[1] >> levels] = 0
   return inside
 
 
 def _split(x: jax.Array, wavelet: str, axis: int) -> jax.Array:
-  """Low half, then high half of the frequencies along an axis, every other value of each."""
+  """Low-pass, then high-pass coefficients along an axis, both subsampled by 2."""
   low = FILTERS[wavelet]
   high = [(-1) ** (i + 1) * tap for i, tap in enumerate(low[::-1])]
   count, half = x.shape[axis] // 2, len(low) // 2
-  # Even and odd places, each with what the filters reach on the other side.
+  # Even and odd positions, each padded periodically by the reach of the filters.
   pairs = x.reshape(*x.shape[:axis], count, 2, *x.shape[axis + 1 :])
   margin = (half // 2, half // 2 + 1)
   even, odd = (

@@ -1,16 +1,16 @@
-"""A Gaussian that tells how blurred a picture is, from its steepest edges (Polyblur).
+"""Estimates the blur of a picture as a Gaussian, from its steepest edges (Polyblur).
 
 M. Delbracio, I. Garcia-Dorado, S. Choi, D. Kelly, P. Milanfar, "Polyblur: Removing Mild Blur by
 Polynomial Reblurring", IEEE TCI 2021, section IV. Once the range of values is stretched to [0, 1],
 the steepest edge of a sharp picture is a step from 0 to 1 in every direction. A Gaussian turns such
-a step into a slope of known steepness, so the steepest slope that is left along a direction tells
-how wide the blur is along it.
+a step into a slope of known steepness, so the steepest slope along a direction determines the width
+of the blur along it.
 
-Where no edge spans the range of values (fog, fur, a night sky) the blur comes out too wide, on
-noise too narrow. A straight motion of length n has the spread of a Gaussian of sigma n / sqrt(12),
-a disk of radius r that of sigma r / 2.
+If no edge spans the range of values (fog, fur, a night sky) the estimate is too wide, with noise
+too narrow. A straight motion of length n has the spread of a Gaussian of sigma n / sqrt(12), a disk
+of radius r that of sigma r / 2.
 
-Images are `[... h w c]` of any range; all is computed on the mean of the channels.
+Images are `[... h w c]` of any range; everything is computed on the mean of the channels.
 """
 
 import math
@@ -20,24 +20,24 @@ import jax
 import jax.numpy as jnp
 
 ANGLES = 36
-"""Directions over a half turn."""
+"""Number of directions over a half turn."""
 
 SLOPE, PIXEL = 0.362, 0.464
 """Steepness of a step is SLOPE / sqrt(sigma**2 + PIXEL**2) (eq. 24 of the paper, fitted there to
-photographs); PIXEL is the blur that a sharp picture has by being made of pixels."""
+photographs); PIXEL is the blur of a sharp picture due to its pixels."""
 
 LEAST = 0.3
-"""Smallest sigma that comes back, in pixels: as good as sharp."""
+"""Smallest sigma that is returned, in pixels: practically sharp."""
 
 CUT = 1e-4
-"""Share of the pixels at either end that the range of values leaves out."""
+"""Fraction of the pixels at either end that the range of values excludes."""
 
 LEAST_RANGE = 1e-3
-"""A flat picture is not stretched further than from this range."""
+"""Smallest range that is stretched, so that a flat picture is not."""
 
 
 class Gaussian(NamedTuple):
-  """What `blur.kernels.gaussian` takes; one value per image each."""
+  """The arguments of `blur.kernels.gaussian`; one value per image each."""
 
   sigma: jax.Array
   """In pixels, along `angle`, the direction of most blur."""
@@ -48,14 +48,14 @@ class Gaussian(NamedTuple):
 
 
 def gaussian(image: jax.Array) -> Gaussian:
-  """The Gaussian that each image `[... h w c]` seems to be blurred by."""
+  """The estimated Gaussian blur of each image `[... h w c]`."""
   return from_slopes(slopes(stretched(image)))
 
 
 def stretched(image: jax.Array) -> jax.Array:
-  """The mean of the channels, its range of values stretched to [0, 1]: `[... h w]`.
+  """The mean of the channels with its range of values stretched to [0, 1]: `[... h w]`.
 
-  The outermost `CUT` of the values is clipped.
+  Clips the fraction `CUT` of the values at either end.
   """
   plane = image.mean(-1)
   values = plane.reshape(*plane.shape[:-2], -1)
@@ -65,7 +65,7 @@ def stretched(image: jax.Array) -> jax.Array:
 
 
 def quantile(values: jax.Array, share: float) -> jax.Array:
-  """The quantile of `[... n]` at `share`, interpolated as numpy does; fast where it is near 1."""
+  """The quantile of `[... n]` at `share`, interpolated like numpy's; fast if it is near 1."""
   count = values.shape[-1]
   place = (1 - share) * (count - 1)
   largest, _ = jax.lax.top_k(values, min(int(place) + 2, count))
@@ -74,9 +74,9 @@ def quantile(values: jax.Array, share: float) -> jax.Array:
 
 
 def slopes(plane: jax.Array, *, smooth: jax.Array | float = 0.0) -> jax.Array:
-  """The steepest slope of each plane `[... h w]` along each direction: `[... ANGLES]` per pixel.
+  """The steepest slope of each plane `[... h w]` along each direction: `[... ANGLES]`, per pixel.
 
-  `smooth` is the sigma of a Gaussian that it is smoothed by first, against noise.
+  `smooth` is the sigma of a Gaussian that smooths the plane first, against noise.
   """
   height, width = plane.shape[-2:]
   spectrum, vertical, horizontal = _spectrum(plane)
@@ -97,7 +97,7 @@ def slopes(plane: jax.Array, *, smooth: jax.Array | float = 0.0) -> jax.Array:
 
 
 def from_slopes(slopes: jax.Array, *, smooth: jax.Array | float = 0.0) -> Gaussian:
-  """The Gaussian that explains `slopes` `[... ANGLES]`, less the one they were smoothed by."""
+  """The Gaussian that explains `slopes` `[... ANGLES]`, minus the smoothing `smooth`."""
   steep = jnp.maximum(slopes, 1e-6)
   variance = (SLOPE / steep) ** 2 - PIXEL**2 - jnp.square(smooth)
   sigmas = jnp.sqrt(jnp.maximum(variance, LEAST**2))

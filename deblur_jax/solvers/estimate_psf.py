@@ -1,12 +1,12 @@
-"""The PSF that blurred a picture, estimated from the picture alone.
+"""Blind estimation of the PSF that blurred a picture.
 
-From coarse to fine, a sketch of the sharp picture and the PSF that leads from it to what is seen
-are improved in turn. The sketch first keeps strong edges alone, which blur cannot feign (Xu, Zheng,
-Jia, "Unnatural L0 sparse representation for natural image deblurring", CVPR 2013), and of those the
-strongest (Xu and Jia, "Two-phase kernel estimation for robust motion deblurring", ECCV 2010); then
-it is the picture of least total variation, whose gradients are truer once the PSF is nearly right.
-The PSF is a least-squares fit of gradients on its support alone, by pixels that see nothing of what
-lies beyond the border.
+From coarse to fine, alternates between a sketch of the sharp picture and the PSF that blurs it into
+the observed one. The sketch first keeps only strong edges, which blur cannot produce (Xu, Zheng,
+Jia, "Unnatural L0 sparse representation for natural image deblurring", CVPR 2013), and of those
+only the strongest (Xu and Jia, "Two-phase kernel estimation for robust motion deblurring", ECCV
+2010); later it is the restoration by total variation, whose gradients are more accurate once the
+PSF is nearly right. The PSF is a least-squares fit of gradients, restricted to its support, by
+pixels that the region beyond the border does not affect.
 """
 
 from collections.abc import Sequence
@@ -23,60 +23,62 @@ from deblur_jax.solvers import borders, estimate_noise, gradients
 from deblur_jax.solvers.total_variation import total_variation
 
 SIZE = 31
-"""Side of the PSF that is looked for, in pixels."""
+"""Default side of the estimated PSF, in pixels."""
 
 WINDOW = 400
-"""Of larger pictures the most textured square of this side is looked at."""
+"""Larger pictures are estimated from the most textured square of this side."""
 
 LEAST_SIZE = 5
-"""Of a PSF; on the coarsest level it is as small."""
+"""Smallest side of a PSF, which is also its side on the coarsest level."""
 
-_PASSES, _STEEPEST = 8, 24  # with edges alone; times they are made steeper in each
-_EDGE, _COARSER = 4e-3, 1.4  # what an edge costs, and how much more on each coarser level
+_PASSES, _STEEPEST = 8, 24  # passes with edges only; steps of increasing penalty in each
+_EDGE, _COARSER = 4e-3, 1.4  # cost of an edge; factor on each coarser level
 _REFINEMENTS, _VARIATION, _VARIATION_STEPS = 3, 3e-4, 30
 _SMALL, _STEPS = 0.1, 25  # weight of the PSF's own energy; steps of conjugate gradients
 _PARTS = (0.0, 1.0), (0.0, 0.5), (0.5, 1.0)  # of the width: all, and each half
-_TAP, _ISLAND = 1 / 20, 0.1  # parts of the largest tap and of the whole PSF: less is noise
+_TAP, _ISLAND = 1 / 20, 0.1  # fractions of the largest tap and of the sum below which it is noise
 
 
 class Estimate(NamedTuple):
-  """What seems to have blurred a picture."""
+  """An estimated PSF."""
 
   psf: jax.Array
-  """`[size size]`, nowhere negative, adding up to 1, its centroid within a pixel of the middle."""
+  """`[size size]`, nonnegative, sum 1, its centroid within a pixel of the middle."""
   confidence: jax.Array
-  """From 0 to 1: how alike (`likeness`) the PSFs are that fit either half of the picture, times how
-  far the PSF is from no blur at all (1 less its squared likeness, and of that the root), times the
-  part of the gradients' energy that is not noise.
+  """From 0 to 1: the `likeness` of the PSFs estimated from each half of the picture, times the
+  distance of the PSF from no blur (the root of 1 minus its squared likeness to it), times the
+  fraction of the gradients' energy that is not noise.
 
   Of 22 shaken pictures (tools/blind_table.py) all had 0.63 or more, and restoration by total
-  variation gained 4.3 to 12.8 dB. Sharp and featureless ones have less, but so may not a shake that
-  varies, is clipped, or is longer than the PSF may be.
+  variation gained 4.3 to 12.8 dB. Sharp and featureless pictures have less, but a shake that varies
+  over the picture, is clipped, or is longer than the PSF's size may not.
   """
 
 
 def estimate(image: jax.Array, size: int = SIZE) -> Estimate:
-  """The PSF that seems to have blurred all of `image`, `[h w]` or `[h w c]`.
+  """The estimated PSF of a uniform blur of `image`, `[h w]` or `[h w c]`.
 
-  `image` is linear in the light; of the mean of its channels the most textured square of `WINDOW`
-  pixels is looked at. `size`, odd, is the side of the PSF, best a little larger than the blur.
-  Raises ValueError for an even size, or a picture of less than twice the size.
+  `image` is in linear light; uses the most textured square of `WINDOW` pixels of the mean of its
+  channels. `size`, odd, is the side of the PSF, ideally a little larger than the blur. Raises
+  ValueError for an even size, or a picture smaller than twice the size.
   """
   if size < LEAST_SIZE or size % 2 == 0:
-    raise ValueError(f'the side of a PSF is odd and at least {LEAST_SIZE}, not {size}')
+    raise ValueError(f'the side of the PSF must be odd and at least {LEAST_SIZE}, got {size}')
   checks.images(image)
   plane = jnp.asarray(image, jnp.float32)
   plane = plane if plane.ndim == 2 else plane.mean(-1)
   if min(plane.shape) < 2 * size:
     h, w = plane.shape
-    raise ValueError(f'a PSF of {size}x{size} takes a picture of twice that, not {w}x{h}')
+    raise ValueError(
+      f'a PSF of {size}x{size} requires a picture of at least {2 * size}x{2 * size}, got {w}x{h}'
+    )
   plane = _window(plane)
   psf, *halves = _estimates(plane, size)
   return Estimate(psf, _confidence(plane, psf, halves))
 
 
 def likeness(psf: jax.Array, other: jax.Array) -> jax.Array:
-  """Normalized correlation of two PSFs `[kh kw]`, of any sizes, where they lie best: 0 to 1.
+  """Normalized correlation of two PSFs `[kh kw]` of any sizes, at the best shift: 0 to 1.
 
   The kernel similarity of Hu and Yang, "Good regions to deblur", ECCV 2012.
   """
@@ -90,8 +92,8 @@ def likeness(psf: jax.Array, other: jax.Array) -> jax.Array:
 def _confidence(plane: jax.Array, psf: jax.Array, halves: Sequence[jax.Array]) -> jax.Array:
   blurs = 1 - likeness(psf, kernels.delta(psf.shape[0])) ** 2
   energy = 2 * jnp.square(gradients.gradient(plane)).mean()
-  told = 1 - 4 * estimate_noise.estimate(plane) ** 2 / jnp.maximum(energy, 1e-6)  # not by noise
-  return likeness(*halves) * jnp.sqrt(jnp.maximum(blurs, 0)) * jnp.clip(told, 0, 1)
+  signal = 1 - 4 * estimate_noise.estimate(plane) ** 2 / jnp.maximum(energy, 1e-6)
+  return likeness(*halves) * jnp.sqrt(jnp.maximum(blurs, 0)) * jnp.clip(signal, 0, 1)
 
 
 def _estimates(plane: jax.Array, size: int) -> jax.Array:
@@ -106,7 +108,7 @@ def _estimates(plane: jax.Array, size: int) -> jax.Array:
 
 
 def most_textured(plane: jax.Array, side: int = WINDOW) -> tuple[slice, slice]:
-  """Rows and columns of the most textured square of a plane `[h w]`; all of a smaller one."""
+  """Rows and columns of the most textured square of a plane `[h w]`; all of it if it is smaller."""
   h, w = (min(length, side) for length in plane.shape)
   top, left = (int(start) for start in _most_textured(plane, side))
   return slice(top, top + h), slice(left, left + w)
@@ -123,7 +125,7 @@ def _most_textured(plane: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(jax.jit, static_argnames='side')
 def _window(plane: jax.Array, side: int = WINDOW) -> jax.Array:
-  """The most textured square of a plane, its range of values about 1."""
+  """The most textured square of a plane, scaled to a range of values of about 1."""
   size = [min(length, side) for length in plane.shape]
   plane = jax.lax.dynamic_slice(plane, _most_textured(plane, side), size)
   low, high = jnp.quantile(plane, jnp.array([0.001, 0.999]))
@@ -132,7 +134,7 @@ def _window(plane: jax.Array, side: int = WINDOW) -> jax.Array:
 
 @jax.jit
 def _by_edges(plane: jax.Array, psfs: jax.Array, cost: float) -> jax.Array:
-  """Better PSFs than `psfs`, by the strong edges of `plane`."""
+  """`psfs` improved by the strong edges of `plane`."""
   slopes, passes = gradients.gradient(plane), jnp.arange(_PASSES)
 
   def find(pair):
@@ -149,7 +151,7 @@ def _by_edges(plane: jax.Array, psfs: jax.Array, cost: float) -> jax.Array:
 
 @jax.jit
 def _by_variation(plane: jax.Array, psfs: jax.Array) -> jax.Array:
-  """Better PSFs than `psfs`, which are nearly right, by all gradients of `plane`."""
+  """`psfs`, which are nearly right, improved by all gradients of `plane`."""
   slopes = gradients.gradient(plane)
   weight = jnp.maximum(_VARIATION, 5 * estimate_noise.estimate(plane) ** 2)
 
@@ -171,7 +173,7 @@ def _resized(psfs: jax.Array, side: int) -> jax.Array:
 
 
 def _sketch(plane: jax.Array, psf: jax.Array, weight: jax.Array) -> jax.Array:
-  """What minimizes `|K x - plane|^2 + weight (number of pixels where x changes)`, about."""
+  """Approximately minimizes `|K x - plane|^2 + weight (number of pixels where x changes)`."""
   scene, placed = borders.surround(plane, psf, 'unknown')
   power, laplacian = borders.power(scene.transfer), gradients.laplacian(*scene.shape)
   pull = jnp.conj(scene.transfer) * jnp.fft.rfft2(placed)
@@ -187,9 +189,9 @@ def _sketch(plane: jax.Array, psf: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _strongest(sketch: jax.Array, size: int, share: jax.Array) -> jax.Array:
-  """The strongest gradients of a sketch `[h w]`, the others 0: `[2 h w]`.
+  """The strongest gradients of a sketch `[h w]`, all others 0: `[2 h w]`.
 
-  As many as tell a PSF of `size` pixels: so many times the side of the picture, and as many again.
+  Keeps enough for a PSF of `size` pixels: 2 `size` times the side of the picture, times `share`.
   """
   h, w = sketch.shape
   slope = gradients.gradient(sketch).at[0, -1].set(0).at[1, :, -1].set(0)
@@ -202,8 +204,8 @@ def _strongest(sketch: jax.Array, size: int, share: jax.Array) -> jax.Array:
 def _fit(edges: jax.Array, slopes: jax.Array, size: int, part: jax.Array) -> jax.Array:
   """The PSF `[size size]` that blurs gradients `edges` into `slopes`, both `[2 h w]`.
 
-  Only pixels in a `part` of the picture, from and to so much of its width, and away from the
-  border, are asked.
+  Uses only pixels away from the border and in a `part` of the picture, from one fraction of its
+  width to another.
   """
   _, h, w = edges.shape
   reach, shape = size // 2, (operators.fast_length(h), operators.fast_length(w))
@@ -228,7 +230,7 @@ def _fit(edges: jax.Array, slopes: jax.Array, size: int, part: jax.Array) -> jax
 
 
 def _tidy(psf: jax.Array) -> jax.Array:
-  """`psf` without small taps and small islands; what changes nothing where none are left."""
+  """`psf` without small taps and small islands; no blur if nothing is left."""
   size = psf.shape[0]
   psf = jnp.where(psf < _TAP * psf.max(), 0, psf)
   psf = psf / jnp.maximum(psf.sum(), 1e-6)
@@ -237,7 +239,7 @@ def _tidy(psf: jax.Array) -> jax.Array:
     wide = jax.lax.reduce_window(names, 0, jax.lax.max, (3, 3), (1, 1), 'SAME')
     return jnp.where(psf > 0, wide, 0)
 
-  # Every tap takes the largest name among its neighbors until each island bears a single one.
+  # Labels the islands: every tap takes its neighbors' largest label until nothing changes.
   names = 1 + jnp.arange(size**2).reshape(size, size)
   names, _ = jax.lax.while_loop(
     lambda pair: (pair[0] != pair[1]).any(),
@@ -250,7 +252,7 @@ def _tidy(psf: jax.Array) -> jax.Array:
 
 
 def _middle(psf: jax.Array) -> jax.Array:
-  """`psf`, adding up to 1, moved by whole pixels until its centroid is in the middle."""
+  """`psf` normalized to sum 1, and shifted by whole pixels to center its centroid."""
   size = psf.shape[0]
   psf = psf / jnp.maximum(psf.sum(), 1e-6)
   place = jnp.arange(size) - size // 2

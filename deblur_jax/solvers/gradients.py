@@ -1,4 +1,4 @@
-"""Differences of neighbors on a plane `[h w]` that meets its other side, and their adjoint."""
+"""Differences between neighbors on a periodic plane `[h w]`, and their adjoint."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def divergence(field: jax.Array) -> jax.Array:
 
 
 def laplacian(height: int, width: int) -> jax.Array:
-  """What `-divergence(gradient(x))` does to `rfft2(x)`: `[height width // 2 + 1]`."""
+  """The factors of `-divergence(gradient(x))` for `rfft2(x)`: `[height width // 2 + 1]`."""
   rows = 2 - 2 * jnp.cos(2 * jnp.pi * jnp.fft.fftfreq(height))
   columns = 2 - 2 * jnp.cos(2 * jnp.pi * jnp.fft.rfftfreq(width))
   return rows[:, None] + columns[None]
@@ -30,11 +30,11 @@ def length(field: jax.Array) -> jax.Array:
 
 def dot(field: jax.Array, other: jax.Array) -> jax.Array:
   """Scalar product of the vectors at each pixel, `[2 h w]` -> `[h w]`."""
-  # Not a sum over an axis, which takes XLA 25 times as long on CPUs.
+  # A sum over an axis would be 25 times slower with XLA on CPUs.
   return field[0] * other[0] + field[1] * other[1]
 
 
 def curvature(plane: jax.Array) -> jax.Array:
-  """Divergence of the direction of the gradient: what total variation pulls at, negative on top."""
+  """Divergence of the gradient's direction, the negative derivative of the total variation."""
   slope = gradient(plane)
   return divergence(slope / length(slope)[None])

@@ -1,4 +1,4 @@
-"""The picture of sparsest gradients that explains what is seen: few and sharp edges."""
+"""Deconvolution with a hyper-Laplacian prior, which favors sparse gradients: few, sharp edges."""
 
 import functools
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from deblur_jax.solvers import borders, estimate_noise, gradients, planes
 
-# Weights of the splitting over the steps, from loose to tight; the published schedule.
+# Weights of the splitting over the steps, increasing; the published schedule.
 _LOOSE, _TIGHT = 1.0, 256.0
-_WEIGHT = 0.5  # as of total variation: best for photographs under noise of 0.002 to 0.03
+_WEIGHT = 0.5  # tuned like that of total variation, for photographs with noise of 0.002 to 0.03
 _NEWTON_STEPS, _TINY = 4, 1e-6
 
 
@@ -24,28 +24,28 @@ def hyper_laplacian(
   boundary: str = 'unknown',
   history: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """What makes `|seen (K x - image)|^2 / 2 + weight sum |grad x|^power` small, half-quadratically.
+  """Minimizes `|seen (K x - image)|^2 / 2 + weight sum |grad x|^power` by half-quadratic splitting.
 
   Krishnan and Fergus, "Fast image deconvolution using hyper-Laplacian priors", NeurIPS 2009, with
-  the gradient's length for its parts, so that no direction is favored. That objective has many
-  minima; the few steps of the paper, not many, find the best pictures.
+  the gradient's length instead of its components, which makes it isotropic. The objective has many
+  minima; the few steps of the paper give better pictures than many.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
+    image: blurred, `[h w]` or `[... h w c]`; channels are restored independently.
     psf: `[kh kw]`, or one for each image.
     weight: of the gradients; by default `0.5 noise_sigma^1.5`.
-    num_iter: steps, between which the splitting is tightened.
+    num_iter: steps, with an increasing weight of the splitting.
     power: above 0 and at most 1; 0.5 to 0.8 fits photographs.
     noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
-    history: whether to return the objective after each step, too: `(restored, [... c num_iter])`.
+    history: whether to also return the objective after each step: `(restored, [... c num_iter])`.
 
   Raises ValueError as `planes.each` does, for less than one step and for another power.
   """
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   if not 0 < power <= 1:
-    raise ValueError(f'the power is above 0 and at most 1, not {power}')
+    raise ValueError(f'power must be above 0 and at most 1, got {power}')
   solve = functools.partial(
     _solve,
     weight=weight,
@@ -83,8 +83,8 @@ def _solve(plane, psf, *, weight, noise_sigma, num_iter, power, boundary, histor
 
 
 def shrink(length: jax.Array, beta: jax.Array | float, power: float) -> jax.Array:
-  """What minimizes `w^power + beta / 2 (w - length)^2` over `w >= 0`, by Newton's method."""
-  # Between its inflection and `length` it is convex, and has there the minimum other than 0.
+  """Minimizes `w^power + beta / 2 (w - length)^2` over `w >= 0`, by Newton's method."""
+  # It is convex between its inflection point and `length`, where its minimum other than 0 is.
   bend = jnp.minimum((power * (1 - power) / beta) ** (1 / (2 - power)), length)
   w = length
   for _ in range(_NEWTON_STEPS):

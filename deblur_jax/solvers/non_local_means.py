@@ -1,4 +1,4 @@
-"""Each pixel the mean of those whose surroundings look like its own."""
+"""Non-local means denoising: each pixel is averaged with pixels that have similar neighborhoods."""
 
 import functools
 
@@ -18,19 +18,19 @@ def non_local_means(
   patch_distance: int = 8,
   h: jax.Array | float | None = None,
 ) -> jax.Array:
-  """`image` without its noise, of the same shape.
+  """`image` denoised, of the same shape.
 
   Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005, with the noise's
-  share taken off the distances. As `skimage.restoration.denoise_nl_means`, which has the same
-  arguments, but with plain patches as its fast mode.
+  contribution subtracted from the distances. Like `skimage.restoration.denoise_nl_means`, with the
+  same arguments, but with unweighted patches as in its fast mode.
 
   Args:
     image: `[h w]` or `[... h w c]`; channels are compared together.
     sigma: the noise's standard deviation; None to estimate it for each image, from its first
       channel.
     patch_size: side of the patches, odd.
-    patch_distance: how far to look, in pixels along rows and columns.
-    h: how unlike patches may be; by default 0.8 sigma.
+    patch_distance: how far to search, in pixels along rows and columns.
+    h: cutoff of the patch distance; by default 0.8 sigma.
   """
   image = jnp.asarray(image, jnp.float32)
   if image.ndim > 3:
@@ -45,7 +45,7 @@ def non_local_means(
   half, (channels, height, width) = patch_size // 2, planes.shape
   near = jnp.pad(planes, ((0, 0), (half, half), (half, half)), mode='reflect')
   reach = half + patch_distance
-  # Mirrored as often as it takes where the picture is small.
+  # Reflects repeatedly if the picture is small.
   far = jnp.pad(planes, ((0, 0), (reach, reach), (reach, reach)), mode='reflect')
 
   def add(carry, offset):
@@ -66,7 +66,7 @@ def non_local_means(
 
 
 def _box(plane: jax.Array, size: int) -> jax.Array:
-  """Sums over windows that lie wholly on the plane."""
+  """Sums over windows that lie wholly inside the plane."""
   height, width = (side - size + 1 for side in plane.shape)
   rows = sum(plane[i : i + height] for i in range(size))
   return sum(rows[:, i : i + width] for i in range(size))

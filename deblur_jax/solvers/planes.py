@@ -1,4 +1,4 @@
-"""What all solvers do with their arguments: any image, plane by plane, and a PSF that fits it."""
+"""Argument handling of all solvers: checks image and PSF, and maps over images and channels."""
 
 from collections.abc import Callable
 from concurrent import futures
@@ -14,7 +14,7 @@ from deblur_jax import checks
 from deblur_jax.blur import operators
 
 BOUNDARIES = ('unknown', 'wrap')
-"""What is taken to lie beyond the picture: nobody knows what, or the picture again (periodic)."""
+"""What lies beyond the picture: unknown values, or the picture itself, repeated."""
 
 _SUMS_TO_ONE = 1e-3
 
@@ -29,22 +29,22 @@ def each(
   """`solve(plane [h w], psf [kh kw])` of every plane of `image`, in float32, of the same shape.
 
   Args:
-    solve: restores a plane; or `(restored, history)`, where `history` `[n]` is one for each plane:
-      `[... c n]`, without `c` for a grey image.
+    solve: restores a plane; may return `(restored, history)` with a `history` `[n]`, which is
+      returned as `[... c n]`, without `c` for a gray image.
     image: `[h w]` or `[... h w c]`; every channel is a plane.
-    psf: `[kh kw]`, odd or even sides, in place by `[kh // 2, kw // 2]`; or `[... kh kw]`, one for
-      each image. Where it does not add up to 1 it is divided by its sum, with a warning.
-    boundary: one of `BOUNDARIES`, to be checked.
+    psf: `[kh kw]`, odd or even sides, centered at `[kh // 2, kw // 2]`; or `[... kh kw]`, one for
+      each image. If it does not sum to 1 it is divided by its sum, with a warning.
+    boundary: one of `BOUNDARIES`; only checked here.
 
   Raises ValueError for an image that is empty, of integers or in [0, 255], and for a PSF that is
-  empty, adds up to 0, is larger than the image or not one for each image.
+  empty, sums to 0, is larger than the image or does not match the images in number.
   """
 
   def by_channels(image, psf):
     found = _mapped(lambda plane: solve(plane, psf), _moved(image, -1, 0))
     return jax.tree.map(lambda part: _moved(part, 0, -1), found)
 
-  with jax.enable_x64(False):  # float64 constants would change the types of what loops carry
+  with jax.enable_x64(False):  # float64 constants would change the dtypes of loop carries
     found = _over_images(by_channels, *_checked(image, psf, boundary))
   if not isinstance(found, tuple):
     return jnp.asarray(found.reshape(jnp.shape(image)))
@@ -61,7 +61,7 @@ def each_image(
   *,
   boundary: str = 'unknown',
 ) -> Any:
-  """As `each`, for what restores all channels `[h w c]` together; `history` is `[... n]`."""
+  """As `each`, for a `solve` that takes all channels `[h w c]` together; `history` is `[... n]`."""
   with jax.enable_x64(False):  # as in `each`
     found = _over_images(solve, *_checked(image, psf, boundary))
   if not isinstance(found, tuple):
@@ -81,14 +81,14 @@ def _mapped(function, inputs):
   leaves = jax.tree.leaves(inputs)
   if not isinstance(leaves[0], np.ndarray):
     return operators.each(function, inputs)
-  # Not mapped: outside of what is compiled that would compile in every call.
+  # Not jax.lax.map, which outside of jit would compile in every call.
   items = [jax.tree.map(lambda one: one[i], inputs) for i in range(len(leaves[0]))]
   found = _side_by_side(function, items) if len(items) > 1 else [function(items[0])]
   return jax.tree.map(_stacked, *found)
 
 
 def _stacked(*parts):
-  # What `solve` closes over may be traced where the image is not.
+  # `solve` may close over traced values even if the image is not traced.
   if any(isinstance(part, jax.core.Tracer) for part in parts):
     return jnp.stack(parts)
   return np.stack(parts) if len(parts) > 1 else np.asarray(parts[0])[None]
@@ -103,10 +103,10 @@ def _moved(array, source, destination):
 
 
 def _side_by_side(function, items):
-  """`function` of every item: the first, which compiles it, and then the others in threads.
+  """`function` of every item: of the first, which compiles it, then of the rest in threads.
 
-  An FFT keeps but one core busy. One after the other, though, where `jax.grad` and the like look
-  on: other threads know nothing of them.
+  An FFT uses only one core. Under `jax.grad` and other transformations, which threads do not
+  inherit, the items are processed one after the other.
   """
   first = function(items[0])
   with futures.ThreadPoolExecutor() as pool:
@@ -116,10 +116,10 @@ def _side_by_side(function, items):
 
 
 def _checked(image, psf, boundary):
-  """An image `[... h w c]` and PSFs that add up to 1, or what `each` raises.
+  """An image `[... h w c]` and PSFs that sum to 1. Raises as `each`.
 
-  As NumPy's arrays where both are known and live on a CPU: what is done around `solve` is views
-  there, and with JAX, not compiled, it took as long as a fast solver.
+  As NumPy arrays if neither is traced and the backend is a CPU: the reshaping around `solve` is
+  then free, whereas uncompiled in JAX it took as long as a fast solver.
   """
   if boundary not in BOUNDARIES:
     raise ValueError(f'no boundary {boundary!r} (known: {", ".join(BOUNDARIES)})')
@@ -133,22 +133,22 @@ def _checked(image, psf, boundary):
   if not isinstance(total, jax.core.Tracer):
     sums = np.ravel(total)
     if not (np.isfinite(sums) & (sums != 0)).all():
-      raise ValueError('a PSF adds up to 0, or has values that are not finite')
+      raise ValueError('the PSF sums to 0 or has values that are not finite')
     worst = sums[np.abs(sums - 1).argmax()]
     if abs(worst - 1) > _SUMS_TO_ONE:
-      warnings.warn(f'the PSF adds up to {worst:.4g}, not 1: normalized', stacklevel=4)
+      warnings.warn(f'the PSF sums to {worst:.4g}, not 1: normalized', stacklevel=4)
   return image, psf / total
 
 
 def _check(image: jax.Array, psf: jax.Array) -> None:
   if image.ndim < 3 or not image.size:
-    raise ValueError(f'an image is [h w] or [... h w c], not {list(image.shape)}')
+    raise ValueError(f'an image must be [h w] or [... h w c], got {list(image.shape)}')
   if psf.ndim < 2 or not psf.size:
-    raise ValueError(f'a PSF is [kh kw], not {list(psf.shape)}')
+    raise ValueError(f'a PSF must be [kh kw], got {list(psf.shape)}')
   if psf.ndim > 2 and psf.shape[:-2] != image.shape[:-3]:
     raise ValueError(
       f'PSFs {psf.shape} do not match images {image.shape}: give one, or one for each image'
     )
   (kh, kw), (height, width) = psf.shape[-2:], image.shape[-3:-1]
   if kh > height or kw > width:
-    raise ValueError(f'the PSF, {kh}x{kw}, is larger than the picture, {height}x{width}')
+    raise ValueError(f'the PSF of {kh}x{kw} is larger than the picture of {height}x{width}')

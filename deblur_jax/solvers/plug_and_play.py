@@ -1,4 +1,4 @@
-"""Deblurring by turns with a denoiser, whatever it is, that knows what pictures look like."""
+"""Plug-and-play deblurring with any denoiser as the prior."""
 
 from collections.abc import Callable
 import functools
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from deblur_jax.solvers import borders, estimate_noise, planes
 from deblur_jax.solvers.non_local_means import non_local_means
 
-_FIRST_SIGMA = 49 / 255  # of the noise to be removed; the last is that of the picture
-_WEIGHT = 0.23  # of the denoised against the blurred picture, per variance; both as published
+_FIRST_SIGMA = 49 / 255  # of the first denoising; the last uses the picture's noise level
+_WEIGHT = 0.23  # of the denoised picture, relative to the variance of the noise; both as published
 
 
 def plug_and_play(
@@ -22,16 +22,16 @@ def plug_and_play(
   noise_sigma: float | None = None,
   boundary: str = 'unknown',
 ) -> jax.Array:
-  """The picture that the PSF and a denoiser agree on, by half-quadratic splitting.
+  """Restores `image` with a denoiser as the prior, by half-quadratic splitting.
 
-  Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (DPIR), TPAMI 2021: in
-  turn what explains `image` and is near the denoised estimate, and that without noise of less and
-  less strength.
+  Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (DPIR), TPAMI 2021:
+  alternates between fitting `image` near the denoised estimate, and denoising that with a
+  decreasing noise level.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
+    image: blurred, `[h w]` or `[... h w c]`; channels are restored independently.
     psf: `[kh kw]`, or one for each image.
-    denoiser: `(plane [h w], sigma) -> [h w]` without the noise, traceable.
+    denoiser: `(plane [h w], sigma) -> denoised [h w]`, traceable.
     num_iter: steps.
     noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
@@ -39,7 +39,7 @@ def plug_and_play(
   Raises ValueError as `planes.each` does, and for less than one step.
   """
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   solve = functools.partial(
     _solve, denoiser=denoiser, noise_sigma=noise_sigma, num_iter=num_iter, boundary=boundary
   )

@@ -1,4 +1,4 @@
-"""Mild blur undone without being told which: a Gaussian estimated, and a polynomial of it."""
+"""Blind removal of mild blur: estimates a Gaussian and applies a polynomial of it."""
 
 import functools
 
@@ -12,7 +12,7 @@ from deblur_jax.solvers import estimate_gaussian as slopes
 from deblur_jax.solvers.estimate_psf import Estimate, likeness
 
 MOST = 4.0
-"""Largest sigma in pixels that is undone; what seems wider is no mild blur, or a soft picture."""
+"""Largest sigma removed, in pixels; a larger estimate means strong blur or a soft picture."""
 
 _SIZE = 25  # side of the kernel: three times the largest sigma each way
 _TINY, _FLAT = 1e-12, 1e-4
@@ -26,17 +26,17 @@ def polyblur(
   beta: float = 3.0,
   boundary: str = 'unknown',
 ) -> jax.Array:
-  """`image` sharpened by a cubic polynomial of its blur, in one step and without iterations.
+  """`image` sharpened by a cubic polynomial of its blur, without iterations.
 
   Delbracio et al., "Polyblur: Removing Mild Blur by Polynomial Reblurring", IEEE TCI 2021. The
-  polynomial undoes what blur does to the frequencies that it nearly keeps. Where a gradient would
-  turn around, as halos do, the picture stays more as it was.
+  polynomial inverts the blur at frequencies that it attenuates little. Where a gradient would be
+  reversed, as in halos, the result is blended with the input.
 
   Args:
     image: blurred, `[h w]` or `[... h w c]`.
-    psf: `[kh kw]`, or one for each image; by default the Gaussian that `estimate` finds in each.
-    alpha: the curvature of the polynomial: how much of the middle frequencies comes back.
-    beta: what frequencies that are lost are multiplied by; 1 spares the noise.
+    psf: `[kh kw]`, or one for each image; by default the Gaussian that `estimate` finds for each.
+    alpha: the curvature of the polynomial: how strongly middle frequencies are restored.
+    beta: the gain at frequencies that the blur removes; 1 does not amplify noise.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
 
   Raises ValueError as `planes.each` does.
@@ -51,10 +51,10 @@ def polyblur(
 
 
 def estimate(image: jax.Array) -> Estimate:
-  """The Gaussian that an image `[h w]` or `[h w c]` seems to be blurred by, as a PSF.
+  """The estimated Gaussian blur of an image `[h w]` or `[h w c]`, as a PSF.
 
-  The confidence, from 0 to 1, is how alike the Gaussians of either half of the picture are
-  (`blind.likeness`); 0 where it is no mild blur, a sigma of `MOST` or more.
+  The confidence, from 0 to 1, is the `estimate_psf.likeness` of the Gaussians of both halves of the
+  picture; 0 if the blur is not mild, with a sigma of `MOST` or more.
   """
   checks.images(image)
   image = jnp.asarray(image, jnp.float32)

@@ -1,4 +1,4 @@
-"""Total variation for blur that no FFT undoes, such as one that changes over the picture."""
+"""Total variation for any linear blur, such as one that varies over the picture."""
 
 import functools
 from typing import Protocol
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from deblur_jax.solvers import estimate_noise, gradients
 from deblur_jax.solvers.total_variation import WEIGHT
 
-# Steps in pictures against steps in what pulls at them, which is that much smaller.
+# Ratio of the primal to the dual step size; dual variables are smaller by about this much.
 _RATIO = 10.0
 
 
@@ -17,7 +17,7 @@ class Blur(Protocol):
   """A linear blur of images `[... h w c]`, such as `blur.varying.SpatiallyVarying`; a pytree."""
 
   def apply(self, image: jax.Array) -> jax.Array:
-    """Blurred `image`."""
+    """`image` blurred."""
 
   def adjoint(self, image: jax.Array) -> jax.Array:
     """The adjoint of `apply`."""
@@ -32,27 +32,27 @@ def total_variation_of(
   noise_sigma: float | None = None,
   history: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """What minimizes `|K x - image|^2 / 2 + weight sum |grad x|` for any linear blur K.
+  """Minimizes `|K x - image|^2 / 2 + weight sum |grad x|` for any linear blur K.
 
   Chambolle and Pock, "A first-order primal-dual algorithm for convex problems with applications to
-  imaging", J. Math. Imaging Vis. 2011. What lies beyond the border is what `blur` takes it to be.
-  For a single PSF `total_variation` is faster and leaves the border open.
+  imaging", J. Math. Imaging Vis. 2011. `blur` defines what lies beyond the border. For a single PSF
+  `total_variation` is faster and treats the region beyond the border as unknown.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
-    blur: what blurred it, or all of several.
+    image: blurred, `[h w]` or `[... h w c]`; channels are restored independently.
+    blur: the blur of all images.
     weight: of the total variation; by default `0.7 noise_sigma^1.5`.
     num_iter: steps.
     noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
-    history: whether to return the objective after each step, too: `(restored, [... num_iter])`.
+    history: whether to also return the objective after each step: `(restored, [... num_iter])`.
 
-  Raises ValueError for less than one step and for what is no image.
+  Raises ValueError for less than one step and for an invalid image shape.
   """
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   image = jnp.asarray(image, jnp.float32)
   if image.ndim < 2 or not image.size:
-    raise ValueError(f'an image is [h w] or [... h w c], not {list(image.shape)}')
+    raise ValueError(f'an image must be [h w] or [... h w c], got {list(image.shape)}')
   colors = image[..., None] if image.ndim == 2 else image
   leading = colors.shape[:-3]
   options = {'weight': weight, 'noise_sigma': noise_sigma}
@@ -79,7 +79,7 @@ def _solve_one(image, blur, *, weight, noise_sigma, num_iter, history):
   over_channels = functools.partial(jax.vmap, in_axes=-1, out_axes=-1)
   slope_of, spread = over_channels(gradients.gradient), over_channels(gradients.divergence)
   lengths = over_channels(gradients.length)
-  # The squared norm of (K, grad): what K of a picture of ones leaves bounds K's, 8 the gradient's.
+  # The squared norm of (K, grad): K and its adjoint of ones bound K's, 8 bounds the gradient's.
   most = blur.apply(jnp.ones_like(image)).max() * blur.adjoint(jnp.ones_like(image)).max()
   stride = 1 / jnp.sqrt(most + 8)
   down, up = stride * _RATIO, stride / _RATIO

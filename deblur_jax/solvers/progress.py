@@ -1,4 +1,4 @@
-"""How far a long solve is, told while it runs."""
+"""Progress reports of solvers that take minutes."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -6,16 +6,16 @@ import contextlib
 import jax
 
 _TIMES = 500
-"""How often a solve tells."""
+"""How many times a solve reports."""
 
 _listeners: list[Callable[[float], None]] = []
 
 
 @contextlib.contextmanager
 def listening(listener: Callable[[float], None]) -> Iterator[None]:
-  """Calls `listener` with the part that is done, above 0 and up to 1, of every long solve within.
+  """Calls `listener` with the fraction done, above 0 and up to 1, of solves inside the block.
 
-  Of several images or threads, all tell. Only solvers that take minutes do: `deep_image_prior` and
+  Every image and thread reports. Only solvers that take minutes do: `deep_image_prior` and
   `self_deblur`.
   """
   _listeners.append(listener)
@@ -26,8 +26,8 @@ def listening(listener: Callable[[float], None]) -> Iterator[None]:
     _listeners.remove(listener)
 
 
-def tell(step: jax.Array, steps: int) -> None:
-  """In a compiled loop: step `step`, from 0, of `steps` is done."""
+def report(step: jax.Array, steps: int) -> None:
+  """Reports from inside a compiled loop that step `step`, from 0, of `steps` is done."""
   done = step + 1
   due = (done % max(1, steps // _TIMES) == 0) | (done == steps)
   jax.lax.cond(due, lambda: jax.debug.callback(_call, done / steps), lambda: None)

@@ -1,4 +1,4 @@
-"""The most likely picture where photons are counted, by multiplications that keep it positive."""
+"""Richardson-Lucy deconvolution: maximum likelihood under Poisson noise, positivity preserved."""
 
 import functools
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from deblur_jax.solvers import borders, gradients, planes
 
 _EPSILON, _TINY = 1e-6, 1e-12
-_LEAST_SEEN = 1e-2  # of its light; a pixel beyond the border that sends less stays as it is
+# Pixels beyond the border of whose light less than this reaches the picture are not updated.
+_LEAST_SEEN = 1e-2
 
 
 def richardson_lucy(
@@ -22,29 +23,29 @@ def richardson_lucy(
   boundary: str = 'unknown',
   history: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """The estimate after `num_iter` steps towards the most likely picture under Poisson noise.
+  """The estimate after `num_iter` steps towards the maximum likelihood under Poisson noise.
 
-  Richardson 1972, Lucy 1974; borders as Bertero and Boccacci, "A simple method for the reduction of
-  boundary effects in the Richardson-Lucy approach to image deconvolution", A&A 2005. More steps
-  sharpen further and let noise grow.
+  Richardson 1972, Lucy 1974; borders as in Bertero and Boccacci, "A simple method for the reduction
+  of boundary effects in the Richardson-Lucy approach to image deconvolution", A&A 2005. More steps
+  sharpen further and amplify noise.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`, nowhere negative.
-    psf: `[kh kw]`, nowhere negative, or one for each image.
+    image: blurred, `[h w]` or `[... h w c]`, nonnegative.
+    psf: `[kh kw]`, nonnegative, or one for each image.
     num_iter: steps.
-    tv: weight of the total variation (Dey et al. 2006), some 0.002 to 0.01 against noise.
-    accelerate: whether to step on in the direction of the last step (Biggs and Andrews 1997), which
-      takes a half to two thirds of the steps.
-    noise_sigma: the noise's standard deviation, to stop where the blurred estimate is as near to
-      `image` as the noise lets the truth be (Morozov's discrepancy); None takes all steps.
+    tv: weight of the total variation (Dey et al. 2006), about 0.002 to 0.01 against noise.
+    accelerate: whether to extrapolate in the direction of the last step (Biggs and Andrews 1997),
+      which reduces the steps needed to a half or two thirds.
+    noise_sigma: the noise's standard deviation, to stop when the blurred estimate differs from
+      `image` only as much as noise would (Morozov's discrepancy principle); None: all steps.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
-    history: whether to return the negative log likelihood after each step (times the number of
-      photons that make a value of 1), too: `(restored, [... c num_iter])`.
+    history: whether to also return the negative log likelihood after each step (divided by the
+      number of photons for a value of 1): `(restored, [... c num_iter])`.
 
   Raises ValueError as `planes.each` does, and for less than one step.
   """
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   solve = functools.partial(
     _solve,
     tv=tv,
@@ -84,7 +85,7 @@ def _solve(plane, psf, *, tv, noise_sigma, num_iter, smooth, accelerate, boundar
     return jnp.sum(scene.seen * (blurred - placed * jnp.log(blurred)))
 
   def leap(x, memory):
-    """Where to step from: ahead of `x`, the further the more the last two steps agree."""
+    """A step from a point ahead of `x`, the further the more the last two steps agree."""
     before, gain, gain_before = memory
     along = jnp.vdot(gain, gain_before) / jnp.maximum(jnp.vdot(gain_before, gain_before), _TINY)
     start = jnp.maximum(x + jnp.clip(along, 0, 1) * (x - before), 0)

@@ -1,4 +1,4 @@
-"""The picture of smallest gradients that explains what is seen."""
+"""Deconvolution with Tikhonov regularization of the gradients."""
 
 import jax
 
@@ -14,9 +14,9 @@ def tikhonov(
   noise_sigma: float | None = None,
   boundary: str = 'unknown',
 ) -> jax.Array:
-  """What minimizes `|K x - image|^2 + weight |L x|^2` (Tikhonov and Arsenin 1977).
+  """Minimizes `|K x - image|^2 + weight |L x|^2` (Tikhonov and Arsenin 1977).
 
-  The `wiener` filter with other words: `weight` is its balance, and L, `reg`, is by default the
-  gradient. Arguments and errors are those of `wiener`.
+  The same as the `wiener` filter: `weight` is its balance, and L, `reg`, is the gradient by
+  default. Arguments and errors are those of `wiener`.
   """
   return wiener(image, psf, weight, reg=reg, noise_sigma=noise_sigma, boundary=boundary)

@@ -1,4 +1,4 @@
-"""The picture of least total variation that explains what is seen: edges stay, noise goes."""
+"""Deconvolution with a total variation prior, which keeps edges and removes noise."""
 
 import functools
 
@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from deblur_jax.solvers import borders, estimate_noise, gradients, planes
 
-# Of ADMM's splittings, for pictures in [0, 1]; they change how fast it gets there, not where.
+# Of ADMM's splittings, for pictures in [0, 1]; they affect the convergence, not the result.
 _RHO, _MU = 20.0, 0.02
-_LEAST_WEIGHT = 1e-12  # With none at all, 0 would be divided by 0.
-# Best within a factor of 1.5 for photographs under noise of 0.003 to 0.03, measured on moved ones;
-# with the square of the noise it would be too low for little of it and too high for much.
+_LEAST_WEIGHT = 1e-12  # avoids 0 / 0
+# Within a factor of 1.5 of the best for photographs with noise of 0.003 to 0.03, measured with
+# motion blur; with the square of the noise it would be too low for weak and too high for strong
+# noise.
 WEIGHT = 0.7
 
 
@@ -25,24 +26,24 @@ def total_variation(
   boundary: str = 'unknown',
   history: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """What minimizes `|seen (K x - image)|^2 / 2 + weight sum |grad x|`, by ADMM.
+  """Minimizes `|seen (K x - image)|^2 / 2 + weight sum |grad x|` by ADMM.
 
   Rudin, Osher and Fatemi 1992, isotropic; Almeida and Figueiredo, "Deconvolving images with unknown
   boundaries using the alternating direction method of multipliers", IEEE TIP 2013.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
+    image: blurred, `[h w]` or `[... h w c]`; channels are restored independently.
     psf: `[kh kw]`, or one for each image.
     weight: of the total variation; by default `0.7 noise_sigma^1.5`.
     num_iter: steps.
     noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
-    history: whether to return the objective after each step, too: `(restored, [... c num_iter])`.
+    history: whether to also return the objective after each step: `(restored, [... c num_iter])`.
 
   Raises ValueError as `planes.each` does, and for less than one step.
   """
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   solve = functools.partial(
     _solve,
     weight=weight,
@@ -64,8 +65,8 @@ def _solve(plane, psf, *, weight, noise_sigma, num_iter, boundary, history):
   quadratic = _MU * borders.power(scene.transfer) + rho * gradients.laplacian(*scene.shape)
   quadratic = quadratic.at[0, 0].max(_MU)
 
-  # What the blurred picture and the slopes are to be, and ADMM's scaled multipliers, all follow
-  # from the sum of each picture's with its multiplier, which is what is carried on.
+  # ADMM's split variables (for the blurred picture and the gradients) and scaled multipliers all
+  # follow from the sum of each variable and its multiplier, so only the sums are carried.
   def step(carry, _):
     blur_sum, slope_sum, _ = carry
     blur_dual = blur_sum - (scene.seen * placed + _MU * blur_sum) / (scene.seen + _MU)

@@ -1,4 +1,4 @@
-"""The Wiener filter that finds the strengths of noise and detail by itself."""
+"""The Wiener filter with estimated strengths of noise and detail."""
 
 import functools
 
@@ -25,23 +25,25 @@ def unsupervised_wiener(
   """The `wiener` estimate with the mean balance over samples of picture, noise and smoothness.
 
   Orieux, Giovannelli and Rodet, "Bayesian estimation of regularization and point spread function
-  parameters for Wiener-Hunt deconvolution", JOSA A 2010, with the Laplacian; the mean of their
-  pictures, which it stands for, would know no way to guess again what lies beyond the border.
+  parameters for Wiener-Hunt deconvolution", JOSA A 2010, with the Laplacian. Theirs is the mean of
+  the sampled pictures; the filter is used instead because it handles the border.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
+    image: blurred, `[h w]` or `[... h w c]`; channels are restored independently.
     psf: `[kh kw]`, or one for each image.
-    key: of the draws, the same for every plane; by default always the same.
-    threshold: relative change of the mean balance below which it is done.
-    burnin: first samples, which are left out of the mean.
-    min_num_iter: samples that are drawn at least.
-    max_num_iter: samples that are drawn at most, more than `burnin`.
+    key: of the random draws, the same for every plane; a constant by default.
+    threshold: relative change of the mean balance below which sampling stops.
+    burnin: number of first samples that are excluded from the mean.
+    min_num_iter: least number of samples.
+    max_num_iter: greatest number of samples, more than `burnin`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
 
-  Raises ValueError as `planes.each` does, and where all samples would be left out.
+  Raises ValueError as `planes.each` does, and if all samples would be excluded.
   """
   if not 0 <= burnin < max_num_iter:
-    raise ValueError(f'{max_num_iter} iterations of which the first {burnin} are left out')
+    raise ValueError(
+      f'burnin must be at least 0 and less than max_num_iter {max_num_iter}, got {burnin}'
+    )
   solve = functools.partial(
     _solve,
     key=jax.random.key(0) if key is None else key,
@@ -60,13 +62,13 @@ def _solve(plane, psf, *, key, threshold, burnin, min_num_iter, max_num_iter, bo
   seen, (_, width) = jnp.fft.rfft2(surrounded), scene.shape
   gain = borders.power(scene.transfer)
   roughness = jnp.square(gradients.laplacian(*scene.shape))
-  # How often each column of `rfft2` is there in `fft2`, over the number of pixels (Parseval).
+  # How often each column of `rfft2` occurs in `fft2`, over the number of pixels (Parseval).
   column = jnp.arange(seen.shape[1])
   count = jnp.where((column == 0) | (2 * column == width), 1.0, 2.0)[None] / surrounded.size
 
   def precision(key, number, energies):
-    """Of so many independent Gaussian values, drawn given the squares of their spectrum."""
-    # Chi-squared as good as exactly for that many (Wilson and Hilferty 1931).
+    """A sample of the precision of `number` Gaussian values, given their power spectrum."""
+    # An approximation to chi-squared that is nearly exact here (Wilson and Hilferty 1931).
     spread = 2 / (9 * number)
     drawn = number * (1 - spread + jnp.sqrt(spread) * jax.random.normal(key)) ** 3
     return drawn / ((count * energies).sum() + _TINY)
@@ -80,13 +82,13 @@ def _solve(plane, psf, *, key, threshold, burnin, min_num_iter, max_num_iter, bo
     x += borders.times(drawn, 1 / jnp.sqrt(total))
     left = borders.times(x, scene.transfer) - seen
     noise = precision(for_noise, surrounded.size, borders.power(left))
-    rough = roughness * borders.power(x)  # blind to the mean
+    rough = roughness * borders.power(x)  # does not see the mean
     detail = precision(for_detail, surrounded.size - 1, rough)
     better = mean + (detail / noise - mean) / jnp.maximum(i - burnin + 1, 1)
     done = (i + 1 >= min_num_iter) & (i > burnin) & (jnp.abs(better - mean) < threshold * better)
     return done, better, noise, detail
 
-  def step(carry, i):  # Unlike a while loop, a scan has a derivative.
+  def step(carry, i):  # Unlike a while loop, a scan is differentiable.
     return jax.lax.cond(carry[0], lambda carry, _: carry, sweep, carry, i), None
 
   one = jnp.ones(())

@@ -1,4 +1,4 @@
-"""The picture of fewest wavelets that explains what is seen."""
+"""Deconvolution with a sparse wavelet prior."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from deblur_jax.solvers import borders, dwt, estimate_noise, planes
 
-_WEIGHT = 1.5  # found as that of total variation
+_WEIGHT = 1.5  # tuned like that of total variation
 
 
 def wavelet(
@@ -23,30 +23,30 @@ def wavelet(
   boundary: str = 'unknown',
   history: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """What minimizes `|seen (K x - image)|^2 / 2 + weight |details of W x|_1`, by FISTA.
+  """Minimizes `|seen (K x - image)|^2 / 2 + weight |details of W x|_1` by FISTA.
 
   Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse
-  problems", SIAM J. Imaging Sci. 2009, restarted as by O'Donoghue and Candes, "Adaptive restart for
-  accelerated gradient schemes", 2015.
+  problems", SIAM J. Imaging Sci. 2009, with the restarts of O'Donoghue and Candes, "Adaptive
+  restart for accelerated gradient schemes", 2015.
 
   Args:
-    image: blurred, `[h w]` or `[... h w c]`; every channel by itself.
+    image: blurred, `[h w]` or `[... h w c]`; channels are restored independently.
     psf: `[kh kw]`, or one for each image.
     weight: of the details; by default `1.5 noise_sigma^1.5`.
     num_iter: steps.
     basis: one of `dwt.FILTERS`.
     levels: of the transform.
-    cycle_spin: whether to shift the wavelets' grid in each step, which keeps it from showing
+    cycle_spin: whether to shift the wavelets' grid in each step, which avoids block artifacts
       (Coifman and Donoho 1995).
     noise_sigma: the noise's standard deviation; None: estimated, at least `estimate_noise.LEAST`.
     boundary: 'unknown' or 'wrap', see `planes.BOUNDARIES`.
-    history: whether to return the objective after each step, too: `(restored, [... c num_iter])`.
+    history: whether to also return the objective after each step: `(restored, [... c num_iter])`.
 
-  Raises ValueError as `planes.each` does, for less than one step, for another basis, and with
-  'wrap' for sides that the levels do not divide.
+  Raises ValueError as `planes.each` does, for less than one step, for an unknown basis, and with
+  'wrap' for sides that are not multiples of `2**levels`.
   """
   if num_iter < 1:
-    raise ValueError(f'at least one iteration, not {num_iter}')
+    raise ValueError(f'num_iter must be at least 1, got {num_iter}')
   if basis not in dwt.FILTERS:
     raise ValueError(f'no basis {basis!r} (known: {", ".join(dwt.FILTERS)})')
   solve = functools.partial(
@@ -75,11 +75,11 @@ def _solve(
   scene = borders.scene(psf, plane.shape, boundary, multiple=2**levels)
   if any(side % 2**levels for side in scene.shape):
     raise ValueError(
-      f"{levels} levels of wavelets with boundary 'wrap' take sides that are multiples of "
-      f'{2**levels}, not {scene.shape[0]}x{scene.shape[1]}'
+      f"{levels} levels of wavelets with boundary 'wrap' require sides that are multiples of "
+      f'{2**levels}, got {scene.shape[0]}x{scene.shape[1]}'
     )
   placed, details = scene.place(plane), dwt.details(scene.shape, levels)
-  bound = borders.power(scene.transfer).max()  # of the misfit's curvature
+  bound = borders.power(scene.transfer).max()  # on the misfit's curvature
   shifts = jax.random.randint(jax.random.key(0), (num_iter, 2), 0, 2**levels) * cycle_spin
 
   def shrink(x, shift):
@@ -92,7 +92,7 @@ def _solve(
     x, ahead, t = carry
     downhill = scene.correlate(scene.seen * (placed - scene.blur(ahead)))
     better, energy = shrink(ahead + downhill / bound, shift)
-    t = jnp.where(jnp.vdot(ahead - better, better - x) > 0, 1.0, t)  # restarts when it overshot
+    t = jnp.where(jnp.vdot(ahead - better, better - x) > 0, 1.0, t)  # restarts after overshooting
     t_next = (1 + jnp.sqrt(1 + 4 * t**2)) / 2
     ahead = better + (t - 1) / t_next * (better - x)
     energy = scene.misfit(scene.blur(better), placed) + energy if history else None

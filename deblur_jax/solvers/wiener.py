@@ -1,4 +1,4 @@
-"""Deconvolution in one step, frequency by frequency."""
+"""The Wiener-Hunt filter: deconvolution in one step in the frequency domain."""
 
 import functools
 
@@ -13,8 +13,8 @@ _FILTERS = {
   'gradient': [[[0, 0], [-1, 1]], [[0, -1], [0, 1]]],
   'white': [[[1]]],
 }
-# Best within a factor of two for photographs under noise of 0.003 to 0.03, measured on shaken and
-# defocused ones; a filter of one's own is taken to be like the Laplacian.
+# Within a factor of two of the best for photographs with noise of 0.003 to 0.03, measured with
+# camera shake and defocus; a custom filter is treated like the Laplacian.
 _BALANCE = {'laplacian': 150.0, 'gradient': 80.0, 'white': 60.0}
 _REFINEMENTS = 10
 
@@ -28,17 +28,18 @@ def wiener(
   noise_sigma: float | None = None,
   boundary: str = 'unknown',
 ) -> jax.Array:
-  """The Wiener-Hunt estimate of what `psf` blurred: `conj(H) Y / (|H|^2 + balance |L|^2)`.
+  """The Wiener-Hunt estimate of the sharp image: `conj(H) Y / (|H|^2 + balance |L|^2)`.
 
-  With the same `balance` and `reg` on periodic data it equals `skimage.restoration.wiener`. Else
-  what lies beyond the border is first guessed, then taken from the estimate itself, blurred again.
+  With the same `balance` and `reg` on periodic data it equals `skimage.restoration.wiener`.
+  Otherwise the region beyond the border is first extrapolated, then repeatedly replaced by the
+  reblurred estimate.
 
   Args:
     image: blurred, `[h w]` or `[... h w c]`.
     psf: `[kh kw]`, or one for each image.
     balance: weight of the regularizer; by default `noise_sigma^2` times 150 for the Laplacian, 80
       for the gradient and 60 for 'white'.
-    reg: what should be small: 'laplacian', 'gradient', 'white' (the values themselves), a filter
+    reg: what is penalized: 'laplacian', 'gradient', 'white' (the values themselves), a filter
       `[kh kw]` or several, `[n kh kw]`.
     noise_sigma: the noise's standard deviation, for the default of `balance`; None to estimate it
       (at least `estimate_noise.LEAST`).
@@ -48,7 +49,7 @@ def wiener(
   """
   named = isinstance(reg, str)
   if named and reg not in _FILTERS:
-    raise ValueError(f'reg is a filter or one of {", ".join(_FILTERS)}, not {reg!r}')
+    raise ValueError(f'reg must be a filter or one of {", ".join(_FILTERS)}, got {reg!r}')
   solve = functools.partial(
     _solve,
     balance=balance,

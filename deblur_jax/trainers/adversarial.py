@@ -1,11 +1,11 @@
-"""Training against a critic that tells restored images from sharp ones.
+"""Training against a critic that distinguishes restored images from sharp ones.
 
-In every step the critic learns for a few steps from the images that the network makes now, then the
-network for one, from the content losses of `supervised` and from what the critic says.
+In every step the critic trains for a few steps on the images that the network makes now, then the
+network for one, on the content losses of `supervised` and the adversarial loss.
 
-Without pairs the network is BGAN, which blurs sharp images: the critic tells its results from those
-that a camera has blurred, the relativistic blur loss of Zhang et al., "Deblurring by Realistic
-Blurring", CVPR 2020, arXiv:2004.01860, if the game is 'relativistic'.
+Without pairs the network is BGAN, which blurs sharp images: the critic distinguishes its results
+from images that a camera has blurred. If the game is 'relativistic', that is the relativistic blur
+loss of Zhang et al., "Deblurring by Realistic Blurring", CVPR 2020, arXiv:2004.01860.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ from deblur_jax.types import Batch, Trainer, TrainState
 
 
 class Roles(NamedTuple):
-  """Who is who in a step, images `[b h w 3]` each."""
+  """What the images of a step are used for, `[b h w 3]` each."""
 
   given: jax.Array
-  """What the network gets."""
+  """The input of the network."""
   wanted: jax.Array
-  """What the content losses compare its result with."""
+  """What the content losses compare the result with."""
   real: jax.Array
-  """What the critic takes for real."""
+  """What is real to the critic."""
 
 
 def _to_restore(blurred: jax.Array, sharp: jax.Array) -> Roles:
@@ -47,23 +47,21 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
   """The trainer of `config` for `model`, which is the generator.
 
   Reads what `supervised.make` reads, and config.critic: game (see `losses.adversarial.GAMES`),
-  weight (of what the critic says), steps (for each of the generator's), penalty (weight of the
+  weight (of the adversarial loss), steps (for each of the generator's), penalty (weight of the
   gradient penalty; 0 for none) and penalty_per_pixel, ndf and n_layers (of `nn.patchgan.PatchGAN`)
-  and optim. `roles(blurred, sharp)` casts the images of a batch.
+  and optim. `roles(blurred, sharp)` assigns the images of a batch.
   """
   if 'critic' not in config:
-    raise ValueError(
-      'this config has no critic, which adversarial training needs: begin with configs/deblurgan.py'
-    )
+    raise ValueError('adversarial training requires config.critic: start from configs/deblurgan.py')
   settings = config.critic
   if settings.game not in GAMES:
     raise ValueError(
       f'no game {settings.game!r} (known: {", ".join(GAMES)}): set config.critic.game'
     )
   if settings.steps < 1:
-    raise ValueError(f'the critic takes at least one step, not {settings.steps}')
+    raise ValueError(f'config.critic.steps must be at least 1, not {settings.steps}')
   if config.accumulate != 1:
-    raise ValueError('adversarial training takes a batch at once: set config.accumulate to 1')
+    raise ValueError('adversarial training requires config.accumulate to be 1')
   game, critic = GAMES[settings.game], PatchGAN(settings.ndf, settings.n_layers, model.dtype)
   plain, pair = supervised.make(config, model), supervised.pairing(config)
   content = supervised.content(config, model)
@@ -82,9 +80,9 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
   def critic_loss(params, key, images, made):
     real, fake = judge(params, images), judge(params, made)
     loss = game.critic(real, fake).mean()
-    told = {'critic/loss': loss, 'critic/accuracy': jnp.mean(real > fake, dtype=jnp.float32)}
+    values = {'critic/loss': loss, 'critic/accuracy': jnp.mean(real > fake, dtype=jnp.float32)}
     if settings.penalty:
-      # The slope by images in [-1, 1], as the critic and its authors have them.
+      # The gradient for images in [-1, 1], as the critic and the penalty's authors use them.
       penalty, norm = gradient_penalty(
         key,
         lambda signed: judge(params, (signed + 1) / 2),
@@ -92,9 +90,9 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
         2 * made - 1,
         per_pixel=settings.penalty_per_pixel,
       )
-      told |= {'critic/penalty': penalty.mean(), 'critic/gradient_norm': norm.mean()}
+      values |= {'critic/penalty': penalty.mean(), 'critic/gradient_norm': norm.mean()}
       loss = loss + settings.penalty * penalty.mean()
-    return loss, told
+    return loss, values
 
   def apply(params, given, key):
     streams = dict(zip(('dropout', 'noise'), jax.random.split(key), strict=True))
@@ -115,14 +113,14 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
 
     def learn(carry, key):
       params, opt_state = carry
-      gradient, told = jax.grad(critic_loss, has_aux=True)(params, key, images.real, made)
+      gradient, values = jax.grad(critic_loss, has_aux=True)(params, key, images.real, made)
       updates, opt_state = critic_optimizer.update(
-        gradient, opt_state, params, value=told['critic/loss']
+        gradient, opt_state, params, value=values['critic/loss']
       )
-      return (optax.apply_updates(params, updates), opt_state), told
+      return (optax.apply_updates(params, updates), opt_state), values
 
     keys = jax.random.split(critic_key, settings.steps)
-    judging, told = jax.lax.scan(learn, state.critic, keys)
+    judging, judged = jax.lax.scan(learn, state.critic, keys)
     (loss, (terms, restored)), gradient = jax.value_and_grad(objective, has_aux=True)(
       state.params, images, judging[0], own_key
     )
@@ -131,7 +129,7 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     metrics = {
       'loss': loss,
       **{f'loss/{name}': term for name, term in terms.items()},
-      **{name: values[-1] for name, values in told.items()},
+      **{name: values[-1] for name, values in judged.items()},
       'psnr': METRICS['psnr'](jnp.clip(restored, 0, 1), images.wanted).mean(),
       'gradient_norm': optax.tree.norm(gradient),
       'learning_rate': rate(state.step, state.opt_state),
@@ -143,5 +141,5 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
 
 
 def make_unpaired(config: Any, model: nn.Module) -> Trainer:
-  """As `make`, for BGAN: `model` blurs the sharp images as those of other scenes are blurred."""
+  """Like `make`, for BGAN: `model` blurs the sharp images as those of other scenes are blurred."""
   return make(config, model, _to_blur)

@@ -1,4 +1,4 @@
-"""Training on pairs: the blurred picture in, losses against the sharp one."""
+"""Training on pairs: from the blurred picture, with losses against the sharp one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,8 +19,8 @@ from deblur_jax.types import Batch, Trainer, TrainState, as_float
 def make(config: Any, model: nn.Module) -> Trainer:
   """The trainer of `config` for `model`.
 
-  Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch that are
-  gone through one after the other), and what `pairing` and `content` read.
+  Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch, processed
+  one after another), and what `pairing` and `content` read.
   """
   for size in [size for _, _, size in config.data.phases] or [config.batch_size]:
     if size % config.accumulate:
@@ -35,7 +35,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
       step=jnp.zeros((), jnp.int32),
       params=params,
       opt_state=optimizer.init(params),
-      # A copy: step donates the state, and one buffer cannot be given away twice.
+      # A copy: step donates the state, and one buffer cannot be donated twice.
       ema=jax.tree.map(jnp.copy, params) if config.ema else None,
     )
 
@@ -72,15 +72,15 @@ def make(config: Any, model: nn.Module) -> Trainer:
 
 
 def in_parts(gradients: Callable[..., Any], count: int) -> Callable[..., Any]:
-  """`gradients(params, blurred, sharp, key)` as the mean of `count` equal parts of a batch.
+  """`gradients(params, blurred, sharp, key)` as the mean over `count` equal parts of a batch.
 
-  Takes the memory of one part. What `gradients` returns must be a mean over the batch.
+  Uses the memory of one part. What `gradients` returns must be a mean over the batch.
   """
   if count == 1:
     return gradients
 
   def whole(params, blurred, sharp, key):
-    # Every device keeps images in every part.
+    # Strided, so that every device has images in every part.
     parts = [
       jnp.moveaxis(images.reshape(-1, count, *images.shape[1:]), 1, 0)
       for images in (blurred, sharp)
@@ -101,10 +101,10 @@ def in_parts(gradients: Callable[..., Any], count: int) -> Callable[..., Any]:
 def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]:
   """(batch, key) -> blurred and sharp images as floats.
 
-  Sharp pictures that come without a blurred half get it here: from the BGAN whose weights
-  config.bgan names, where it does, then from the mix in config.blur. With config.mixup every pair
-  is blended with another, by a share from Beta(mixup, mixup) that is the same for all of a batch,
-  in a part config.mixup_probability of the batches (Zhang et al. 2018, arXiv:1710.09412).
+  Sharp pictures without a blurred half get one here: first from the BGAN whose weights are in
+  config.bgan, if given, then from the mix in config.blur. With config.mixup every pair is blended
+  with another, by a share from Beta(mixup, mixup) that is the same for the whole batch, in a
+  fraction config.mixup_probability of the batches (Zhang et al. 2018, arXiv:1710.09412).
   """
   mix = synthesis.parse(config.blur)
   generate = _generator(config.bgan) if config.bgan else None
@@ -129,14 +129,14 @@ def pairing(config: Any) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Ar
     share = jax.random.beta(other, config.mixup, config.mixup)
     share = jnp.where(jax.random.uniform(chance) < config.mixup_probability, share, 1.0)
     blurred, sharp = pair(batch, own)
-    # The order of a batch is random: the next one is any other.
+    # Batches are in random order, so the next image is a random one.
     return tuple(share * x + (1 - share) * jnp.roll(x, 1, axis=0) for x in (blurred, sharp))
 
   return mixed if config.mixup else pair
 
 
 def _generator(path: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """(key, sharp) -> blurred: the BGAN in a weights file, as it is."""
+  """(key, sharp) -> blurred: the BGAN in a weights file, which is not trained here."""
   params, manifest = files.read(path)
   if manifest.get('network') != 'bgan':
     raise ValueError(f'bgan {path}: weights of {manifest.get("network")}, not of bgan')
@@ -150,14 +150,14 @@ def content(
   """(output of the network, sharp) -> the weighted loss, and its terms by name.
 
   Reads config.loss (name -> weight) and config.more_loss (see `losses.parse`), summed over the
-  stages or scales of networks that have several, and config.perceptual, which compares the result
-  alone.
+  stages or scales of networks that have several, and config.perceptual, which only compares the
+  final result.
   """
   own = {name: weight for name, weight in config.loss.items() if weight}
   known = {name: (weight, spec.find('loss', name, LOSSES)) for name, weight in own.items()}
   more = losses.parse(config.more_loss)
   if both := sorted(more.keys() & own.keys()):
-    raise ValueError(f'loss {", ".join(both)} is in config.loss and in config.more_loss')
+    raise ValueError(f'loss {", ".join(both)} is in both config.loss and config.more_loss')
   terms_of = {name: one for name, one in (known | more).items() if one[0]}
   seen = dict(config.perceptual)
   if seen_weight := seen.pop('weight'):
@@ -180,7 +180,7 @@ def content(
 def supervised(
   model: nn.Module, output: Mapping[str, Any], sharp: jax.Array
 ) -> list[tuple[jax.Array, jax.Array]]:
-  """Pairs of what a network made and what it should have made: of each stage, of each scale."""
+  """Pairs of what a network made and what it should have made, for each stage or scale."""
   if 'scales' in output:
     return list(zip(output['scales'], model.pyramid(sharp), strict=True))
   return [(stage, sharp) for stage in output.get('stages', (output['restored'],))]
