@@ -146,6 +146,19 @@ def test_darktable_gets_a_model_with_its_card(nafnet, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['small.dtmodel']
 
 
+def test_an_exported_file_is_benchmarked(nafnet, nafnet_onnx, tmp_path, capsys, monkeypatch):
+  from deblur_jax import benchmark
+  from deblur_jax.evaluation import costs
+
+  monkeypatch.setattr(costs, 'SMALL', (32, 32))
+  monkeypatch.setattr(costs, 'LARGE', (32, 48))
+  monkeypatch.setattr(costs, 'REPEATS', 2)
+  found = benchmark._cost({'method': str(nafnet_onnx), 'device': 'here'})
+  assert found['parameters'] == sum(x.size for x in jax.tree.leaves(weights.read(nafnet)[0]))
+  assert found['gmacs'] is None and found['ms_256x256'] > 0
+  assert benchmark._digest(str(nafnet_onnx)) == weights.digest(nafnet_onnx)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', models.names())
 def test_every_network_exports(name, tmp_path):

@@ -67,7 +67,8 @@ def of_weights(
     images = images.astype(dtype)
     return model.apply({'params': params}, images)['restored'].astype(jnp.float32)
 
-  manifest |= {'dtype': dtype, 'deblur_jax': metadata.version('deblur-jax')}
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  manifest |= {'parameters': count, 'dtype': dtype, 'deblur_jax': metadata.version('deblur-jax')}
   manifest['needs'] = needs._replace(side=min(size) if size else 0)._asdict()
   return Request(apply, needs, manifest, size, batch, dtype)
 
