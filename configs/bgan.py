@@ -4,7 +4,7 @@
   python -m deblur_jax.main --config=configs/bgan.py:unpaired    sharp and really blurred pictures
 
 `unpaired` reads what `tools/prepare.py unpaired` made from a folder with sharp/ (COCO in the paper)
-and blurred/ (their RWBI). The critic plays the relativistic game, which the authors call the
+and blurred/ (their RWBI). The critic has the relativistic loss, which the authors call the
 relativistic blur loss; they published neither code nor settings, so learning rates and weights are
 ours. `--config.perceptual.weight` with a VGG-19 file adds their perceptual loss.
 
@@ -23,7 +23,7 @@ def builtin():
   config.model = common.network('bgan', 'tiny')
   config.loss.l1 = 1.0
   config.critic = common.critic()
-  config.critic.game = 'relativistic'
+  config.critic.loss = 'relativistic'
   config.critic.weight = 0.3
   config.critic.ndf = 16
   config.critic.n_layers = 2

@@ -86,7 +86,7 @@ def optimizer() -> dict[str, Any]:
 def critic() -> dict[str, Any]:
   """Settings of the critic, for `config.trainer = 'adversarial'`."""
   return {
-    'game': 'wasserstein',  # see deblur_jax/losses/adversarial.py
+    'loss': 'wasserstein',  # see deblur_jax/losses/adversarial.py
     'weight': 1.0,  # of the adversarial loss, next to config.loss and config.perceptual
     'steps': 1,  # per step of the network
     'penalty': 0.0,  # weight of the gradient penalty

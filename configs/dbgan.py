@@ -24,7 +24,7 @@ def builtin():
   config.blur = 'sharp | noise(0..0.01)'  # after BGAN's blur
   config.loss.l1 = 1.0
   config.critic = common.critic()
-  config.critic.game = 'relativistic'
+  config.critic.loss = 'relativistic'
   config.critic.weight = 0.001
   config.critic.ndf = 16
   config.critic.n_layers = 2

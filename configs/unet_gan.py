@@ -7,7 +7,7 @@
 There is no paper; one guide claims 32.85 dB / 0.93 on GoPro (quoted; no source could be found).
 `gopro` uses its Adam at 2e-4 (its decay of 0.9 taken as b1), batch of 16, 100 epochs, fixed size,
 flips and rotations, and its adversarial, L1 and VGG-19 losses; their weights and the least-squares
-game are our choice. It trains on all of GoPro's training pairs; the guide splits 1,600 / 300 / 313.
+loss are our choice. It trains on all of GoPro's training pairs; the guide splits 1,600 / 300 / 313.
 
 In `builtin` L1 alone is the content loss, so that it runs without VGG-19.
 """
@@ -21,7 +21,7 @@ def builtin():
   config.model = common.network('unet_gan', 'tiny')
   config.loss.l1 = 1.0
   config.critic = common.critic()
-  config.critic.game = 'least_squares'
+  config.critic.loss = 'least_squares'
   config.critic.weight = 0.003
   config.critic.ndf = 16
   config.critic.optim.learning_rate = 2e-4
@@ -44,7 +44,7 @@ def gopro():
   config.loss.l1 = 1.0
   config.perceptual.weight = 0.01
   config.critic = common.critic()
-  config.critic.game = 'least_squares'
+  config.critic.loss = 'least_squares'
   config.critic.weight = 0.01
   for optim in (config.optim, config.critic.optim):
     optim.learning_rate = 2e-4

@@ -12,7 +12,7 @@ from deblur_jax import models, weights
 from deblur_jax.configs import bgan, deblurgan, nafnet
 from deblur_jax.convert import vgg19
 from deblur_jax.data import builtin
-from deblur_jax.losses.adversarial import GAMES, gradient_penalty
+from deblur_jax.losses.adversarial import GAN_LOSSES, gradient_penalty
 from deblur_jax.losses.perceptual import load, perceptual
 from deblur_jax.nn import vgg
 from deblur_jax.nn.patchgan import PatchGAN
@@ -61,9 +61,9 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize('name', GAMES)
-def test_games_by_hand(name):
-  for side, expected in zip(GAMES[name], BY_HAND[name], strict=True):
+@pytest.mark.parametrize('name', GAN_LOSSES)
+def test_gan_losses_by_hand(name):
+  for side, expected in zip(GAN_LOSSES[name], BY_HAND[name], strict=True):
     np.testing.assert_allclose(side(REAL, MADE), expected, rtol=1e-6)
     shaped = side(REAL.reshape(2, 2, 1, 1), MADE.reshape(2, 1, 2, 1))
     np.testing.assert_allclose(shaped, expected, rtol=1e-6)
@@ -114,8 +114,8 @@ def test_the_penalty_pulls_the_critics_slope_to_one(key):
           return critic(params, images)
 
         penalty, norm = gradient_penalty(keys[2], judge, real, made)
-        game = GAMES['wasserstein'].critic(judge(real), judge(made))
-        return (game + 10 * penalty).mean(), norm.mean()
+        loss = GAN_LOSSES['wasserstein'].critic(judge(real), judge(made))
+        return (loss + 10 * penalty).mean(), norm.mean()
 
       gradient, norm = jax.grad(loss, has_aux=True)(params)
       updates, state = optimizer.update(gradient, state, params)
@@ -128,11 +128,11 @@ def test_the_penalty_pulls_the_critics_slope_to_one(key):
   assert abs(norms[-100:].mean() - 1) < 0.2
 
 
-@pytest.mark.parametrize('game', ['wasserstein', 'relativistic'])
-def test_a_step_of_both_sides(game, key):
+@pytest.mark.parametrize('loss', ['wasserstein', 'relativistic'])
+def test_a_step_of_both_sides(loss, key):
   config = deblurgan.get_config('smoke')
-  config.critic.game, config.ema = game, 0.9
-  config.critic.penalty = 10.0 if game == 'wasserstein' else 0.0
+  config.critic.loss, config.ema = loss, 0.9
+  config.critic.penalty = 10.0 if loss == 'wasserstein' else 0.0
   model = models.make(**config.model)
   trainer = adversarial.make(config, model)
   batch = {'sharp': np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)}
@@ -141,7 +141,7 @@ def test_a_step_of_both_sides(game, key):
   state, metrics = step(first, batch)
   said = {'loss/charbonnier', 'loss/adversarial', 'critic/loss', 'critic/accuracy', 'psnr'}
   assert said <= metrics.keys() and all(np.isfinite(value) for value in metrics.values())
-  assert ('critic/penalty' in metrics) == (game == 'wasserstein')
+  assert ('critic/penalty' in metrics) == (loss == 'wasserstein')
   total = metrics['loss/charbonnier'] + config.critic.weight * metrics['loss/adversarial']
   np.testing.assert_allclose(metrics['loss'], total, rtol=1e-5)
   # The critic took its two steps, the network one, and neither moved the other.
@@ -156,7 +156,7 @@ def test_a_step_of_both_sides(game, key):
 
 def test_without_pairs_the_critic_sees_what_a_camera_blurred(key):
   config = bgan.get_config('smoke')
-  config.critic.game, config.critic.optim.schedule = 'wasserstein', 'constant'
+  config.critic.loss, config.critic.optim.schedule = 'wasserstein', 'constant'
   config.critic.optim.learning_rate = 1e-12  # it does not change
   config.critic.penalty = 1.0
   model = models.make(**config.model)
@@ -204,7 +204,7 @@ def test_a_critic_learns_to_distinguish_a_fixed_network():
   # If the network cannot learn, the critic soon distinguishes its images from sharp ones.
   config = deblurgan.get_config('smoke')
   config.optim.learning_rate, config.optim.final = 1e-12, 0.0
-  config.critic.game, config.critic.penalty, config.critic.steps = 'hinge', 0.0, 40
+  config.critic.loss, config.critic.penalty, config.critic.steps = 'hinge', 0.0, 40
   config.critic.optim.learning_rate, config.critic.optim.schedule = 2e-3, 'constant'
   config.blur = 'gaussian(3)'
   trainer = adversarial.make(config, models.make(**config.model))
@@ -218,7 +218,10 @@ def test_a_critic_learns_to_distinguish_a_fixed_network():
 
 @pytest.mark.parametrize(
   'change,message',
-  [({'game': 'chess'}, "no game 'chess'"), ({'steps': 0}, 'steps must be at least 1, not 0')],
+  [
+    ({'loss': 'chess'}, "unknown GAN loss 'chess'"),
+    ({'steps': 0}, 'steps must be at least 1, not 0'),
+  ],
 )
 def test_invalid_critics_are_reported(change, message):
   config = deblurgan.get_config('smoke')

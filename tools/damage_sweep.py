@@ -48,7 +48,7 @@ How damage is found:
   the last bytes away: a sound file cannot be decoded without them.
 - In JPEG, all blocks after a damage are too bright or too dark by the same amount, which shows as a
   step along a row of blocks. In 332 sound JPEGs of photographs there was no false alarm. A step
-  that begins within the first or last twelfth of a row is not told from an edge in the picture.
+  that begins within the first or last twelfth of a row looks like an edge in the picture.
 - Strips and tiles of a TIFF are checked one by one: Deflate by its checksum, LZW and JPEG like JPEG
   files.
 

@@ -4,8 +4,8 @@ Every picture of a folder (`--pictures`, such as Kodak's; test/ in it where ther
 once by each kind and eight times by the mix of them all, the same in every run. To these come the
 pairs of `--pairs SOURCE:DIRECTORY`. Prints a Markdown table of PSNR / SSIM and of the milliseconds
 that a picture takes; `--json FILE` keeps the scores for ship_weights.py, each set by a name that
-tells it from the same blur of other pictures. Classical methods are told
-the PSF, and are left out where no single one made the blur.
+distinguishes it from the same blur of other pictures. Classical methods are given the PSF, and are
+left out if the blur has no single PSF.
 """
 
 import argparse
@@ -37,7 +37,7 @@ KINDS = {
   'turbulence 1 to 2': 'turbulence(1..2)' + CAMERA,
   'mix of restore_general': BLUR,
 }
-DRAWS = {BLUR: 8}  # What one draw happens to be would tell too much about a mix.
+DRAWS = {BLUR: 8}  # One draw would say too little about a mix.
 
 
 def main() -> None:
@@ -69,9 +69,9 @@ def main() -> None:
       if not arguments.skip or arguments.skip not in one['name']
     ]
     found = {'blurred': [pictures.score(one['blurred'], one) for one in examples]}
-    told = all('psf' in one for one in examples)
+    known = all('psf' in one for one in examples)
     for method in methods:
-      if told or not methods.is_solver(method):
+      if known or not methods.is_solver(method):
         found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
     means = _means(found)
     scored = f'{name} ({pathlib.Path(arguments.pictures).name})' if name in KINDS else name

@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--network',
     metavar='NAME',
-    help='which network they are of, if it cannot be told from them; vgg19, for perceptual losses',
+    help='which network they are of, if that cannot be inferred; vgg19, for perceptual losses',
   )
   parser.add_argument(
     '--key',
@@ -94,8 +94,8 @@ def _convert(arguments: argparse.Namespace) -> int:
   stated = arguments.license or convert.license_of_files(name, source.values())
   manifest = {'network': name, 'arguments': options, 'source': source, 'license': stated}
   weights.write(output, params, manifest, dtype=arguments.dtype)
-  told = ', '.join(f'{key} {value}' for key, value in options.items())
-  print(f'{name} {variant}'.strip() + f': {told}')
+  listed = ', '.join(f'{key} {value}' for key, value in options.items())
+  print(f'{name} {variant}'.strip() + f': {listed}')
   theirs = (
     f" ({name}'s authors state {convert.license_of(name)} for their own weights; if these are "
   )
@@ -149,7 +149,7 @@ def _read(paths: list[pathlib.Path], key: str) -> dict[str, Any]:
       raise FileNotFoundError(f'{path}: no such file')
     states[path.stem] = _opener(path.suffix, key)(path)
   if len(states) < len(paths):
-    raise ValueError('two files have the same name: parts are told apart by their names')
+    raise ValueError('two files have the same name: parts are distinguished by their names')
   if len(states) == 1:
     return next(iter(states.values()))
   return {f'{stem}.{name}': value for stem, one in states.items() for name, value in one.items()}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 Critic = Callable[[jax.Array], jax.Array]
 
 
-class Game(NamedTuple):
+class GANLoss(NamedTuple):
   """A loss for each side, `f(real, made) -> [b]`."""
 
   critic: Callable[[jax.Array, jax.Array], jax.Array]
@@ -29,8 +29,8 @@ def _relative(real: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
   return real - made.mean(), made - real.mean()
 
 
-def _relativistic(loss: Callable[[jax.Array, float], jax.Array]) -> Game:
-  """The relativistic average game of `loss(logits, target)`; target is 1 for real, -1 for made."""
+def _relativistic(loss: Callable[[jax.Array, float], jax.Array]) -> GANLoss:
+  """The relativistic average of `loss(logits, target)`; target is 1 for real, -1 for made."""
 
   def critic(real, made):
     real, made = _relative(real, made)
@@ -40,21 +40,21 @@ def _relativistic(loss: Callable[[jax.Array, float], jax.Array]) -> Game:
     real, made = _relative(real, made)
     return (_mean(loss(real, -1.0)) + _mean(loss(made, 1.0))) / 2
 
-  return Game(critic, generator)
+  return GANLoss(critic, generator)
 
 
-GAMES = {
+GAN_LOSSES = {
   # Arjovsky et al. 2017, arXiv:1701.07875; requires `gradient_penalty`
-  'wasserstein': Game(
+  'wasserstein': GANLoss(
     lambda real, made: _mean(made) - _mean(real), lambda real, made: -_mean(made)
   ),
   # Mao et al. 2017, arXiv:1611.04076, eq. 9
-  'least_squares': Game(
+  'least_squares': GANLoss(
     lambda real, made: (_mean((real - 1) ** 2) + _mean(made**2)) / 2,
     lambda real, made: _mean((made - 1) ** 2) / 2,
   ),
   # Lim and Ye 2017, arXiv:1705.02894
-  'hinge': Game(
+  'hinge': GANLoss(
     lambda real, made: _mean(jax.nn.relu(1 - real)) + _mean(jax.nn.relu(1 + made)),
     lambda real, made: -_mean(made),
   ),

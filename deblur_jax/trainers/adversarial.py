@@ -4,7 +4,7 @@ In every step the critic trains for a few steps on the images that the network m
 network for one, on the content losses of `supervised` and the adversarial loss.
 
 Without pairs the network is BGAN, which blurs sharp images: the critic distinguishes its results
-from images that a camera has blurred. If the game is 'relativistic', that is the relativistic blur
+from images that a camera has blurred. If the loss is 'relativistic', that is the relativistic blur
 loss of Zhang et al., "Deblurring by Realistic Blurring", CVPR 2020, arXiv:2004.01860.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from deblur_jax import optim
-from deblur_jax.losses.adversarial import GAMES, gradient_penalty
+from deblur_jax.losses.adversarial import GAN_LOSSES, gradient_penalty
 from deblur_jax.metrics import METRICS
 from deblur_jax.nn.patchgan import PatchGAN
 from deblur_jax.trainers import supervised
@@ -46,7 +46,7 @@ def _to_blur(blurred: jax.Array, sharp: jax.Array) -> Roles:
 def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restore) -> Trainer:
   """The trainer of `config` for `model`, which is the generator.
 
-  Reads what `supervised.make` reads, and config.critic: game (see `losses.adversarial.GAMES`),
+  Reads what `supervised.make` reads, and config.critic: loss (see `losses.adversarial.GAN_LOSSES`),
   weight (of the adversarial loss), steps (for each of the generator's), penalty (weight of the
   gradient penalty; 0 for none) and penalty_per_pixel, ndf and n_layers (of `nn.patchgan.PatchGAN`)
   and optim. `roles(blurred, sharp)` assigns the images of a batch.
@@ -54,15 +54,18 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
   if 'critic' not in config:
     raise ValueError('adversarial training requires config.critic: start from configs/deblurgan.py')
   settings = config.critic
-  if settings.game not in GAMES:
+  if settings.loss not in GAN_LOSSES:
     raise ValueError(
-      f'no game {settings.game!r} (known: {", ".join(GAMES)}): set config.critic.game'
+      f'unknown GAN loss {settings.loss!r} (known: {", ".join(GAN_LOSSES)}): set config.critic.loss'
     )
   if settings.steps < 1:
     raise ValueError(f'config.critic.steps must be at least 1, not {settings.steps}')
   if config.accumulate != 1:
     raise ValueError('adversarial training requires config.accumulate to be 1')
-  game, critic = GAMES[settings.game], PatchGAN(settings.ndf, settings.n_layers, model.dtype)
+  gan_loss, critic = (
+    GAN_LOSSES[settings.loss],
+    PatchGAN(settings.ndf, settings.n_layers, model.dtype),
+  )
   plain, pair = supervised.make(config, model), supervised.pairing(config)
   content = supervised.content(config, model)
   optimizer, rate = optim.make(config.optim, config.steps)
@@ -79,7 +82,7 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
 
   def critic_loss(params, key, images, made):
     real, fake = judge(params, images), judge(params, made)
-    loss = game.critic(real, fake).mean()
+    loss = gan_loss.critic(real, fake).mean()
     values = {'critic/loss': loss, 'critic/accuracy': jnp.mean(real > fake, dtype=jnp.float32)}
     if settings.penalty:
       # The gradient for images in [-1, 1], as the critic and the penalty's authors use them.
@@ -102,7 +105,7 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     output = apply(params, images.given, key)
     loss, terms = content(output, images.wanted)
     real, fake = judge(critic_params, images.real), judge(critic_params, output['restored'])
-    terms['adversarial'] = game.generator(real, fake).mean()
+    terms['adversarial'] = gan_loss.generator(real, fake).mean()
     return loss + settings.weight * terms['adversarial'], (terms, output['restored'])
 
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
