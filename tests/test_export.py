@@ -19,14 +19,10 @@ pytest.importorskip('jax2onnx', reason='the extra export is not installed')
 
 # Network -> what keeps it from being exported to ONNX for any size. All can be for a fixed one.
 FIXED_ONLY = {
-  'blend': 'antialiased downsampling, in MAXIM',
   'deblurgan': 'reflection padding',
-  'deepdeblur': 'bilinear resizing',
-  'maxim': 'antialiased downsampling',
-  'mprnet': 'bilinear resizing',
-  'srn': 'bilinear resizing',
+  'deepdeblur': 'its pyramid is a matrix of the size of the image',
+  'srn': 'bilinear resizing of its recurrent state',
   'swinir': 'masks of shifted windows',
-  'unet_gan': 'bilinear resizing',
 }
 SMALLER = {'maxim': {'stages': 1, 'scales': 1}}
 
