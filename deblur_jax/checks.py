@@ -22,7 +22,8 @@ def images(array: Any, what: str = 'images', *, values: bool = True) -> None:
     raise ValueError(f'{what} must be floats in [0, 1], not {dtype}: divide by {scale}')
   if not values or isinstance(array, jax.core.Tracer) or not np.size(array):
     return
-  largest = float(array.max())
+  with jax.ensure_compile_time_eval():  # a constant that a compiled function closes over
+    largest = float(array.max())
   if largest > LARGEST:
     raise ValueError(f'{what} must be in [0, 1], but the largest value is {largest:g}')
 

@@ -67,15 +67,18 @@ def load(
   model, params, _ = network(path, dtype=dtype, settings=settings)
   params = jax.device_put(params)
 
-  @functools.partial(jax.jit, compiler_options=_compiler_options())
   def apply(params, blurred):
     return model.apply({'params': params}, blurred)['restored']
+
+  compiled = jax.jit(apply, compiler_options=_compiler_options())
 
   def restore(blurred, **known):
     del known  # Networks are trained to restore from the picture alone.
     checks.batch(blurred)
     checks.images(blurred, values=isinstance(blurred, np.ndarray))
-    return apply(params, blurred)
+    # Inside another jit, JAX refuses compiler options.
+    run = apply if isinstance(blurred, jax.core.Tracer) else compiled
+    return run(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
 

@@ -158,7 +158,7 @@ def test_tables_of_a_benchmark_fit_80_columns(pairs, tmp_path, capsys):
   assert code == 0
   text = capsys.readouterr().out
   assert 'mine, 2 pictures (plain: 8-bit, 2-D SSIM)' in text and 'blurred' in text
-  assert max(len(line) for line in text.splitlines() if 'are in' not in line) <= 80
+  assert max(len(line) for line in text.splitlines() if 'wrote' not in line) <= 80
 
 
 @pytest.mark.slow

@@ -35,6 +35,14 @@ def test_under_jit_the_type_is_refused():
   assert np.isfinite(jax.jit(SOLVERS['tikhonov'])(255 * IMAGE, PSF)).all()  # cannot be seen
 
 
+def test_constants_of_a_compiled_function_are_checked_too():
+  image, large = jnp.asarray(IMAGE), jnp.asarray(255 * IMAGE)
+  restored = jax.jit(lambda psf: SOLVERS['tikhonov'](image, psf))(PSF)
+  np.testing.assert_allclose(restored, SOLVERS['tikhonov'](image, PSF), atol=1e-5)
+  with pytest.raises(ValueError, match='largest value is 25'):
+    jax.jit(lambda psf: SOLVERS['tikhonov'](large, psf)).lower(PSF)
+
+
 def test_psf_estimation_and_blur_mixes_refuse_too():
   large = np.uint8(255 * np.random.default_rng(0).random((80, 80)))
   with pytest.raises(ValueError, match='not uint8'):

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(deblur_jax.__file__).parent
 RANKS = (
   {'types', 'spec', 'color', 'atomic', 'cached', 'checks', 'methods'},
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
-  {'preemption', 'buckets', 'nn', 'blur', 'datasets', 'checkpoints'},
+  {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
   {'data', 'models', 'losses', 'metrics'},
   {'exported', 'runs', 'solvers', 'trainers', 'convert'},
   {'evaluation', 'zoo', 'pair_making'},

@@ -1,4 +1,4 @@
-"""Padding, buckets, tiles: against numpy, brute force and filters whose whole result is known."""
+"""Padding and tiles: against numpy, brute force and filters whose whole result is known."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deblur_jax import buckets, tiling
+from deblur_jax import tiling
 from deblur_jax.types import Needs
 
 EXACT = Needs(multiple=1, tiling='exact', halo=3)
@@ -184,52 +184,6 @@ def test_wrong_tiles_are_refused():
     tiling.tiled(box, np.zeros((0, 5, 3)), EXACT)
   with pytest.raises(ValueError, match=r'\[h w c\]'):
     tiling.tiled(box, noise(5, 5), EXACT)
-
-
-def _area(chosen, sizes):
-  return sum(chosen[size][0] * chosen[size][1] for size in sizes)
-
-
-def _least_area(sizes, multiple, most):
-  """By trying every set of boxes whose sides occur."""
-  heights = {tiling.round_up(h, multiple) for h, _ in sizes}
-  widths = {tiling.round_up(w, multiple) for _, w in sizes}
-  boxes = list(itertools.product(heights, widths))
-  best = np.inf
-  for some in itertools.combinations(boxes, min(most, len(boxes))):
-    holds = [[b[0] * b[1] for b in some if b[0] >= h and b[1] >= w] for h, w in sizes]
-    if all(holds):
-      best = min(best, sum(map(min, holds)))
-  return best
-
-
-def test_a_single_size_is_itself_rounded_up():
-  assert buckets.assign([(720, 1280)] * 5, 16) == {(720, 1280): (720, 1280)}
-  assert buckets.assign([(721, 1)], 16) == {(721, 1): (736, 16)}
-  assert buckets.assign([], 16) == {}
-
-
-@pytest.mark.parametrize('seed', range(8))
-def test_buckets_hold_their_sizes_in_few_shapes_of_little_area(seed):
-  rng = np.random.default_rng(seed)
-  sizes = [tuple(size) for size in rng.integers(1, 200, (7, 2)).tolist()] * 2
-  chosen = buckets.assign(sizes, 8)
-  assert set(chosen) == set(sizes)
-  assert len(set(chosen.values())) <= 3
-  for (h, w), (tall, wide) in chosen.items():
-    assert tall >= h and wide >= w and tall % 8 == wide % 8 == 0
-  assert _area(chosen, sizes) <= 1.1 * _least_area(sizes, 8, 3)
-
-
-def test_buckets_of_very_many_sizes():
-  sizes = [tuple(size) for size in np.random.default_rng(0).integers(1, 3000, (2000, 2)).tolist()]
-  chosen = buckets.assign(sizes, 16)
-  assert len(set(chosen.values())) <= 3
-  assert all(
-    tall >= h and wide >= w and tall % 16 == wide % 16 == 0
-    for (h, w), (tall, wide) in chosen.items()
-  )
-  assert _area(chosen, sizes) < len(sizes) * 3008 * 3008 * 0.75
 
 
 def test_self_ensemble_of_an_equivariant_function_is_that_function():

@@ -3,12 +3,14 @@
 import json
 import struct
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from deblur_jax import weights
+from deblur_jax import models, weights, zoo
 
 
 @pytest.fixture
@@ -130,3 +132,13 @@ def test_wrong_use(tmp_path, params):
   with pytest.raises(TypeError):
     weights.write(tmp_path / 'w', params, {'function': json.dumps})
   assert not list(tmp_path.iterdir())
+
+
+def test_a_loaded_network_can_be_part_of_a_larger_jit(tmp_path):
+  path = tmp_path / 'w.safetensors'
+  model = models.make('srcnn')
+  params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))['params']
+  weights.write(path, params, {'network': 'srcnn', 'arguments': {}})
+  images = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
+  restore = zoo.load(path).restore
+  np.testing.assert_allclose(jax.jit(restore)(images), restore(images), atol=1e-6)

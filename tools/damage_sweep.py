@@ -1,9 +1,9 @@
-"""Damages picture files at random and counts what comes of reading them.
+"""Damages picture files at random and counts the outcomes of reading them.
 
   python tools/damage_sweep.py [--damages 1000] [--seed 0] [--table docs/damage.md]
 
 A damage is one of: cut short, 200 bytes overwritten, 1 to 8 bits flipped, a header byte changed. A
-result is 'silent' if it differs from the sound picture by more than a tile (64x64 pixels here, as
+result is 'silent' if it differs from the intact picture by more than a tile (64x64 pixels here, as
 in the tiled TIFFs) and neither an error nor a note says so.
 """
 
@@ -29,44 +29,45 @@ SEEN = 8
 
 PAGE = """# Damaged files
 
-What comes of reading damaged pictures ({heading}), by `python tools/damage_sweep.py --table
-docs/damage.md`. Each file, a photograph of 256x256 pixels, is cut short, has 200 bytes overwritten,
-1 to 8 bits flipped or a byte of its header changed.
+How damaged pictures are read ({heading}), measured by
+`python tools/damage_sweep.py --table docs/damage.md`. Each file, a photograph of 256x256 pixels, is
+cut short, has 200 bytes overwritten, 1 to 8 bits flipped or a byte of its header
+changed.
 
 {table}
 
-- **refused**: an error of one line, and no result.
-- **right**: the picture is as it was; the damage hit nothing that matters.
-- **noted**: the picture is restored, and a line says why the file is likely damaged.
-- **within a tile**: at most 64x64 pixels are off by more than 8 of 255 levels, and no line says so.
-- **silent**: more pixels are off, and no line says so.
+- **refused**: a one-line error, and no result.
+- **right**: the picture is unchanged; the damage did not affect it.
+- **noted**: the picture is restored, and a line says why the file is probably damaged.
+- **within a tile**: at most 64x64 pixels are off by more than 8 of 255 levels, without a message.
+- **silent**: more pixels are off, without a message.
 
-How damage is found:
+How damage is detected:
 
-- PNG has checksums, and AVIF decoders are strict: libvips refuses both.
-- JPEG and WebP decoders stop early or late if they lost their place. Such files are found by taking
-  the last bytes away: a sound file cannot be decoded without them.
-- In JPEG, all blocks after a damage are too bright or too dark by the same amount, which shows as a
-  step along a row of blocks. In 332 sound JPEGs of photographs there was no false alarm. A step
-  that begins within the first or last twelfth of a row looks like an edge in the picture.
-- Strips and tiles of a TIFF are checked one by one: Deflate by its checksum, LZW and JPEG like JPEG
-  files.
-
+- PNG has checksums, and AVIF decoders are strict: libvips refuses damaged files of both formats.
+- JPEG and WebP decoders that lose their position stop too early or too late. Such files are
+  detected by removing the last bytes: an intact file cannot be decoded without them.
+- In JPEG, all blocks after the damage are too bright or too dark by the same amount, which shows
+  as a step along a row of blocks. In 332 intact JPEG photographs there was no false alarm. A step
+  that begins within the first or last twelfth of a row cannot be distinguished from an edge in
+  the picture.
+- Strips and tiles of a TIFF are checked one by one: Deflate by its checksum, LZW and JPEG like
+  JPEG files.
 - Lossless WebP, and the transparency of any WebP, have no checksums, and damage need not change
   their length. It shifts one channel of whole areas, so these files are searched for smooth areas
-  with jumps of 144 levels or more in one channel and none in another. No such jumps were found in
-  348 sound pictures. Small colored text on a photograph can look the same, so the note says "may be
-  damaged".
+  with jumps of 144 levels or more in one channel and none in another. There were no such jumps in
+  348 intact pictures. Small colored text on a photograph can look the same, so the note says "may
+  be damaged".
 
-What stays silent, because neither the format nor the pixels show it:
+What remains undetected, because neither the format nor the pixels show it:
 
-- Lossless WebP in which the damage shifts colors by a little.
-- A JPEG, or JPEG tiles of a TIFF, with a few flipped bits that still decode to their end: a step in
-  brightness is not distinguishable from an edge in a tile, which is only a few blocks wide.
+- Lossless WebP in which the damage shifts colors slightly.
+- JPEG, or JPEG tiles of a TIFF, with a few flipped bits that still decode to their end: a step in
+  brightness looks like an edge in a tile, which is only a few blocks wide.
 - LZW tiles of a TIFF with flipped bits, if they still decode to exactly one tile.
-- Uncompressed and PackBits TIFF. Only the bytes that were overwritten are wrong.
+- Uncompressed and PackBits TIFF, where only the overwritten bytes are wrong.
 
-To be sure that a file is intact, keep a checksum of it.
+Keep checksums of files that matter.
 """
 
 OUTCOMES = ('refused', 'right', 'noted', 'within a tile', 'silent', 'crash')

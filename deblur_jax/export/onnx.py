@@ -101,7 +101,7 @@ def _model(request: Request, layout: str, opset: int) -> Any:
     return request.apply(_unpacked(images, m) if packed else images)
 
   try:
-    with plain(), _quiet():
+    with plain(), _exporting():
       model = jax2onnx.to_onnx(run, [shape], opset=opset)
   except Exception as error:  # jax2onnx raises whatever its converters do
     reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -157,12 +157,17 @@ def _wrap(model: Any, layout: str, *, block: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet():
-  """Without the warnings of the exporter's libraries about types that they do not know."""
-  logger = logging.getLogger('onnx_ir')
+def _exporting():
+  """What jax2onnx 0.17 needs: copies share the scope of unknown sizes; fewer warnings.
+
+  It copies jaxprs deeply, and JAX's scopes fail to be copied if two sizes in them have one hash.
+  """
+  logger, scope = logging.getLogger('onnx_ir'), jax.export.SymbolicScope
   level = logger.level
   logger.setLevel(logging.ERROR)
+  scope.__deepcopy__ = lambda self, memo: self
   try:
     yield
   finally:
+    del scope.__deepcopy__
     logger.setLevel(level)
