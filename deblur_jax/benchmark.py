@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 import deblur_jax
-from deblur_jax import atomic, methods, sharding, weights, writers, zoo
+from deblur_jax import atomic, exported, methods, sharding, weights, writers, zoo
 from deblur_jax.blur import kernels
 from deblur_jax.evaluation import blurred_set, code, costs, figures, restoration, tables
 from deblur_jax.evaluation.plan import BLURRED, Plan
@@ -139,14 +139,21 @@ def _main(text: str) -> int:
 
 
 def _cost(job: dict[str, Any]) -> dict[str, Any]:
-  method, parameters, psf = job['method'], 0, None
+  method, psf = job['method'], None
   if methods.is_solver(method):
     psf = np.asarray(kernels.motion(*TIMED_PSF))
-  else:
-    # Not kept in memory, where they would be counted in addition to the method's own.
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.read(methods.find(method))[0]))
   found = costs.measure(lambda: zoo.load(method, psf=psf))
-  return {'parameters': parameters, **found._asdict(), 'device': job['device']}
+  return {'parameters': _parameters(method), **found._asdict(), 'device': job['device']}
+
+
+def _parameters(method: str) -> int | None:
+  """How many parameters a method has; None for a network exported by another program."""
+  if methods.is_solver(method):
+    return 0
+  path = methods.find(method)
+  if path.suffix in methods.EXPORTED:
+    return exported.open_file(path).manifest.get('parameters')
+  return sum(leaf.size for leaf in jax.tree.leaves(weights.read(path)[0]))
 
 
 def _score(job: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +218,10 @@ def _source(method: str) -> str:
   if methods.is_solver(method):
     function = SOLVERS[method]
     return code.digest(getattr(function, 'func', function).__module__)
-  network = weights.read(methods.find(method))[1].get('network', '')
+  path = methods.find(method)
+  if path.suffix in methods.EXPORTED:
+    return code.digest('deblur_jax.exported')
+  network = weights.read(path)[1].get('network', '')
   module, colon, _ = network.partition(':')
   return code.digest(module if colon else f'deblur_jax.models.{network}')
 
@@ -225,7 +235,7 @@ def _digest(method: str) -> str:
   """The digest of a method's weights; its name if it has none."""
   if not method or methods.is_solver(method):
     return method
-  return weights.read(methods.find(method))[1]['sha256']
+  return weights.digest(methods.find(method))
 
 
 def _file(job: dict[str, Any]) -> pathlib.Path:

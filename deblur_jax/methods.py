@@ -13,6 +13,9 @@ DEFAULT = 'general'
 
 SHIPPED = pathlib.Path(__file__).parent / 'pretrained'
 
+EXPORTED = ('.onnx', '.stablehlo')
+"""Suffixes of files that hold a whole network, see `exported`."""
+
 RUN_WEIGHTS = 'weights.safetensors'
 """The file of a run's best weights, in the run's folder."""
 

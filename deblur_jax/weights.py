@@ -24,7 +24,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from deblur_jax import atomic
+from deblur_jax import atomic, methods
 
 Path = str | os.PathLike[str]
 
@@ -170,7 +170,13 @@ def is_ours(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-  """The SHA-256 in the manifest of the file at `path`; reads only the header. Raises as `read`."""
+  """The SHA-256 in the manifest of the file at `path`; reads only the header. Raises as `read`.
+
+  Of an exported network (`methods.EXPORTED`), the SHA-256 of the file.
+  """
+  if pathlib.Path(path).suffix in methods.EXPORTED:
+    with open(path, 'rb') as file:
+      return hashlib.file_digest(file, 'sha256').hexdigest()
   with open(path, 'rb') as file:
     start = file.read(8)
     length = int.from_bytes(start, 'little')

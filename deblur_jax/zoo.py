@@ -14,7 +14,7 @@ from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import checks, color, models, weights
+from deblur_jax import checks, color, exported, methods, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver, shipped
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
@@ -60,19 +60,12 @@ def load(
   if psf is not None:
     classical = ', '.join(SOLVERS)
     raise ValueError(f'{name} is a network and takes no PSF; classical methods do: {classical}')
-  params, manifest = weights.read(path)
-  try:
-    network, arguments = manifest['network'], {**manifest['arguments'], **settings}
-  except KeyError as error:
-    raise weights.WeightsError(f'{path}: the manifest has no {error} entry') from None
-  if dtype:
-    arguments['dtype'] = dtype
-  if settings:
-    model, params = _set(network, arguments, settings, params, path)
-  else:
-    model = _model(network, arguments)
-    if path not in shipped().values():  # Those fit, as a test holds, and tracing takes a second.
-      weights.check_fit(params, shapes(model), what=f'{path} ({network})')
+  if path.suffix in methods.EXPORTED:
+    if settings or dtype not in (None, 'float32'):
+      raise ValueError(f'{path} is an exported network: its arguments are fixed')
+    restore, needs, _ = exported.open_file(path)
+    return Method(path.stem, restore, needs)
+  model, params, _ = network(path, dtype=dtype, settings=settings)
   params = jax.device_put(params)
 
   def apply(params, blurred):
@@ -89,6 +82,33 @@ def load(
     return run(params, blurred)
 
   return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
+
+
+def network(
+  name: str | os.PathLike[str],
+  *,
+  dtype: str | None = None,
+  settings: Mapping[str, Any] | None = None,
+) -> tuple[Any, Any, dict[str, Any]]:
+  """(network, parameters, manifest) of the weights called `name`; arguments and errors of `load`.
+
+  The manifest has the arguments as they were set.
+  """
+  path, settings = find(name), dict(settings or {})
+  params, manifest = weights.read(path)
+  try:
+    called, arguments = manifest['network'], {**manifest['arguments'], **settings}
+  except KeyError as error:
+    raise weights.WeightsError(f'{path}: the manifest has no {error} entry') from None
+  if dtype:
+    arguments['dtype'] = dtype
+  if settings:
+    model, params = _set(called, arguments, settings, params, path)
+  else:
+    model = _model(called, arguments)
+    if path not in shipped().values():  # Those fit, as a test holds, and tracing takes a second.
+      weights.check_fit(params, shapes(model), what=f'{path} ({called})')
+  return model, params, {**manifest, 'arguments': arguments}
 
 
 def _model(network: str, arguments: Mapping[str, Any]) -> Any:

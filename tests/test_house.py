@@ -16,9 +16,9 @@ RANKS = (
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
   {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
   {'data', 'models', 'losses', 'metrics'},
-  {'runs', 'solvers', 'trainers', 'convert'},
+  {'exported', 'runs', 'solvers', 'trainers', 'convert'},
   {'evaluation', 'zoo', 'pair_making'},
-  {'train', 'benchmark', 'photos'},
+  {'train', 'benchmark', 'photos', 'export'},
   {'cli', 'main'},
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}

@@ -53,6 +53,21 @@ def percent(text: str) -> int:
   return int(text)
 
 
+def size(text: str) -> tuple[int, int] | None:
+  """(height, width) of '720x1280'; None of 'any'."""
+  if text == 'any':
+    return None
+  height, _, width = text.partition('x')
+  if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 720x1280 (height x width)')
+  return int(height), int(width)
+
+
+def number_or_any(text: str) -> int | None:
+  """A whole number from 1 up; None of 'any'."""
+  return None if text == 'any' else positive(text)
+
+
 def settings(given: Iterable[str]) -> dict[str, Any]:
   """Arguments of a network by name, from texts such as 'stages=1': Python literals or strings.
 

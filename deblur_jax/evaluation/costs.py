@@ -30,8 +30,8 @@ PATIENCE = 20.0
 class Costs(NamedTuple):
   """The costs of restoring one picture."""
 
-  gmacs: float
-  """Billions of multiply-adds at 256x256, of convolutions and matrix products."""
+  gmacs: float | None
+  """Billions of multiply-adds at 256x256, of convolutions and matrix products; None if unknown."""
   ms_256x256: float
   """Median milliseconds, and the quartiles."""
   ms_256x256_q1: float
@@ -60,9 +60,12 @@ def measure(load: Callable[[], Any]) -> Costs:
   small, large = _milliseconds(method, SMALL), _milliseconds(method, LARGE)
   memory, seconds = _peak_mib(), sum(compiling)
   # Loaded again, because functions that are already traced keep their fast form.
-  macs = count_macs(load().restore, _image(method.needs, SMALL))
-  macs *= tiling.count(*SMALL, method.needs)
-  return Costs(macs / 1e9, *small, *large, seconds, memory)
+  try:
+    macs = count_macs(load().restore, _image(method.needs, SMALL))
+    gmacs = macs * tiling.count(*SMALL, method.needs) / 1e9
+  except jax.errors.TracerArrayConversionError:  # run by another program, such as onnxruntime
+    gmacs = None
+  return Costs(gmacs, *small, *large, seconds, memory)
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:

@@ -5,8 +5,8 @@ gradient, which is fast but rules out forward-mode differentiation.
 """
 
 import jax
+from jax import lax
 import jax.numpy as jnp
-import numpy as np
 
 from deblur_jax.nn.conv import fast
 
@@ -62,8 +62,7 @@ def downsample2_bilinear(x: jax.Array) -> jax.Array:
 
 def _enlarge(x, axis, factor):
   """`_double` for any even factor."""
-  before = jnp.concatenate([_part(x, axis, 0, 1), _part(x, axis, 0, -1)], axis)
-  after = jnp.concatenate([_part(x, axis, 1, None), _part(x, axis, -1, None)], axis)
+  before, after = _neighbors(x, axis)
   places = [(i + 0.5) / factor - 0.5 for i in range(factor)]
   near = [(1 - abs(at)) * x + abs(at) * (before if at < 0 else after) for at in places]
   return _interleave(near, axis)
@@ -73,25 +72,46 @@ def _shrink(x, axis, factor):
   taps = range(-factor // 2, factor + factor // 2)  # relative to the new pixel's first old one
   weights = [1 - abs(tap + 0.5 - factor / 2) / factor for tap in taps]
   count, margin = x.shape[axis] // factor, factor // 2
-  inside = [
-    (np.arange(count) * factor + tap >= 0) & (np.arange(count) * factor + tap < x.shape[axis])
-    for tap in taps
-  ]
-  total = sum(weight * one for weight, one in zip(weights, inside, strict=True))
-  padded = jnp.pad(x, [(margin * (i == axis),) * 2 for i in range(x.ndim)])
-  stop = factor * (count - 1) + 1
-  sums = sum(weight * _part(padded, axis, i, i + stop, factor) for i, weight in enumerate(weights))
+
+  def sums(y, axis):
+    padded = jnp.pad(y, [(margin * (i == axis),) * 2 for i in range(y.ndim)])
+    # Rows of `factor` pixels: strided slices of an unknown size are what jax2onnx cannot do.
+    shape = (*y.shape[:axis], count + 1, factor, *y.shape[axis + 1 :])
+    rows = padded.reshape(shape)
+    parts = [
+      lax.index_in_dim(
+        lax.slice_in_dim(rows, i // factor, i // factor + count, axis=axis),
+        i % factor,
+        axis + 1,
+        keepdims=False,
+      )
+      for i in range(2 * factor)
+    ]
+    return jnp.asarray(sum(weight * part for weight, part in zip(weights, parts, strict=True)))
+
+  total = sums(jnp.ones(x.shape[axis], x.dtype), 0)
   shape = [1] * x.ndim
   shape[axis] = count
-  return sums * np.asarray(1 / total).astype(x.dtype).reshape(shape)
+  return sums(x, axis) / total.reshape(shape)
 
 
 def _double(x, axis):
   # Each new pixel's center is a quarter pixel from that of its old one; border pixels repeat.
-  first, last = _part(x, axis, 0, 1), _part(x, axis, -1, None)
-  before = jnp.concatenate([first, _part(x, axis, 0, -1)], axis)
-  after = jnp.concatenate([_part(x, axis, 1, None), last], axis)
+  before, after = _neighbors(x, axis)
   return _interleave([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis)
+
+
+def _neighbors(x, axis):
+  """The pixels before and after each pixel along an axis; border pixels repeat."""
+  first, last = _part(x, axis, 0, 1), _part(x, axis, -1, None)
+  if fast():
+    before = jnp.concatenate([first, _part(x, axis, 0, -1)], axis)
+    return before, jnp.concatenate([_part(x, axis, 1, None), last], axis)
+  # In this form jax2onnx 0.17 gets the sizes right if they are unknown.
+  padded, size = lax.concatenate([first, x, last], axis), x.shape[axis]
+  return lax.slice_in_dim(padded, 0, size, axis=axis), lax.slice_in_dim(
+    padded, 2, size + 2, axis=axis
+  )
 
 
 def _double_transposed(y, axis):

@@ -24,10 +24,12 @@ def in_strips(layer: nn.Module, x: jax.Array, cells: int, *, across: bool) -> ja
   same speed. Crops for training are smaller: a loop would keep every strip for the gradient.
   """
   b, h, w, c = x.shape
+  if not fast() or layer.is_initializing():  # sides are unknown during export
+    return layer(x)
   view = x.reshape(b, cells, h // cells, w, c)
   axis = 2 if across else 1
   count = strips(view.shape[axis], h * w * c)
-  if count == 1 or not fast() or layer.is_initializing():
+  if count == 1:
     return layer(x)
   # Flax's layers cannot be called inside of JAX's loops; one without a parent, as a function, can.
   function, variables = layer.clone(parent=None, name=None), layer.variables
