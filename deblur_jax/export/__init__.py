@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import zoo
+from deblur_jax import lazy, zoo
 from deblur_jax.types import Needs
+
+__all__ = ['Request', 'difference', 'of_weights', 'onnx', 'stablehlo']
 
 TOLERANCE = {'float32': 1e-4, 'float16': 2e-2}
 """Largest difference from JAX, relative to the standard deviation of its output, by type."""
@@ -90,3 +92,6 @@ def difference(request: Request, run: Callable[[np.ndarray], np.ndarray]) -> flo
       )
     largest = max(largest, error)
   return largest
+
+
+__getattr__, __dir__ = lazy.attach(__name__, dict.fromkeys(('onnx', 'stablehlo'), ''))
