@@ -113,7 +113,7 @@ def test_tiles_and_ensemble_give_the_identity_too(identity):
 
 
 def test_a_classical_method_has_no_self_ensemble():
-  with pytest.raises(ValueError, match='wiener does the same to turned pictures'):
+  with pytest.raises(ValueError, match='wiener is a classical method: self_ensemble requires'):
     load('wiener', psf=np.ones((3, 3)) / 9, self_ensemble=True)
 
 
