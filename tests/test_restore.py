@@ -132,7 +132,7 @@ def test_a_network_of_exact_tiling_gives_the_same_in_tiles_as_whole(tmp_path):
   [
     (np.zeros((4, 4, 5), np.uint8), '1 to 4 channels'),
     (np.zeros(4, np.uint8), '1 to 4 channels'),
-    (np.zeros((0, 4, 3), np.uint8), 'without pixels'),
+    (np.zeros((0, 4, 3), np.uint8), 'has no pixels'),
     (np.zeros((4, 4, 3), np.int64), 'not int64'),
     (np.full((4, 4, 3), 200.0), 'largest value is 200'),
   ],
