@@ -120,7 +120,10 @@ def test_metrics_that_are_not_finite_are_null(tmp_path):
   assert figures.curves(lines).shape[2] == 3
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=pytest.mark.slow if name == 'maxim' else ()) for name in CONFIGS],
+)
 def test_every_recipe_builds_and_locks(name):
   module = importlib.import_module(f'deblur_jax.configs.{name}')
   with pytest.raises(ValueError, match=r'known: builtin, ') as told:

@@ -132,8 +132,8 @@ def carry(
 
 def _is_kept(marker: int, body: bytes) -> bool:
   """Whether a segment is copied unchanged; the rest are rewritten or do not fit."""
-  anew = (JFIF, b'JFXX\0', EXIF, XMP, PROFILE, MULTIPLE, *GAIN_MAP)
-  return marker != APP11 and not body.startswith(anew)
+  rewritten = (JFIF, b'JFXX\0', EXIF, XMP, PROFILE, MULTIPLE, *GAIN_MAP)
+  return marker != APP11 and not body.startswith(rewritten)
 
 
 def _turned(header: bytes, orientation: int) -> bytes:
