@@ -94,4 +94,4 @@ def difference(request: Request, run: Callable[[np.ndarray], np.ndarray]) -> flo
   return largest
 
 
-__getattr__, __dir__ = lazy.attach(__name__, dict.fromkeys(('onnx', 'stablehlo'), ''))
+__getattr__, __dir__ = lazy.attach(__name__, dict.fromkeys(__all__, ''))
