@@ -84,10 +84,10 @@ def write(
       tensors[name], tensors[name + STEP] = _quantized(np.asarray(value, np.float32))
     else:
       tensors[name] = _stored(value, 'float16' if dtype == INT8 else dtype)
-  told = {key: value for key, value in manifest.items() if key != 'sha256'}
-  told = json.loads(json.dumps(told, default=np.generic.item))
-  told['sha256'] = _digest(tensors, told)
-  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(told)})
+  stored = {key: value for key, value in manifest.items() if key != 'sha256'}
+  stored = json.loads(json.dumps(stored, default=np.generic.item))
+  stored['sha256'] = _digest(tensors, stored)
+  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(stored)})
   with atomic.replacing(path) as partial:
     partial.write_bytes(data)
 

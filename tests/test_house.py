@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -88,3 +89,24 @@ def test_importing_the_package_alone_does_not_start_jax():
   code = 'import sys, deblur_jax; print("jax" in sys.modules)'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == 'False'
+
+
+BENT = re.compile(
+  r'\b(told|of a kind|found sound|asked to leave|ails|hangs on|sees to|taken for|'
+  r'makes of (it|them)|goes on from|all the same|where none|lies? (in|at|beside)|stands? beside|'
+  r'best there is|no game|pieces?|there already|would else|for want of|what there is|comes? back|came back)\b'
+)
+
+
+def test_plain_english():
+  top = ROOT.parent
+  folders = ('deblur_jax', 'configs', 'tools', 'launch', 'examples', 'docs')
+  files = [path for folder in folders for path in (top / folder).rglob('*')]
+  files = [path for path in files if path.suffix in ('.py', '.md', '.sh', '.sbatch')]
+  found = [
+    f'{path.relative_to(top)}:{number}: {match[0]}'
+    for path in [*files, top / 'README.md']
+    for number, line in enumerate(path.read_text().splitlines(), 1)
+    if (match := BENT.search(line))
+  ]
+  assert not found

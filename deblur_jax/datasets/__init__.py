@@ -1,7 +1,7 @@
 """Published data sets: checked as they were downloaded, and prepared with TFDS.
 
 `datasets.make('gopro', directory).download_and_prepare()` writes ArrayRecord files that
-`data.sources` reads; `catalog.SETS` lists what there is. `files` and `pairs` read any folder.
+`data.sources` reads; `catalog.SETS` lists them. `files` and `pairs` read any folder.
 """
 
 from typing import TYPE_CHECKING

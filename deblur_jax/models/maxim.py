@@ -143,7 +143,7 @@ class GatedMLP(Block):
 class Mixer(Block):
   """Mixes pixels along one axis, between two dense layers over channels.
 
-  Along 'block' it mixes the pixels of each block; along 'grid' those that lie at the same place in
+  Along 'block' it mixes the pixels of each block; along 'grid' those at the same place in
   all the cells of the grid.
   """
 
