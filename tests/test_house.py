@@ -94,7 +94,8 @@ def test_importing_the_package_alone_does_not_start_jax():
 BENT = re.compile(
   r'\b(told|of a kind|found sound|asked to leave|ails|hangs on|sees to|taken for|'
   r'makes of (it|them)|goes on from|all the same|where none|lies? (in|at|beside)|stands? beside|'
-  r'best there is|no game|pieces?|there already|would else|for want of|what there is|comes? back|came back)\b'
+  r'best there is|no game|pieces?|there already|would else|for want of|what there is|'
+  r'comes? back|came back)\b'
 )
 
 
