@@ -19,7 +19,7 @@ import skimage
 import deblur_jax
 from deblur_jax import methods, train, weights
 from deblur_jax.configs import nafnet
-from deblur_jax.evaluation import restoration
+from deblur_jax.evaluation import blurred_set
 
 PHOTOGRAPHS = {
   'train': ('brick.png', 'chelsea.png', 'coins.png', 'grass.png', 'gravel.png', 'rocket.jpg'),
@@ -74,7 +74,7 @@ def main():
   config, workdir = recipe(arguments, folder), pathlib.Path(arguments.workdir)
   train.train(config, workdir)  # the same command again resumes
 
-  test = restoration.open_set(**config.evaluate.sharp)
+  test = blurred_set.open_set(**config.evaluate.sharp)
   pictures = [test[index] for index in range(len(test))]
   shown = [pictures[0]['blurred']]
   for name, place in (('before', arguments.weights), ('fine-tuned', workdir)):
