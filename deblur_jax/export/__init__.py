@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import numpy as np
 
 from deblur_jax import lazy, zoo
 from deblur_jax.types import Needs
+
+if TYPE_CHECKING:
+  from deblur_jax.export import onnx, stablehlo
 
 __all__ = ['Request', 'difference', 'of_weights', 'onnx', 'stablehlo']
 
