@@ -96,7 +96,8 @@ def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
   sets = blurred_set.open_sets(config.evaluate)
   if not sets:
     raise ValueError('this config has no evaluation sets: set config.evaluate')
-  manifest = {} if methods.is_solver(name) else weights.read(methods.find(name))[1]
+  has_manifest = not methods.is_solver(name) and methods.find(name).suffix not in methods.EXPORTED
+  manifest = weights.read(methods.find(name))[1] if has_manifest else {}
   called = _name_in(workdir, manifest) or method.name
   reports = restoration.evaluate(method.restore, sets, called, method.needs)
   folder = workdir / 'evaluated' / called

@@ -238,6 +238,8 @@ def test_what_cannot_be_used_is_one_line(nafnet, nafnet_onnx, tmp_path, capsys):
     (['-o', str(tmp_path / 'no/x.onnx')], 'no such folder'),
     (['-o', str(tmp_path / 'x.onnx'), '--size', '31x32'], 'takes multiples of'),
     (['-o', str(tmp_path / 'x.stablehlo'), '--layout', 'nchw'], 'for ONNX files'),
+    (['-o', str(tmp_path / 'x.dtmodel'), '--opset', '18'], 'for ONNX files'),
+    (['-o', str(tmp_path / 'x.dtmodel'), '--batch', 'any'], 'one image at a time'),
   ):
     assert cli.main(['export', str(nafnet), *flags]) == 2
     error = capsys.readouterr().err

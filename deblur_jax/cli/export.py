@@ -58,8 +58,10 @@ def _export(arguments: argparse.Namespace) -> int:
     raise ValueError(f'{output}: name it .onnx, .stablehlo or {DARKTABLE}')
   if not output.parent.is_dir():
     raise FileNotFoundError(f'{output.parent}: no such folder')
-  if output.suffix == '.stablehlo' and (arguments.layout, arguments.opset) != ('nhwc', 17):
+  if output.suffix != '.onnx' and (arguments.layout, arguments.opset) != ('nhwc', 17):
     raise ValueError('--layout and --opset are for ONNX files')
+  if output.suffix == DARKTABLE and arguments.batch != 1:
+    raise ValueError('darktable passes one image at a time: remove --batch')
 
   from deblur_jax import export
   from deblur_jax.export import onnx, stablehlo
