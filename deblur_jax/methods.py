@@ -70,5 +70,5 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
   names = f'{", ".join(known)}, ' if known else ''
   raise FileNotFoundError(
     f"{path}: no such weights; {hint}available: {names}a run's folder (with {RUN_WEIGHTS}), a "
-    f'.safetensors file, or a classical method: {", ".join(SOLVERS)}'
+    f'.safetensors, .onnx or .stablehlo file, or a classical method: {", ".join(SOLVERS)}'
   )
