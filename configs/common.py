@@ -22,6 +22,7 @@ def base() -> ConfigDict:
   config.fsdp = 1  # devices that share one copy of the parameters and the optimizer's state
   config.accumulate = 1  # parts of a batch, one after another: less memory, the same step
   config.dtype = 'float32'  # of the computation; parameters, norms and losses stay float32
+  config.quantize = ''  # int8: layers round as an INT8 file will, see deblur_jax/nn/int8.py
   config.data = {
     'source': 'builtin',  # builtin, pairs, sharp, gopro/blur or gopro/blur_gamma
     'directory': '',  # for pairs and sharp; for prepared data sets if not the default

@@ -5,7 +5,7 @@ An ONNX file from elsewhere works if it maps one batch of RGB images in [0, 1], 
 they need of an image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import json
 import os
 import pathlib
@@ -35,6 +35,8 @@ class Exported(NamedTuple):
   needs: Needs
   manifest: Mapping[str, Any]
   """Empty for a file from elsewhere."""
+  feeds: Callable[[np.ndarray], Iterator[dict[str, np.ndarray]]] = lambda images: iter(())
+  """`[b h w 3]` float32 -> what onnxruntime is given for it, run by run; nothing for StableHLO."""
 
 
 def open_file(path: str | os.PathLike[str]) -> Exported:
@@ -87,21 +89,36 @@ def open_onnx(path: pathlib.Path) -> Exported:
   known = [side if isinstance(side, int) else 0 for side in shape]
   sides = known[2:] if planes else known[1:3]
 
-  def run(images: np.ndarray) -> np.ndarray:
+  def feed(images: np.ndarray) -> dict[str, np.ndarray]:
     given = images.astype(dtype)
-    given = np.ascontiguousarray(given.transpose(0, 3, 1, 2)) if planes else given
-    result: Any = session.run(None, {inputs[0].name: given})[0]
+    return {inputs[0].name: np.ascontiguousarray(given.transpose(0, 3, 1, 2)) if planes else given}
+
+  def run(images: np.ndarray) -> np.ndarray:
+    result: Any = session.run(None, feed(images))[0]
     return (result.transpose(0, 2, 3, 1) if planes else result).astype(np.float32)
+
+  def feeds(images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    return map(feed, _runs(np.asarray(images, np.float32), known[0], sides))
 
   restore = _of_any_size(run, known[0], sides)
   metadata = session.get_modelmeta().custom_metadata_map
   if METADATA in metadata:
     manifest = json.loads(metadata[METADATA])
-    return Exported(restore, Needs(**manifest['needs']), manifest)
+    return Exported(restore, Needs(**manifest['needs']), manifest, feeds)
   side = min(sides)
   if side:
-    return Exported(restore, Needs(1, 'approximate', min(HALO, side // 8), side), {})
-  return Exported(restore, Needs(MULTIPLE, 'approximate', HALO), {})
+    return Exported(restore, Needs(1, 'approximate', min(HALO, side // 8), side), {}, feeds)
+  return Exported(restore, Needs(MULTIPLE, 'approximate', HALO), {}, feeds)
+
+
+def _runs(images: np.ndarray, batch: int, sides: Sequence[int]) -> Iterator[np.ndarray]:
+  """`images` as the batches that a file takes, padded by reflection to its `sides`."""
+  count, height, width, _ = images.shape
+  margins = [(0, max(side - size, 0)) for side, size in zip(sides, (height, width), strict=True)]
+  images = np.pad(images, ((0, -count % batch if batch else 0), *margins, (0, 0)), 'symmetric')
+  size = batch or len(images)
+  for i in range(0, len(images), size):
+    yield images[i : i + size]
 
 
 def _of_any_size(
@@ -116,14 +133,14 @@ def _of_any_size(
     del known
     images = np.asarray(blurred, np.float32)
     count, height, width, _ = images.shape
-    margins = [(0, max(side - size, 0)) for side, size in zip(sides, (height, width), strict=True)]
-    images = np.pad(images, ((0, -count % batch if batch else 0), *margins, (0, 0)), 'symmetric')
-    size = batch or len(images)
-    result = np.concatenate([run(images[i : i + size]) for i in range(0, len(images), size)])
-    if result.shape != images.shape:
-      old, new = (f'{one.shape[2]}x{one.shape[1]}' for one in (images, result))
-      raise ValueError(f'the model turns {old} pixels into {new}; a restoration keeps the size')
-    return result[:count, :height, :width]
+    results = []
+    for given in _runs(images, batch, sides):
+      result = run(given)
+      if result.shape != given.shape:
+        old, new = (f'{one.shape[2]}x{one.shape[1]}' for one in (given, result))
+        raise ValueError(f'the model turns {old} pixels into {new}; a restoration keeps the size')
+      results.append(result)
+    return np.concatenate(results)[:count, :height, :width]
 
   return restore
 

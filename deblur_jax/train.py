@@ -19,6 +19,7 @@ from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluation import blurred_set, costs
 from deblur_jax.evaluation.evaluator import VALIDATION, Evaluator, ranking
+from deblur_jax.nn import int8
 from deblur_jax.preemption import Preemption
 from deblur_jax.trainers import TRAINERS
 from deblur_jax.types import Trainer, TrainState
@@ -93,7 +94,7 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 def open_run(config: Any, workdir: pathlib.Path) -> Run:
   """The parts of the run that `config` describes; writes nothing. Raises as `train`."""
   mesh = sharding.make_mesh(config.fsdp)
-  model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
+  model = _model(config)
   trainer = _trainer(config, model)
   spec.functions('writer', config.writer, {})  # fails before the folder is claimed
   source, held_out = open_source(config)
@@ -142,6 +143,13 @@ def open_dataset(config: Any, mesh: Any, source: sources.Source) -> Any:
   return pipeline.in_phases(
     [(steps, batches(chain, batch_size)) for steps, chain, batch_size in data.phases]
   )
+
+
+def _model(config: Any) -> Any:
+  model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
+  if config.quantize not in ('', 'int8'):
+    raise ValueError(f"config.quantize is {config.quantize!r}; it can be 'int8', or '' for none")
+  return int8.rounding(model) if config.quantize else model
 
 
 def _trainer(config: Any, model: Any) -> Trainer:

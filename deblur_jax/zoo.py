@@ -63,8 +63,8 @@ def load(
   if path.suffix in methods.EXPORTED:
     if settings or dtype not in (None, 'float32'):
       raise ValueError(f'{path} is an exported network: its arguments are fixed')
-    restore, needs, _ = exported.open_file(path)
-    return Method(path.stem, restore, needs)
+    network_in_file = exported.open_file(path)
+    return Method(path.stem, network_in_file.restore, network_in_file.needs)
   model, params, _ = network(path, dtype=dtype, settings=settings)
   params = jax.device_put(params)
 

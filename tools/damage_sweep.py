@@ -59,7 +59,8 @@ How damage is detected:
 
 Not detected, because neither the format nor the pixels show it:
 
-- Lossless WebP with small shifts in color.
+- Lossless WebP with small shifts in color, and lossy WebP with a changed strength of quantization
+  or filtering in its header.
 - JPEG files, or JPEG tiles of a TIFF, with a few flipped bits that still decode to their end: a
   step in brightness looks like an edge in a tile, which is only a few blocks wide.
 - LZW tiles of a TIFF with flipped bits that still decode to exactly one tile.

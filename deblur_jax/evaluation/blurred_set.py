@@ -8,7 +8,7 @@ import numpy as np
 
 from deblur_jax.blur import synthesis
 from deblur_jax.blur.synthesis import MIXED
-from deblur_jax.data import sources
+from deblur_jax.data import ops, sources
 from deblur_jax.evaluation import protocols
 from deblur_jax.evaluation.protocols import Scores, as_uint8
 from deblur_jax.metrics import parse as parse_metrics
@@ -27,6 +27,7 @@ class Blurred:
     blur: the mix, see `blur.synthesis`.
     limit: use only this many pictures, spread over the set; 0 for all.
     draws: how many times each sharp picture occurs, each time with another blur.
+    crop: use only the central square of this side; 0 for whole pictures.
     protocol: the name of one of `evaluation.protocols`.
     learned: additional metrics, as from `metrics.parse` and `protocols.load_learned`.
 
@@ -40,6 +41,7 @@ class Blurred:
     *,
     limit: int = 0,
     draws: int = 1,
+    crop: int = 0,
     protocol: str = 'plain',
     learned: Mapping[str, protocols.Metric] | None = None,
   ):
@@ -52,7 +54,7 @@ class Blurred:
     count = min(limit or len(source), len(source))
     draws = 1 if source.paired else draws
     self._indices = [i * len(source) // count for i in range(count) for _ in range(draws)]
-    self._draws = draws
+    self._draws, self._crop = draws, crop
     self._degrade = None if source.paired else synthesis.parse(blur)
     self._blur = jax.jit(self._blur_one)
     self.protocol, self._learned = protocol, learned
@@ -67,12 +69,14 @@ class Blurred:
 
   def size(self, index: int) -> tuple[int, int]:
     """Height and width."""
-    return self._source.size(self._indices[index])
+    return (self._crop, self._crop) if self._crop else self._source.size(self._indices[index])
 
   def __getitem__(self, index: int) -> Example:
-    if self._degrade is None:
-      return self._source[self._indices[index]]
     example = self._source[self._indices[index]]
+    if self._crop:
+      example = ops.CenterCrop(self._crop)(example, np.random.default_rng())
+    if self._degrade is None:
+      return example
     # Seeded by the picture's index in the whole source, so that a limit changes no blur.
     draw = self._indices[index] * self._draws + index % self._draws
     key = jax.random.fold_in(jax.random.key(0), draw)
@@ -103,6 +107,7 @@ def open_set(
   blur: str = MIXED,
   limit: int = 0,
   draws: int = 1,
+  crop: int = 0,
   protocol: str = '',
   metrics: str = '',
   lpips: str = '',
@@ -123,6 +128,7 @@ def open_set(
     blur,
     limit=limit,
     draws=draws,
+    crop=crop,
     protocol=protocol,
     learned=parse_metrics(metrics) | protocols.load_learned({'lpips': lpips, 'dists': dists}),
   )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from deblur_jax.nn import (
     attention,
     conv,
+    int8,
     local,
     norm,
     parameters,
@@ -34,6 +35,7 @@ __all__ = [
   'PatchGAN',
   'attention',
   'conv',
+  'int8',
   'local',
   'norm',
   'parameters',
