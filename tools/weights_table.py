@@ -2,10 +2,11 @@
 
 Every picture of a folder (`--pictures`, such as Kodak's; test/ in it where there is one) is blurred
 once by each kind and eight times by the mix of them all, the same in every run. To these come the
-pairs of `--pairs SOURCE:DIRECTORY`. Prints a Markdown table of PSNR / SSIM and of the milliseconds
-that a picture takes; `--json FILE` keeps the scores for ship_weights.py, each set by a name that
-distinguishes it from the same blur of other pictures. Classical methods are given the PSF, and are
-left out if the blur has no single PSF.
+pairs of `--pairs SOURCE:DIRECTORY`. Prints a Markdown table of PSNR / SSIM, of the milliseconds
+that a picture takes and of its mean brightness, in linear light, against that of the sharp one;
+`--json FILE` keeps the scores for ship_weights.py, each set by a name that distinguishes it from
+the same blur of other pictures. Classical methods are given the PSF, and are left out if the blur
+has no single PSF.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import time
 import jax
 import numpy as np
 
-from deblur_jax import tiling, zoo
+from deblur_jax import color, tiling, zoo
 from deblur_jax.configs.restore_general import BLUR
 from deblur_jax.evaluation import blurred_set, costs, restoration
+from deblur_jax.methods import is_solver
 
 CAMERA = ' | poisson(0..0.005) | jpeg(90..98)'
 KINDS = {
@@ -44,6 +46,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('methods', nargs='+', help='weights by name, runs, files, or solvers')
   parser.add_argument('--pictures', required=True, help='folder of sharp pictures')
+  parser.add_argument('--kinds', default=';'.join(KINDS), help='of blur, separated by semicolons')
   parser.add_argument('--pairs', action='append', default=[], metavar='SOURCE:DIRECTORY')
   parser.add_argument('--skip', default='', metavar='TEXT', help='leave out pairs named so')
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the scores there')
@@ -52,7 +55,7 @@ def main() -> None:
     name: blurred_set.open_set(
       'sharp', 'all', directory=arguments.pictures, blur=blur, draws=DRAWS.get(blur, 1)
     )
-    for name, blur in KINDS.items()
+    for name, blur in ((name, KINDS[name]) for name in arguments.kinds.split(';') if name)
   }
   for text in arguments.pairs:
     source, _, directory = text.partition(':')
@@ -61,7 +64,7 @@ def main() -> None:
   print(f'On {costs.device_name()}.\n')
   print(f'| blur | pictures | blurred | {" | ".join(methods)} |')
   print(f'|---|---|---|{"---|" * len(methods)}')
-  times, kept = {name: [] for name in methods}, {}
+  times, brighter, kept = {name: [] for name in methods}, {name: [] for name in methods}, {}
   for name, pictures in sets.items():
     examples = [
       one
@@ -71,8 +74,11 @@ def main() -> None:
     found = {'blurred': [pictures.score(one['blurred'], one) for one in examples]}
     known = all('psf' in one for one in examples)
     for method in methods:
-      if known or not methods.is_solver(method):
-        found[method] = [_score(methods[method], one, pictures, times[method]) for one in examples]
+      if known or not is_solver(method):
+        found[method] = [
+          _score(methods[method], one, pictures, times[method], brighter[method])
+          for one in examples
+        ]
     means = _means(found)
     scored = f'{name} ({pathlib.Path(arguments.pictures).name})' if name in KINDS else name
     kept[scored] = {
@@ -82,12 +88,14 @@ def main() -> None:
     print(f'| {name} | {len(examples)} | {" | ".join(cells)} |', flush=True)
   row = ' | '.join(f'{1000 * statistics.median(seconds):.0f}' for seconds in times.values())
   print(f'| ms a picture, median | | | {row} |')
+  row = ' | '.join(f'{np.mean(ratios):+.2%}' for ratios in brighter.values())
+  print(f'| mean brightness | | | {row} |')
   if arguments.json:
     arguments.json.write_text(json.dumps(kept, indent=2) + '\n')
 
 
-def _score(method, example, pictures, times):
-  """The scores of one picture."""
+def _score(method, example, pictures, times, brighter):
+  """The scores of one picture; appends its seconds, and its brightness against the sharp one's."""
   known = {'psf': example['psf']} if 'psf' in example else {}
   height, width = example['blurred'].shape[:2]
   multiple = method.needs.multiple
@@ -98,7 +106,14 @@ def _score(method, example, pictures, times):
   begin = time.perf_counter()
   restored = np.asarray(method.restore(padded, **known))[0, :height, :width]
   times.append(time.perf_counter() - begin)
+  light = [_light(restored), _light(example['sharp'] / 255)]
+  brighter.append(light[0] / light[1] - 1)
   return pictures.score(restored, example)
+
+
+def _light(image) -> float:
+  """The mean in linear light, which blur does not change."""
+  return float(color.SRGB.to_linear(np.clip(image, 0, 1).astype(np.float32)).mean())
 
 
 def _means(found):

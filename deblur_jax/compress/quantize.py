@@ -119,7 +119,12 @@ class _Trials:
         nodes_to_quantize=sorted(set(self.layers) - set(in_float)),
         calibrate_method=quantization.CalibrationMethod.Percentile,
         calibration_cache_path=os.fspath(self._ranges),
-        extra_options={'CalibPercentile': PERCENTILE, 'MatMulConstBOnly': True},
+        # One crop at a time: the activations of a large network take a gigabyte.
+        extra_options={
+          'CalibPercentile': PERCENTILE,
+          'CalibStridedMinMax': 1,
+          'MatMulConstBOnly': True,
+        },
       )
 
   def psnr(self, in_float: Iterable[str], pairs: Pairs) -> float:
@@ -205,8 +210,11 @@ def _reader(feeds: Sequence[Mapping[str, np.ndarray]]) -> Any:
   from onnxruntime import quantization  # pyright: ignore[reportMissingImports]
 
   class Reader(quantization.CalibrationDataReader):
-    def __init__(self):
-      self._left: Iterator[Any] = iter(feeds)
+    def __len__(self):
+      return len(feeds)
+
+    def set_range(self, start_index, end_index):
+      self._left: Iterator[Any] = iter(feeds[start_index:end_index])
 
     def get_next(self):
       return next(self._left, None)
@@ -242,11 +250,15 @@ def _copy_metadata(source: pathlib.Path, target: pathlib.Path, record: dict[str,
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-  """Without onnxruntime's advice and the lines that its calibration prints."""
+  """Without onnxruntime's advice and warnings, and the lines that its calibration prints."""
+  import onnxruntime  # pyright: ignore[reportMissingImports]
+
   level = logging.root.level
   logging.root.setLevel(logging.ERROR)
+  onnxruntime.set_default_logger_severity(3)  # errors
   try:
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
       yield
   finally:
     logging.root.setLevel(level)
+    onnxruntime.set_default_logger_severity(2)  # its default, warnings
