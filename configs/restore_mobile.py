@@ -1,4 +1,4 @@
-"""The smaller version of `restore_general.py`, for phones: under 2 MB as float16.
+"""The smaller version of `restore_general.py`, for phones: under 2 MB as int8.
 
   python -m deblur_jax.main --config=configs/restore_mobile.py:full \
     --config.data.mixture.photos.directory=PHOTOS --config.data.mixture.film.directory=film \
@@ -11,11 +11,11 @@ from deblur_jax.configs import common, restore_general
 
 
 def builtin():
-  return restore_general.builtin('tiny')
+  return restore_general.builtin('mobile')
 
 
 def full():
-  return restore_general.full('tiny')
+  return restore_general.full('mobile')
 
 
 def get_config(recipe=None):

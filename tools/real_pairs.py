@@ -62,6 +62,8 @@ def main() -> None:
 def averages(folder: pathlib.Path):
   """Ten stretches of 15 to 31 frames of a film, averaged in linear light, with their middles."""
   frames = sorted(path for path in folder.iterdir() if path.suffix in ('.png', '.jpg', '.webp'))
+  if not frames:
+    raise SystemExit(f'{folder}: no PNG, JPEG or WebP frames')
   for i in range(AVERAGES):
     count = 15 + 2 * round(8 * i / (AVERAGES - 1))
     middle = round((i + 0.5) * len(frames) / AVERAGES)

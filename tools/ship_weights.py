@@ -1,6 +1,6 @@
 """Makes a run's best weights a file of the package: `python tools/ship_weights.py RUN NAME`.
 
-They are stored as float16 in `deblur_jax/pretrained/NAME.safetensors`, with a manifest of what they
+They are stored as int8 in `deblur_jax/pretrained/NAME.safetensors`, with a manifest of what they
 are for, how they came about and what they reach: the run's configuration and steps, the pictures
 that it was shown and their licenses (`--data FILE`, JSON), command, hours and hardware, and scores
 (`--scores FILE`, from weights_table.py).
@@ -51,7 +51,7 @@ def main() -> None:
   }
   path = methods.SHIPPED / f'{arguments.name}.safetensors'
   path.parent.mkdir(exist_ok=True)
-  weights.write(path, params, manifest, dtype='float16')
+  weights.write(path, params, manifest, dtype='int8')
   print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')
 
 

@@ -25,7 +25,7 @@ VARIANTS = {
   # 7,767,068 parameters: MAXIM's first stage and a NAFNet of width 16
   'default': {
     'motion': {'variant': 's1'},
-    'other': {'variant': 'tiny', 'middle_blk_num': 12},
+    'other': {'variant': 'mobile'},
   },
   # for tests
   'smoke': {
