@@ -19,7 +19,7 @@ RANKS = (
   {'data', 'models', 'losses', 'metrics'},
   {'exported', 'runs', 'solvers', 'trainers', 'convert'},
   {'evaluation', 'zoo', 'pair_making'},
-  {'train', 'benchmark', 'photos', 'export'},
+  {'train', 'benchmark', 'photos', 'export', 'compress'},
   {'cli', 'main'},
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}
