@@ -4,6 +4,7 @@ Everything needed to resume a run is in its folder, so the same command continue
 result as if it had never stopped.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import math
 import pathlib
@@ -76,8 +77,9 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
     start = checkpoints.latest() or 0
     state = _first_state(run, checkpoints)
     if config.start and not start:
-      digest = weights.read(methods.find(config.start))[1]['sha256']
-      runs.record(workdir, start={'weights': config.start, 'sha256': digest})
+      manifest = weights.read(methods.find(config.start))[1]
+      origin = {'weights': config.start, 'sha256': manifest['sha256'], **_pruned(manifest)}
+      runs.record(workdir, start=origin)
     hooks = writers.open_hooks(config.writer, workdir, config.to_dict()) if first else []
     with writers.Writer(
       workdir, steps=config.steps, start=start, silent=not first, hooks=hooks
@@ -93,6 +95,8 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 def open_run(config: Any, workdir: pathlib.Path) -> Run:
   """The parts of the run that `config` describes; writes nothing. Raises as `train`."""
   mesh = sharding.make_mesh(config.fsdp)
+  if config.start:
+    _follow_width(config, workdir)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = _trainer(config, model)
   spec.functions('writer', config.writer, {})  # fails before the folder is claimed
@@ -104,6 +108,30 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
   if config.before:
     config.bgan = str(workdir / 'bgan' / methods.RUN_WEIGHTS)
   return Run(config, workdir, mesh, model, trainer, source, dataset, sets)
+
+
+def _follow_width(config: Any, workdir: pathlib.Path) -> None:
+  """Sets the width of the network in `config` to that of the pruned weights that it starts from.
+
+  Their width is that of no variant, so no config has it. A run that has begun keeps its own, so
+  that it resumes without those weights.
+  """
+  width = models.WIDTHS.get(config.model.name)
+  if begun := runs.settings(workdir):
+    pruned = 'pruned' in runs.summary(workdir).get('start', {})
+    manifest = {'network': begun['model']['name'], 'arguments': begun['model']}
+  else:
+    manifest = weights.read(methods.find(config.start))[1]
+    pruned = bool(_pruned(manifest))
+  if pruned and manifest['network'] == config.model.name:
+    config.model[width] = manifest['arguments'][width]
+
+
+def _pruned(manifest: Mapping[str, Any]) -> dict[str, Any]:
+  """What the manifest says about how its weights, or those they began as, were pruned, or {}."""
+  start = manifest.get('provenance', {}).get('start', {})
+  found = manifest.get('pruned') or start.get('pruned')
+  return {'pruned': found} if found else {}
 
 
 def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from deblur_jax import cli, models, weights, zoo
+from deblur_jax import cli, models, train, weights, zoo
 from deblur_jax.blur import synthesis
 from deblur_jax.compress import groups, prune
+from deblur_jax.configs import nafnet as nafnet_config
 from deblur_jax.data import sources
 from deblur_jax.metrics import fidelity
 from deblur_jax.nn.norm import LayerNorm
@@ -325,3 +326,29 @@ def test_wrong_use_is_one_line(trained, tmp_path, capsys):
     error = capsys.readouterr().err
     assert expected in error and error.count('\n') == 1
   assert not pathlib.Path(out).exists()
+
+
+def test_training_starts_from_pruned_weights(trained, tmp_path):
+  out = tmp_path / 'small.safetensors'
+  prune.file(str(trained), out, keep=0.6)
+  run = tmp_path / 'run'
+
+  def settings(start, steps):
+    config = nafnet_config.get_config('smoke')
+    assert config.model.width == 4
+    config.start, config.steps, config.evaluate = str(start), steps, {}
+    config.optim.learning_rate = 1e-12
+    return config
+
+  train.train(settings(out, 1), run)
+  params, manifest = weights.read(run / 'weights.safetensors')
+  expected, before = weights.read(out)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, expected)
+  assert manifest['arguments']['width'] == 3
+  assert manifest['provenance']['start']['pruned'] == before['pruned']
+
+  out.unlink()  # The run resumes without them, and another starts from the run.
+  train.train(settings(out, 2), run)
+  assert weights.read(run / 'weights.safetensors')[1]['step'] == 2
+  train.train(settings(run, 1), tmp_path / 'next')
+  assert weights.read(tmp_path / 'next' / 'weights.safetensors')[1]['arguments']['width'] == 3
