@@ -113,18 +113,19 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
 def _follow_width(config: Any, workdir: pathlib.Path) -> None:
   """Sets the width of the network in `config` to that of the pruned weights that it starts from.
 
-  Their width is that of no variant, so no config has it. A run that has begun keeps its own, so
-  that it resumes without those weights.
+  Their width is that of no variant, so no config has it. A run that has started from them keeps
+  it, and resumes without them.
   """
   width = models.WIDTHS.get(config.model.name)
-  if begun := runs.settings(workdir):
-    pruned = 'pruned' in runs.summary(workdir).get('start', {})
-    manifest = {'network': begun['model']['name'], 'arguments': begun['model']}
+  starts = [one['start'] for one in runs.read(workdir)['sessions'] if 'start' in one]
+  if starts:
+    pruned, network = 'pruned' in starts[-1], runs.settings(workdir)['model']
   else:
     manifest = weights.read(methods.find(config.start))[1]
     pruned = bool(_pruned(manifest))
-  if pruned and manifest['network'] == config.model.name:
-    config.model[width] = manifest['arguments'][width]
+    network = {**manifest.get('arguments', {}), 'name': manifest.get('network')}
+  if pruned and network['name'] == config.model.name:
+    config.model[width] = network[width]
 
 
 def _pruned(manifest: Mapping[str, Any]) -> dict[str, Any]:
