@@ -68,8 +68,8 @@ def claim(workdir: pathlib.Path, config: Any, *, allow_changes: bool = False) ->
   asked = json.loads(config.to_json())
   sessions = read(workdir)['sessions']
   changes: Changes = {}
-  if (workdir / CONFIG).exists():
-    changes = differences(_last(workdir, sessions), asked)
+  if begun := settings(workdir):
+    changes = differences(begun, asked)
     refused = {name: pair for name, pair in changes.items() if not _is_free(name)}
     if refused and not allow_changes:
       raise ValueError(
@@ -112,7 +112,7 @@ def summary(workdir: pathlib.Path) -> dict[str, Any]:
   were changed during the run, and the hours of all sessions.
   """
   sessions = read(workdir)['sessions']
-  settings = _last(workdir, sessions)
+  config = settings(workdir)
   changes = [one['changes'] for one in sessions if one['changes']]
   facts = {name: value for session in sessions for name, value in session.items()}
   return {
@@ -121,8 +121,8 @@ def summary(workdir: pathlib.Path) -> dict[str, Any]:
     'hours': round(sum(one.get('hours', 0) for one in sessions), 4),
     'sessions': len(sessions),
     **({'changes': changes} if changes else {}),
-    'seed': settings['seed'],
-    'config': settings,
+    'seed': config['seed'],
+    'config': config,
   }
 
 
@@ -186,6 +186,21 @@ def read(workdir: pathlib.Path) -> dict[str, Any]:
   return json.loads(path.read_text()) if path.exists() else {'sessions': []}
 
 
+def settings(workdir: pathlib.Path) -> dict[str, Any]:
+  """The settings of the last session: the run's first ones with all changes since; {} if none."""
+  if not (workdir / CONFIG).exists():
+    return {}
+  found = json.loads((workdir / CONFIG).read_text())
+  for session in read(workdir)['sessions']:
+    for name, (_, value) in session['changes'].items():
+      *parents, leaf = name.split('.')
+      at = found
+      for parent in parents:
+        at = at.setdefault(parent, {})
+      at[leaf] = value
+  return found
+
+
 def differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> Changes:
   """The settings that differ between two configs, as read from JSON.
 
@@ -209,19 +224,6 @@ def describe(changes: Changes) -> str:
 
 def _is_free(name: str) -> bool:
   return name.removeprefix('before.') in FREE
-
-
-def _last(workdir: pathlib.Path, sessions: list[dict[str, Any]]) -> dict[str, Any]:
-  """The settings of the last session: the run's first settings with all changes since."""
-  settings = json.loads((workdir / CONFIG).read_text())
-  for session in sessions:
-    for name, (_, value) in session['changes'].items():
-      *parents, leaf = name.split('.')
-      at = settings
-      for parent in parents:
-        at = at.setdefault(parent, {})
-      at[leaf] = value
-  return settings
 
 
 def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Everything needed to resume a run is in its folder, so the same command continue
 result as if it had never stopped.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import math
 import pathlib
@@ -77,8 +78,9 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
     start = checkpoints.latest() or 0
     state = _first_state(run, checkpoints)
     if config.start and not start:
-      digest = weights.read(methods.find(config.start))[1]['sha256']
-      runs.record(workdir, start={'weights': config.start, 'sha256': digest})
+      manifest = weights.read(methods.find(config.start))[1]
+      origin = {'weights': config.start, 'sha256': manifest['sha256'], **_pruned(manifest)}
+      runs.record(workdir, start=origin)
     hooks = writers.open_hooks(config.writer, workdir, config.to_dict()) if first else []
     with writers.Writer(
       workdir, steps=config.steps, start=start, silent=not first, hooks=hooks
@@ -94,6 +96,8 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 def open_run(config: Any, workdir: pathlib.Path) -> Run:
   """The parts of the run that `config` describes; writes nothing. Raises as `train`."""
   mesh = sharding.make_mesh(config.fsdp)
+  if config.start:
+    _follow_width(config, workdir)
   model = _model(config)
   trainer = _trainer(config, model)
   spec.functions('writer', config.writer, {})  # fails before the folder is claimed
@@ -105,6 +109,31 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
   if config.before:
     config.bgan = str(workdir / 'bgan' / methods.RUN_WEIGHTS)
   return Run(config, workdir, mesh, model, trainer, source, dataset, sets)
+
+
+def _follow_width(config: Any, workdir: pathlib.Path) -> None:
+  """Sets the width of the network in `config` to that of the pruned weights that it starts from.
+
+  Their width is that of no variant, so no config has it. A run that has started from them keeps
+  it, and resumes without them.
+  """
+  width = models.WIDTHS.get(config.model.name)
+  starts = [one['start'] for one in runs.read(workdir)['sessions'] if 'start' in one]
+  if starts:
+    pruned, network = 'pruned' in starts[-1], runs.settings(workdir)['model']
+  else:
+    manifest = weights.read(methods.find(config.start))[1]
+    pruned = bool(_pruned(manifest))
+    network = {**manifest.get('arguments', {}), 'name': manifest.get('network')}
+  if pruned and network['name'] == config.model.name:
+    config.model[width] = network[width]
+
+
+def _pruned(manifest: Mapping[str, Any]) -> dict[str, Any]:
+  """What the manifest says about how its weights, or those they began as, were pruned, or {}."""
+  start = manifest.get('provenance', {}).get('start', {})
+  found = manifest.get('pruned') or start.get('pruned')
+  return {'pruned': found} if found else {}
 
 
 def open_source(config: Any) -> tuple[sources.Source, sources.Source | None]:

@@ -10,7 +10,10 @@ import flax.linen as nn
 
 from deblur_jax import spec
 
-__all__ = ['make', 'names', 'variants']
+__all__ = ['WIDTHS', 'make', 'names', 'variants']
+
+WIDTHS = {'nafnet': 'width', 'maxim': 'features'}
+"""Network -> the argument that all of its channel counts are proportional to, if it has one."""
 
 
 def names() -> list[str]:
