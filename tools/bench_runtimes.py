@@ -113,9 +113,12 @@ def draw(path: pathlib.Path, runners, seconds, quality) -> None:
       area = [60 * runners[i].megabytes for i in rows]
       axes.scatter(x, y, area, color=color, alpha=0.5, label=runtime)
   for i, runner in enumerate(runners):
-    axes.annotate(runner.name, (1000 * seconds[i], quality[i]), fontsize=7)
-  axes.set(xlabel='milliseconds', ylabel='PSNR in dB', xscale='log')
-  axes.legend()
+    place = 1000 * seconds[i], quality[i]
+    above = {'xytext': (0, 14 if i % 2 else -20), 'textcoords': 'offset points', 'ha': 'center'}
+    axes.annotate(runner.name, place, fontsize=7, **above)
+  axes.set(xlabel='milliseconds', ylabel='PSNR in dB')
+  axes.margins(0.15)
+  axes.legend(markerscale=0.5)
   figure.savefig(path, dpi=150)
 
 
