@@ -200,6 +200,7 @@ def test_networks_train_on_the_blur_of_bgan(tmp_path, key):
     supervised.pairing(config)
 
 
+@pytest.mark.optimized
 def test_a_critic_learns_to_distinguish_a_fixed_network():
   # If the network cannot learn, the critic soon distinguishes its images from sharp ones.
   config = deblurgan.get_config('smoke')
