@@ -107,7 +107,7 @@ def make(settings: Mapping[str, Any], steps: int) -> Optimizer:
     optimizer = optax.adamw(falling, **betas, weight_decay=weight_decay)
   else:
     known = {'adam': optax.adam, 'adamw': optax.adamw}
-    found = spec.functions('optim.name', name, known)
+    found = spec.functions('optim.name', name, known, positional=0, named=('learning_rate',))
     if len(found) != 1 or weight_decay:
       raise ValueError(
         f'optimizer {name!r}: give one external optimizer with its options, such as '

@@ -10,7 +10,7 @@ docs/extending.md).
 """
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import difflib
 import functools
 import importlib
@@ -58,11 +58,19 @@ def find(what: str, name: str, known: Mapping[str, Any]) -> Any:
   return getattr(found, attribute)
 
 
-def functions(what: str, text: str, known: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
+def functions(
+  what: str,
+  text: str,
+  known: Mapping[str, Any],
+  *,
+  positional: int = 2,
+  named: Sequence[str] = (),
+) -> dict[str, Callable[..., Any]]:
   """The functions in `text`, `a | package.module:b(x=2)`, by their names 'a' and 'b'.
 
-  Arguments in parentheses are bound. Raises ValueError as `find` does, and for a name that is given
-  twice.
+  Options in parentheses are bound. The caller will call each with as many `positional` arguments,
+  and those `named`. Raises ValueError as `find` does, for a name that is given twice, and for
+  options that the function does not take or lacks.
   """
   found: dict[str, Callable[..., Any]] = {}
   for choices in parse(text):
@@ -73,9 +81,26 @@ def functions(what: str, text: str, known: Mapping[str, Any]) -> dict[str, Calla
     if name in found:
       raise ValueError(f'{what} {text!r}: {name!r} is given twice')
     function = find(what, call.name, known)
-    bound = call.args or call.kwargs
-    found[name] = functools.partial(function, *call.args, **call.kwargs) if bound else function
+    if call.args:
+      raise ValueError(f'{what} {call.text!r}: write options as name=value')
+    _check_options(what, call, function, positional, named)
+    found[name] = functools.partial(function, **call.kwargs) if call.kwargs else function
   return found
+
+
+def _check_options(
+  what: str, call: Call, function: Any, positional: int, named: Sequence[str]
+) -> None:
+  if not callable(function):
+    raise ValueError(f'{what} {call.text!r}: not a function')
+  try:
+    signature = inspect.signature(function)
+  except ValueError:  # some functions written in C have none
+    return
+  try:
+    signature.bind(*(None,) * positional, **dict.fromkeys(named), **call.kwargs)
+  except TypeError as error:
+    raise ValueError(f'{what} {call.text!r}: {error}') from None
 
 
 def parse(text: str) -> tuple[tuple[Call, ...], ...]:

@@ -5,6 +5,8 @@ device they are uint8. Functions on images do not clip.
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
+import numbers
 from typing import Any, NamedTuple, Protocol
 
 from flax import struct
@@ -24,8 +26,15 @@ class Restore(Protocol):
     ...
 
 
-class Needs(NamedTuple):
-  """What a method needs of an image; `tiling.py` provides it."""
+TILINGS = 'exact', 'approximate', 'none'
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+  """What a method needs of an image; `tiling.py` provides it.
+
+  Raises ValueError for an unknown `tiling`, and for sizes that are not integers or too small.
+  """
 
   multiple: int = 1
   """Both sides are padded to a multiple of this."""
@@ -43,6 +52,16 @@ class Needs(NamedTuple):
   borders: bool = False
   """Whether the method itself models what is beyond the border: if an image were padded, to share a
   compiled shape with others, it would treat the padding as pixels that the camera saw."""
+
+  def __post_init__(self) -> None:
+    if self.tiling not in TILINGS:
+      raise ValueError(f'Needs: unknown tiling {self.tiling!r} (known: {", ".join(TILINGS)})')
+    for name, least in (('multiple', 1), ('halo', 0), ('side', 0), ('reach', 0)):
+      value = getattr(self, name)
+      if value is None and name == 'reach':
+        continue
+      if not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f'Needs: {name} must be an integer of at least {least}, got {value!r}')
 
   @property
   def field(self) -> int | None:

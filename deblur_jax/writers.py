@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import pathlib
+import sys
 import time
 from typing import Any, TypeVar
 
@@ -19,7 +20,6 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 from rich.table import Table
-from tensorboardX import SummaryWriter
 
 from deblur_jax import atomic, spec
 
@@ -27,6 +27,20 @@ T = TypeVar('T')
 
 # The metrics that are printed; the files get all of them.
 _SHOWN = ('loss', 'psnr', 'pictures_per_second', 'data_wait')
+
+
+def _summary_writer() -> Any:
+  """tensorboardX's `SummaryWriter`, which would import torch, to no use here and for seconds."""
+  modules: dict[str, Any] = sys.modules
+  blocked = 'torch' not in modules
+  if blocked:
+    modules['torch'] = None  # an import of it now fails as if it were not installed
+  try:
+    from tensorboardX import SummaryWriter
+  finally:
+    if blocked:
+      del modules['torch']
+  return SummaryWriter
 
 
 class Writer:
@@ -59,7 +73,7 @@ class Writer:
     path = workdir / 'metrics.jsonl'
     truncate(path, start)
     self._file = path.open('a')
-    self._board = SummaryWriter(str(workdir), purge_step=start + 1)
+    self._board = _summary_writer()(str(workdir), purge_step=start + 1)
     if self._console.is_terminal:
       self._progress = Progress(
         TextColumn('{task.description}'),

@@ -8,7 +8,9 @@ import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '4'
-# Most of a test is compiling, which takes three times as long where XLA does its best.
+# Most of a test is compiling, which takes three times as long if XLA optimizes, and as long again
+# with its newer emitters. Programs that tests start inherit this.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 os.environ['XLA_FLAGS'] = (
   '--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'
   ' --xla_cpu_parallel_codegen_split_count=1 ' + os.environ.get('XLA_FLAGS', '')
@@ -23,6 +25,7 @@ from absl import flags
 import jax
 import pytest
 
+LONGEST = 'test_models', 'test_export', 'test_training', 'test_maxim', 'test_distributed'
 SHARED = pathlib.Path(__file__).resolve().parents[2] / 'shared'
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -30,12 +33,17 @@ flags.FLAGS(sys.argv[:1])
 
 
 def pytest_collection_modifyitems(items):
-  # The longest file first, so that no worker is left alone with it in the end.
-  items.sort(key=lambda item: item.path.stem != 'test_training')
+  # The longest files first, so that no worker is left alone with one in the end.
+  items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
   # What is imported stays; to look through it again and again takes a twentieth of the time.
   gc.collect()
   gc.freeze()
   gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_runtest_setup(item):
+  optimized = item.get_closest_marker('optimized') is not None
+  jax.config.update('jax_disable_most_optimizations', not optimized)
 
 
 @pytest.fixture

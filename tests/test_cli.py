@@ -112,6 +112,24 @@ def test_restore_tells_each_file_and_exits_with_1(here, brighter, capsys):
   assert max(len(line) for line in out if brighter not in line) <= 80
 
 
+def test_names_from_outside_are_found_in_the_current_folder(here, capsys, monkeypatch):
+  monkeypatch.setattr(sys, 'path', [path for path in sys.path if path])
+  (here / 'my_dark.py').write_text(
+    'import flax.linen as nn\nfrom deblur_jax.types import Needs\n\n\n'
+    'class Half(nn.Module):\n  dtype: str = "float32"\n  needs = Needs()\n\n  @nn.compact\n'
+    '  def __call__(self, blurred, *, train=False):\n'
+    '    scale = self.param("scale", nn.initializers.ones, (1,))\n'
+    '    return {"restored": scale.reshape(1, 1, 1, 1) * blurred}\n'
+  )
+  half = {'scale': np.full(1, 0.5, np.float32)}
+  weights.write('half.safetensors', half, {'network': 'my_dark:Half', 'arguments': {}})
+  try:
+    assert call(capsys, 'restore', 'a.png', '--weights', 'half.safetensors')[::2] == (0, [])
+  finally:
+    sys.modules.pop('my_dark', None)
+  assert np.abs(pixels('restored/a.png') - picture() / 2.0).max() <= 0.5
+
+
 def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
   sharp, psf = picture(90, 120), psfs.read('disk:3')
   blurred = np.asarray(

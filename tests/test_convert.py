@@ -1,5 +1,6 @@
 """Published weights: the authors' own outputs, names read and misread, the errors."""
 
+import functools
 import hashlib
 import json
 import re
@@ -24,6 +25,14 @@ OVERRIDES = {'deepdeblur': {'downscale': 'mean'}}  # as the golden was made
 # Arguments of the authors that have one value here; DBGAN's pass gc on nowhere.
 FIXED = {'rgb_range', 'gc', 'bias', 'LayerNorm_type'}
 FIXED |= {'img_size', 'upscale', 'upsampler', 'resi_connection'}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def traced_once():
+  """The shapes of a network, which take a second to trace, are asked for a hundred times here."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(convert, '_expected', functools.cache(convert._expected))
+    yield
 
 
 def golden(shared, name):

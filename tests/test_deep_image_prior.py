@@ -22,6 +22,7 @@ def blurred():
   return np.asarray(Convolution(PSF, 'wrap').apply(sharp)[..., 0])
 
 
+@pytest.mark.optimized
 def test_a_network_explains_what_is_seen(blurred):
   solve = functools.partial(deep_image_prior, blurred, PSF, 120, history=True, **FEW)
   restored, history = solve()
@@ -35,6 +36,7 @@ def test_a_network_explains_what_is_seen(blurred):
   assert np.abs(solve(key=jax.random.key(1))[0] - restored).max() > 1e-3
 
 
+@pytest.mark.optimized
 def test_a_second_network_draws_the_psf(blurred):
   restored, found = self_deblur(blurred, 7, 60, **FEW)
   assert restored.shape == blurred.shape and found.psf.shape == (7, 7)

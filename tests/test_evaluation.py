@@ -257,7 +257,7 @@ def test_a_picture_alone_is_restored_as_in_any_set(name, arguments, tiling, key)
   assert model.needs.tiling == tiling
   params = jax.jit(model.init)(key, jnp.zeros((1, 16, 16, 3)))
   # Residual scales begin at zero; with ones, channel attention has a say.
-  params = jax.tree.map(lambda leaf: jnp.where(leaf == 0, 1.0, leaf), params)
+  params = jax.tree.map(lambda leaf: np.where(leaf == 0, np.float32(1), leaf), params)
   apply = jax.jit(lambda blurred: model.apply(params, blurred)['restored'])
 
   def restored(chosen):

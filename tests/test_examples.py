@@ -45,7 +45,7 @@ def test_fine_tune(run, capsys):
     part = data.astronaut()[corner : corner + 48, 200:248]
     PIL.Image.fromarray(part).save(f'pictures/{path}/1.png')
   model = models.make('nafnet', 'smoke')
-  params = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))['params']
+  params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))['params']
   arguments = {
     field.name: getattr(model, field.name)
     for field in dataclasses.fields(model)

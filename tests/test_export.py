@@ -30,12 +30,13 @@ def shipped_like(path: pathlib.Path, name: str, **overrides) -> pathlib.Path:
   """Random weights of a network's smallest variant, none of them zero."""
   variants = models.variants(name)
   model = models.make(name, 'smoke' if 'smoke' in variants else 'default', **overrides)
-  shapes = zoo.shapes(model)
-  keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(shapes))))
-  params = jax.tree.map(
-    lambda leaf: 0.3 * jax.random.normal(next(keys), leaf.shape) / max(leaf.shape[-2:-1] or (1,)),
-    shapes,
-  )
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    scale = 0.3 / max(leaf.shape[-2:-1] or (1,))
+    return (scale * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+  params = jax.tree.map(draw, zoo.shapes(model))
   arguments = {
     field: getattr(model, field)
     for field in model.__dataclass_fields__

@@ -60,6 +60,18 @@ def power(restored, sharp, *, order=2):
   return (jnp.abs(restored - sharp) ** order).mean(axis=(-3, -2, -1))
 
 
+def total(restored, sharp):
+  return jnp.abs(restored - sharp).mean()
+
+
+def nothing(restored, sharp):
+  pass
+
+
+def concrete(restored, sharp):
+  return restored if restored.sum() > 0 else sharp
+
+
 def largest(restored, sharp):
   return jnp.abs(restored - sharp).max(axis=(-3, -2, -1))
 
@@ -216,14 +228,46 @@ def test_a_run_with_parts_from_outside(outside, tmp_path):
 
 
 @pytest.mark.parametrize(
+  'loss, told',
+  [
+    ('power(ordr=1)', r"loss 'my_package\.parts:power\(ordr=1\)': .*unexpected .* 'ordr'"),
+    ('total', r"parts:total' must return one value per image: shape \[2\] .*, not shape \[\]"),
+    ('nothing', 'not NoneType'),
+    ('concrete', "parts:concrete': .*conversion of traced array"),
+  ],
+)
+def test_a_loss_that_cannot_work_is_refused_before_the_run_begins(outside, tmp_path, loss, told):
+  config = srcnn.get_config('smoke')
+  config.more_loss = f'0.5*{outside}:{loss}'
+  with pytest.raises(ValueError, match=told) as error:
+    train.train(config, tmp_path / 'run')
+  assert not re.search('\n', str(error.value)) and not (tmp_path / 'run').exists()
+
+
+def test_a_writer_without_its_option_is_refused_before_the_run_begins(outside, tmp_path):
+  config = srcnn.get_config('smoke')
+  config.writer = f'{outside}:Writer(project=1)'
+  with pytest.raises(ValueError, match=r"Writer\(project=1\)': .*argument 'project'"):
+    train.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
   'find, told',
   [
     (lambda: models.make('no_such_package:Model'), 'cannot import no_such_package'),
     (lambda: losses.parse('1*no_such_package.losses:a'), "loss 'no_such_package.losses:a': cannot"),
     (lambda: losses.parse('1*math:a'), "loss 'math:a': the module has no a"),
+    (lambda: losses.parse('1*math:pi'), "loss 'math:pi': not a function"),
+    (lambda: losses.parse('1*edge(2)'), r"loss 'edge\(2\)': write options as name=value"),
     (lambda: losses.parse('1*egde'), 'known: l1, .*package.module:name.; did you mean edge'),
     (lambda: metrics.parse('pnsr'), 'no metric .*did you mean psnr'),
     (lambda: metrics.parse('ssim | ssim'), "'ssim' is given twice"),
+    (lambda: metrics.parse('ssim(size=3)'), r"metric 'ssim\(size=3\)': .*argument 'size'"),
+    (
+      lambda: optim.make({**PLAIN, 'name': 'optax:sgd(speed=1)'}, 9),
+      r"optim\.name 'optax:sgd\(speed=1\)': .*argument 'speed'",
+    ),
     (lambda: synthesis.parse('math:nothing(3)'), "step 'math:nothing': the module has no nothing"),
     (lambda: optim.make({**PLAIN, 'name': 'adan'}, 9), r'no optim\.name .*did you mean adam'),
     (lambda: optim.make({**PLAIN, 'name': 'optax:sgd', 'weight_decay': 1.0}, 9), 'for adamw only'),

@@ -15,6 +15,7 @@ import pytest
 import skimage
 
 from deblur_jax import models, zoo
+from deblur_jax.evaluation import costs
 from deblur_jax.models import bgan
 from deblur_jax.nn import conv
 from deblur_jax.tiling import round_up
@@ -89,9 +90,11 @@ PARAMETERS = {
   ('unet_gan', 'smoke'): 10_719,
 }
 SMALLEST = {'srcnn': 'default'}
+# Billions of multiply-adds at 256x256 as counted by hand from the authors' layers.
+MAXIM_GMACS = {'default': 152.1, 's2': 96.7, 's1': 41.2, 'm3': 519.3, 'm2': 331.7, 'm1': 144.1}
 
 
-# Tracing the largest takes seconds, and two tests ask.
+# Tracing takes up to seconds, and many tests ask.
 shapes = functools.cache(zoo.shapes)
 
 
@@ -103,15 +106,13 @@ def smallest(name, **overrides):
 def prepared(name, seed=0, **overrides):
   """The smallest variant and random parameters for it, none of them zero."""
   model = smallest(name, **overrides)
-  side = model.needs.square(2 * model.needs.multiple)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))['params']
   rng = np.random.default_rng(seed)
 
   def draw(leaf):
     fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) == 4 else 4
     return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
 
-  return model, jax.tree.map(draw, shapes)
+  return model, jax.tree.map(draw, shapes(model))
 
 
 def image(model, rows=3, columns=5, batch=2):
@@ -144,6 +145,26 @@ def test_parameter_counts(name, variant):
   leaves = jax.tree.leaves(shapes(models.make(name, variant)))
   assert sum(leaf.size for leaf in leaves) == PARAMETERS[name, variant]
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize('variant', MAXIM_GMACS)
+def test_multiply_adds_of_maxim_are_the_published(variant):
+  model = models.make('maxim', variant)
+  image = jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32)
+  macs = costs.count_macs(
+    lambda p, x: model.apply({'params': p}, x)['restored'], shapes(model), image
+  )
+  # The authors enlarge before the 1x1 convolution; here they have fewer pixels to multiply.
+  saved = sum(
+    2
+    * model.stages
+    * (model.features << source)
+    * (model.features << level)
+    * ((256 >> level) ** 2 - (256 >> source) ** 2)
+    for level in range(3)
+    for source in range(level + 1, 3)
+  )
+  assert (macs + saved) / 1e9 == pytest.approx(MAXIM_GMACS[variant], rel=0.01)
 
 
 def test_the_list_of_models_is_up_to_date(monkeypatch):
@@ -283,16 +304,15 @@ def test_bfloat16_comes_close(name):
 )
 def test_exact_networks_see_their_halo_and_no_more(name, overrides):
   model = smallest(name, **overrides)
-  multiple, tiling, halo, *_ = model.needs
-  assert tiling == 'exact'
+  multiple, halo = model.needs.multiple, model.needs.halo
+  assert model.needs.tiling == 'exact'
   start = round_up(halo, multiple)
   side = round_up(start + multiple + halo + 1, multiple)
   # A lit pixel at each place of the coarsest grid; through ones no path to it is off or cancels.
   lit = np.zeros((multiple, side, side, 3), np.float32)
   for i in range(multiple):
     lit[i, start + i, start + i] = 1
-  shapes = jax.eval_shape(model.init, jax.random.key(0), lit[:1])['params']
-  params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, float(leaf.ndim == 4)), shapes)
+  params = jax.tree.map(lambda leaf: np.full(leaf.shape, float(leaf.ndim == 4), 'f'), shapes(model))
   changed = restored(model, params, lit) != restored(model, params, np.zeros_like(lit))
   for axis in (1, 2):
     pixel, place = np.nonzero(changed.any((axis, 3)))

@@ -1,5 +1,6 @@
 """Padding and tiles: against numpy, brute force and filters whose whole result is known."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,6 +12,25 @@ from deblur_jax import tiling
 from deblur_jax.types import Needs
 
 EXACT = Needs(multiple=1, tiling='exact', halo=3)
+
+
+@pytest.mark.parametrize(
+  'fields, told',
+  [
+    ({'tiling': 'aproximate'}, r"Needs: unknown tiling 'aproximate' \(known: exact, approximate, "),
+    ({'multiple': 0}, 'Needs: multiple must be an integer of at least 1, got 0'),
+    ({'multiple': 8.0}, 'Needs: multiple must be an integer of at least 1, got 8.0'),
+    ({'halo': -1}, 'Needs: halo must be an integer of at least 0, got -1'),
+    ({'side': -64}, 'Needs: side must be an integer of at least 0, got -64'),
+    ({'reach': -1}, 'Needs: reach must be an integer of at least 0, got -1'),
+  ],
+)
+def test_needs_that_cannot_be_met_are_refused(fields, told):
+  with pytest.raises(ValueError, match=told) as error:
+    Needs(**fields)
+  assert '\n' not in str(error.value)
+  with pytest.raises(ValueError, match=told):
+    dataclasses.replace(EXACT, **fields)
 
 
 def box(images):

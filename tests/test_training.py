@@ -605,25 +605,63 @@ def test_pictures_that_cannot_be_trained_on_are_named(tmp_path):
     train.train(config, tmp_path / 'run')
 
 
-@pytest.mark.parametrize(
-  'flags, told',
-  [
-    (['--config=configs/nafnet.py:smoke', '--config.model.widht=4'], 'width'),
-    (['--config=configs/nafnet.py:nothing'], 'known: builtin'),
-    (['--config=configs/nafnet.py:smoke', '--config.batch_size=6'], 'multiple of 4'),
-    (['--config=configs/nafnet.py:smoke', '--config.blur=shak(3..5)'], 'did you mean shake'),
-    (['--config=configs/nafnet.py:smoke', '--config.data.source=pairs'], 'data.directory'),
-    (['--config=configs/nafnet.py:laptop_gopro'], 'tools/prepare.py gopro'),
-  ],
-)
-def test_wrong_use_gets_one_line_and_an_exit_code(tmp_path, flags, told):
-  code, text = run(
-    *flags, f'--workdir={tmp_path}/run', JAX_NUM_CPU_DEVICES='4', TFDS_DATA_DIR=str(tmp_path)
+WRONG_USE = [
+  # flags; what the error says
+  (['--config=configs/nafnet.py:smoke', '--config.model.widht=4'], 'width'),
+  (['--config=configs/nafnet.py:nothing'], 'known: builtin'),
+  (['--config=configs/nafnet.py:smoke', '--config.batch_size=6'], 'multiple of 4'),
+  (['--config=configs/nafnet.py:smoke', '--config.blur=shak(3..5)'], 'did you mean shake'),
+  (['--config=configs/nafnet.py:smoke', '--config.data.source=pairs'], 'data.directory'),
+  (['--config=configs/nafnet.py:laptop_gopro'], 'tools/prepare.py gopro'),
+]
+# Runs `python -m deblur_jax.main ARGUMENTS > OUTPUT` for each line of standard input and prints the
+# exit code. Importing takes longer than all of them, so it is done once.
+PROGRAMS = """
+import os, runpy, shlex, sys
+from deblur_jax import train, zoo
+from deblur_jax.evaluation import figures, restoration
+for line in sys.stdin:
+  output, *arguments = shlex.split(line)
+  child = os.fork()
+  if not child:
+    with open(output, 'w') as file:
+      os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+    sys.argv = ['main', *arguments]
+    runpy.run_module('deblur_jax.main', run_name='__main__', alter_sys=True)
+    os._exit(0)
+  print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def wrong_use(tmp_path_factory):
+  """(exit code, output, run folder) for each of `WRONG_USE`."""
+  folder = tmp_path_factory.mktemp('wrong')
+  lines = [
+    shlex.join([f'{folder}/{number}.txt', *flags, f'--workdir={folder}/{number}'])
+    for number, (flags, _) in enumerate(WRONG_USE)
+  ]
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAMS],
+    input='\n'.join(lines),
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+    env={**os.environ, 'JAX_NUM_CPU_DEVICES': '4', 'TFDS_DATA_DIR': str(folder)},
   )
+  return [
+    (int(code), (folder / f'{number}.txt').read_text(), folder / str(number))
+    for number, code in enumerate(done.stdout.split())
+  ]
+
+
+@pytest.mark.parametrize('number', range(len(WRONG_USE)))
+def test_wrong_use_gets_one_line_and_an_exit_code(wrong_use, number):
+  code, text, workdir = wrong_use[number]
   assert code != 0
-  assert told in text
+  assert WRONG_USE[number][1] in text
   assert 'Traceback' not in text
-  assert not (tmp_path / 'run').exists()
+  assert not workdir.exists()
 
 
 def test_a_sharp_picture_is_blurred_anew_for_each_draw_and_the_same_in_every_run():
@@ -678,7 +716,7 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(key):
     config.accumulate = parts
     trainer = supervised.make(config, model)
     step = jax.jit(trainer.step, compiler_options={'xla_backend_optimization_level': 0})
-    states.append(step(trainer.init(key, batch), batch))
+    states.append(step(jax.jit(trainer.init)(key, batch), batch))
   (whole, expected), (parted, found) = states
   for name, value in expected.items():
     np.testing.assert_allclose(found[name], value, rtol=1e-4)

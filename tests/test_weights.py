@@ -137,7 +137,7 @@ def test_wrong_use(tmp_path, params):
 def test_a_loaded_network_can_be_part_of_a_larger_jit(tmp_path):
   path = tmp_path / 'w.safetensors'
   model = models.make('srcnn')
-  params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))['params']
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))['params']
   weights.write(path, params, {'network': 'srcnn', 'arguments': {}})
   images = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
   restore = zoo.load(path).restore

@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper) and stream.errors == 'strict':
       stream.reconfigure(errors='backslashreplace')  # file names need not be valid text
+  if not sys.flags.safe_path and '' not in sys.path:
+    sys.path.append('')  # `module:name` may be in the current folder; installed modules come first
   parser = Parser(
     prog='deblur-jax', description='Restores blurred photographs, and blurs sharp ones.'
   )

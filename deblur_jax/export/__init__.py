@@ -1,6 +1,7 @@
 """A network with its weights -> one file that runs without this package: ONNX or StableHLO."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,7 +75,8 @@ def of_weights(
 
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
   manifest |= {'parameters': count, 'dtype': dtype, 'deblur_jax': metadata.version('deblur-jax')}
-  manifest['needs'] = needs._replace(side=min(size) if size else 0)._asdict()
+  side = min(size) if size else 0
+  manifest['needs'] = dataclasses.asdict(dataclasses.replace(needs, side=side))
   return Request(apply, needs, manifest, size, batch, dtype)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from deblur_jax import spec
+from deblur_jax.types import Needs
 
 __all__ = ['WIDTHS', 'make', 'names', 'variants']
 
@@ -39,7 +40,7 @@ def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   if variant not in known:
     raise ValueError(f'{name} has no variant {variant!r}; available: {", ".join(known)}')
   model = build(variant)
-  if not isinstance(model, nn.Module) or not hasattr(model, 'needs'):
+  if not isinstance(model, nn.Module) or not isinstance(getattr(model, 'needs', None), Needs):
     raise ValueError(f'{name} must return a flax.linen.Module with `needs` (types.Needs)')
   fields = [field.name for field in dataclasses.fields(model)]
   arguments = [field for field in fields if field not in ('parent', 'name')]

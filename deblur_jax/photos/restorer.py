@@ -191,7 +191,7 @@ def load(
   if solver and isinstance(psf, int):
     find = functools.partial(estimate_psf.estimate, size=psf)
     method = zoo.load(name, settings=settings)
-    method = method._replace(needs=method.needs._replace(halo=2 * psf))
+    method = method._replace(needs=dataclasses.replace(method.needs, halo=2 * psf))
   else:
     find = WITHOUT_PSF[str(name)] if solver and psf is None else None
     method = zoo.load(name, psf=psf, settings=settings)

@@ -15,6 +15,7 @@ def level(plane: jax.Array, known: jax.Array | float | None) -> jax.Array | floa
   return jnp.maximum(estimate(plane), LEAST) if known is None else jnp.maximum(known, _NONE)
 
 
+@jax.jit
 def estimate(plane: jax.Array) -> jax.Array:
   """Standard deviation of white Gaussian noise in a plane `[h w]`, both sides at least 2.
 

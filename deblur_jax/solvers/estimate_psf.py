@@ -78,6 +78,7 @@ def estimate(image: jax.Array, size: int = SIZE) -> Estimate:
   return Estimate(psf, _confidence(plane, psf, halves))
 
 
+@jax.jit
 def likeness(psf: jax.Array, other: jax.Array) -> jax.Array:
   """Normalized correlation of two PSFs `[kh kw]` of any sizes, at the best shift: 0 to 1.
 

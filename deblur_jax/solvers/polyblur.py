@@ -60,7 +60,11 @@ def estimate(image: jax.Array) -> Estimate:
   exceeded 0.9 for 23 of these and for 4 of the 18 below.
   """
   checks.images(image)
-  image = jnp.asarray(image, jnp.float32)
+  return _estimate(jnp.asarray(image, jnp.float32))
+
+
+@jax.jit
+def _estimate(image: jax.Array) -> Estimate:
   image = image if image.ndim == 3 else image[..., None]
   wide = jnp.moveaxis(image, 0, 1) if image.shape[0] > image.shape[1] else image
   middle = wide.shape[1] // 2
