@@ -1,5 +1,7 @@
 """INT8 files: little is lost, outliers do not spoil the rest, and a bad file is never written."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ SIDE = 256
 
 def exported_file(path, apply, *, size=None, layout='nhwc'):
   """An ONNX file of a function."""
-  manifest = {'network': 'test', 'needs': Needs()._asdict(), 'sha256': ''}
+  manifest = {'network': 'test', 'needs': dataclasses.asdict(Needs()), 'sha256': ''}
   export.onnx.write(path, export.Request(apply, Needs(), manifest, size), layout=layout)
   return path
 
