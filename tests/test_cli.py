@@ -15,8 +15,9 @@ import pytest
 import deblur_jax
 from deblur_jax import cli, color, methods, models, weights, zoo
 from deblur_jax.blur.operators import Convolution
-from deblur_jax.cli import doctor, psfs
+from deblur_jax.cli import doctor
 from deblur_jax.models import maxim
+from deblur_jax.photos import psfs
 from deblur_jax.photos.restorer import load
 
 
@@ -147,6 +148,7 @@ def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
     ('gaussian:x', None, 'gaussian:SIGMA'),
     ('motion:9,inf', None, 'motion:LENGTH,ANGLE'),
     ('disk:4000', None, '8001 pixels wide; the limit is 1001'),
+    ('auto:99999', None, '99999 pixels wide; the limit is 1001'),
     ('nothing.png', None, 'not a file and not motion'),
   ],
 )
@@ -175,7 +177,7 @@ def test_files_that_hold_no_psf(tmp_path):
     'object.npy': 'not a .npy',
     'text.png': 'not',
   }.items():
-    with pytest.raises(ValueError, match=rf'--psf .*{name}: .*{told}'):
+    with pytest.raises(ValueError, match=rf'{name}: .*{told}'):
       psfs.read(str(tmp_path / name))
 
 

@@ -315,9 +315,7 @@ def _standard_input(spare: pathlib.Path) -> pathlib.Path:
   with open(path, 'wb') as file:
     shutil.copyfileobj(sys.stdin.buffer, file)
   with contextlib.suppress(ValueError):  # Anything else is reported later, as any failure is.
-    kind = pictures.read(path).kind
-    suffix = next(suffix for suffix, one in kinds.SUFFIXES.items() if one == kind)
-    path = path.rename(path.with_suffix(suffix))
+    path = path.rename(path.with_suffix(pictures.suffix(path)))
   return path
 
 
@@ -331,9 +329,12 @@ def _psf(arguments: argparse.Namespace):
     )
   psf = None
   if arguments.psf:
-    from deblur_jax.cli import psfs
+    from deblur_jax.photos import psfs
 
-    psf = psfs.read(arguments.psf)
+    try:
+      psf = psfs.read(arguments.psf)
+    except ValueError as error:
+      raise ValueError(f'--psf {error}') from error
   finds = isinstance(psf, int) or (psf is None and name in methods.WITHOUT_PSF)
   if arguments.write_psf and not finds:
     raise ValueError('--write-psf requires --psf auto or polyblur')
@@ -356,7 +357,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
     **({'set': arguments.set} if arguments.set else {}),
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
-    'files': [progress.as_json(outcome) for outcome in outcomes],
+    'files': [outcome.plain() for outcome in outcomes],
   }
   if any(outcome.status == 'restored' for outcome in outcomes):
     import jax
