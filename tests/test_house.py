@@ -17,7 +17,7 @@ RANKS = (
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
   {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
   {'data', 'models', 'losses', 'metrics'},
-  {'exported', 'runs', 'solvers', 'trainers', 'convert'},
+  {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance'},
   {'evaluation', 'zoo', 'pair_making'},
   {'train', 'benchmark', 'photos', 'export', 'compress'},
   {'cli', 'main'},

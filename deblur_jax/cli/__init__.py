@@ -10,7 +10,17 @@ import os
 import sys
 
 import deblur_jax
-from deblur_jax.cli import benchmark, blur, convert, doctor, export, models, quantize, restore
+from deblur_jax.cli import (
+  benchmark,
+  blur,
+  convert,
+  doctor,
+  export,
+  inspect,
+  models,
+  quantize,
+  restore,
+)
 from deblur_jax.cli.parser import Parser
 from deblur_jax.photos import interrupt
 
@@ -20,7 +30,7 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore, blur, benchmark, convert, export, quantize, models, doctor)
+COMMANDS = (restore, blur, benchmark, convert, export, quantize, models, inspect, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

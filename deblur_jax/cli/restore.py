@@ -24,6 +24,8 @@ DEFAULTS = {
   'tile': None,
   'mask': None,
   'strip': False,
+  'no_provenance': False,
+  'sign': None,
   'force': False,
   'crop': None,
   'quality': None,
@@ -143,6 +145,17 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--strip', action='store_true', help='remove EXIF, GPS, XMP and IPTC; keep the ICC profile'
   )
+  parser.add_argument(
+    '--no-provenance',
+    action='store_true',
+    help='do not record in XMP that, and how, the picture was restored',
+  )
+  parser.add_argument(
+    '--sign',
+    nargs=2,
+    metavar=('CERTIFICATES', 'KEY'),
+    help='sign results by C2PA with a chain of certificates and a private key, PEM files',
+  )
   parser.add_argument('--overwrite', action='store_true', help='replace results that exist in OUT')
   parser.add_argument('--dry-run', action='store_true', help='only print what would be done')
   parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses as JSON')
@@ -196,6 +209,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
   from deblur_jax import sharding
   from deblur_jax.photos import restore
   from deblur_jax.photos.restorer import load
+  from deblur_jax.provenance import signature
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
@@ -218,6 +232,8 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     quality=arguments.quality,
     force=arguments.force,
     made=made,
+    provenance=not arguments.no_provenance,
+    signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
   return restore.restore_files(todo, restorer, options, watch=watch)
 
@@ -299,7 +315,8 @@ def _made(arguments: argparse.Namespace) -> dict:
   for option, default in DEFAULTS.items():
     value = getattr(arguments, option, default)
     if value != default:
-      made[option] = ','.join(map(str, value)) if option == 'crop' else value
+      joint = {'crop': ',', 'sign': ' '}.get(option)
+      made[option] = joint.join(map(str, value)) if joint else value
   for option in ('psf', 'mask'):
     path = pathlib.Path(made.get(option, ''))
     if path.is_file():

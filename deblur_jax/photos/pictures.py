@@ -95,6 +95,13 @@ class Picture:
     return self.metadata.notes
 
   @property
+  def xmp(self) -> bytes | None:
+    """The XMP packet, of whatever format."""
+    named = 'xmp-data'
+    found: Any = self.image.get(named) if self.image.get_typeof(named) else None
+    return self.metadata.xmp or found
+
+  @property
   def transfer(self) -> color.Transfer:
     """The transfer curve; ValueError if its description is damaged or holds no curve.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import operator
 import pathlib
 import time
@@ -12,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax import color, tiling
+import deblur_jax
+from deblur_jax import color, methods, tiling
 from deblur_jax.formats import conversion, kinds
 from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures, writing
 from deblur_jax.photos.restorer import Path, Restorer, load
+from deblur_jax.provenance.disclosure import Record
+from deblur_jax.provenance.signature import Signer
 
 Crop = tuple[int, int, int, int]
 
@@ -49,6 +53,10 @@ class Options:
   """Whether to use an estimated PSF even if it is likely wrong."""
   made: Mapping[str, Any] | None = None
   """What results depend on, see `jobs.select`; None skips every existing result."""
+  provenance: bool = True
+  """Whether to record in the result's XMP how it was made, see `provenance.disclosure`."""
+  signer: Signer | None = None
+  """Signs every result by C2PA."""
 
 
 def restore_files(
@@ -152,7 +160,7 @@ def restore_file(
       writing.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
       writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
-    notes.update(_write(job, result, picture, options))
+    notes.update(_write(job, result, picture, options, restorer.method.name))
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   size, needs = picture.shape[:2], restorer.method.needs
   return jobs.Outcome(
@@ -216,7 +224,7 @@ class _Rows:
 
 
 def _write(
-  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options
+  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options, method: str
 ) -> list[str]:
   """Writes a result in the format of its name; returns what could not be kept."""
   lost = []
@@ -225,8 +233,29 @@ def _write(
     like = dataclasses.replace(like, kind=kinds.SUFFIXES[suffix])
     image, lost = conversion.converted(result.image, like.kind)
     result = dataclasses.replace(result, image=image)
+  record = _record(job.source, method, options.made or {})
   kept = {'strip': options.strip, 'quality': options.quality}
-  return [*lost, *writing.write(job.target, result, like, **kept)]
+  shown = record if options.provenance else None
+  lost += writing.write(job.target, result, like, record=shown, **kept)
+  if options.signer:
+    try:
+      options.signer.sign(job.target, job.source, record)
+    except ValueError:
+      job.target.unlink()  # all or nothing
+      raise
+  return lost
+
+
+def _record(source: Path, method: str, made: Mapping[str, Any]) -> Record:
+  """The record of a restoration; of files, it holds only the names."""
+  settings = {
+    name: pathlib.Path(value).name if name in ('weights', 'psf', 'mask') else value
+    for name, value in made.items()
+    if name not in ('no_provenance', 'sign')
+  }
+  with open(source, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  return Record(deblur_jax.__version__, method, not methods.is_solver(method), settings, digest)
 
 
 def _cropped(picture: pictures.Picture, crop: Crop | None) -> pictures.Picture:

@@ -68,7 +68,7 @@ def add(xmp: bytes | None, record: Record) -> bytes:
   ends = [found.start() for found in _END.finditer(text)]
   if not ends:
     raise ValueError('XMP without RDF cannot be extended')
-  content = saxutils.escape(json.dumps(record._asdict(), sort_keys=True))
+  content = saxutils.escape(json.dumps(record._asdict()))
   added = (
     f'\n<rdf:Description rdf:about="" xmlns:deblur_jax="{NAMESPACE}" xmlns:Iptc4xmpExt="{IPTC}">\n'
     f'<Iptc4xmpExt:DigitalSourceType>{record.source_type}</Iptc4xmpExt:DigitalSourceType>\n'

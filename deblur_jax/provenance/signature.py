@@ -12,17 +12,18 @@ import pathlib
 from typing import Any, NamedTuple
 
 from deblur_jax import atomic
+from deblur_jax.formats import kinds
 from deblur_jax.provenance.disclosure import SOURCE_TYPES, Record
 
 FORMATS = {
-  '.jpg': 'image/jpeg',
-  '.jpeg': 'image/jpeg',
-  '.png': 'image/png',
-  '.webp': 'image/webp',
-  '.tif': 'image/tiff',
-  '.tiff': 'image/tiff',
-  '.avif': 'image/avif',
+  'jpeg': 'image/jpeg',
+  'png': 'image/png',
+  'webp': 'image/webp',
+  'tiff': 'image/tiff',
+  'heif': 'image/avif',
 }
+"""Media types by the kinds of `formats.kinds`."""
+
 ALGORITHMS = ('es256', 'es384', 'es512', 'ps256', 'ps384', 'ps512', 'ed25519')
 UNTRUSTED = 'signingCredential.untrusted'
 
@@ -79,14 +80,16 @@ class Signer:
 
     Raises ValueError if its format cannot be signed.
     """
-    form = FORMATS.get(path.suffix.lower())
+    form, original = _form(path), _form(source)
     if form is None:
       raise ValueError(f'{path.name}: {path.suffix} files cannot be signed')
-    original = FORMATS.get(source.suffix.lower())
     try:
-      with open(path, 'rb') as given, atomic.replacing(path) as partial:
-        with open(partial, 'w+b') as result:
-          self._sign(given, result, form, _manifest(record), (source, original))
+      with (
+        open(path, 'rb') as given,
+        atomic.replacing(path) as partial,
+        open(partial, 'w+b') as result,
+      ):
+        self._sign(given, result, form, _manifest(record), (source, original))
     except self._c2pa.C2paError as error:
       raise ValueError(f'{path.name}: cannot be signed ({_reason(error)})') from None
 
@@ -107,7 +110,7 @@ def read(path: str | os.PathLike[str]) -> Signature | None:
   Raises ValueError if c2pa-python is not installed, FileNotFoundError if there is no file.
   """
   c2pa = _library()
-  form = FORMATS.get(pathlib.Path(path).suffix.lower())
+  form = _form(pathlib.Path(path))
   if form is None:
     return None
   try:
@@ -152,6 +155,11 @@ def _manifest(record: Record) -> dict[str, Any]:
     'claim_generator_info': [{'name': 'deblur_jax', 'version': record.version}],
     'assertions': [{'label': 'c2pa.actions.v2', 'data': {'actions': [edited]}}],
   }
+
+
+def _form(path: pathlib.Path) -> str | None:
+  """The media type of a file by its suffix; None if its kind cannot be signed."""
+  return FORMATS.get(kinds.SUFFIXES.get(path.suffix.lower(), ''))
 
 
 def _library() -> Any:
