@@ -13,7 +13,7 @@ import deblur_jax
 ROOT = pathlib.Path(deblur_jax.__file__).parent
 RANKS = (
   {'lazy'},
-  {'types', 'spec', 'color', 'atomic', 'cached', 'checks', 'methods'},
+  {'types', 'spec', 'color', 'atomic', 'cached', 'checks', 'methods', 'heap'},
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
   {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
   {'data', 'models', 'losses', 'metrics'},

@@ -47,13 +47,21 @@ def main() -> None:
   parser.add_argument('methods', nargs='+', help='weights by name, runs, files, or solvers')
   parser.add_argument('--pictures', required=True, help='folder of sharp pictures')
   parser.add_argument('--kinds', default=';'.join(KINDS), help='of blur, separated by semicolons')
+  parser.add_argument(
+    '--crop', type=int, default=0, metavar='SIDE', help='only the central square of each picture'
+  )
   parser.add_argument('--pairs', action='append', default=[], metavar='SOURCE:DIRECTORY')
   parser.add_argument('--skip', default='', metavar='TEXT', help='leave out pairs named so')
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the scores there')
   arguments = parser.parse_args()
   sets = {
     name: blurred_set.open_set(
-      'sharp', 'all', directory=arguments.pictures, blur=blur, draws=DRAWS.get(blur, 1)
+      'sharp',
+      'all',
+      directory=arguments.pictures,
+      blur=blur,
+      draws=DRAWS.get(blur, 1),
+      crop=arguments.crop,
     )
     for name, blur in ((name, KINDS[name]) for name in arguments.kinds.split(';') if name)
   }

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from deblur_jax import methods, weights
+from deblur_jax import heap, methods, weights
 from deblur_jax.cli import progress, values
 from deblur_jax.formats import kinds
 from deblur_jax.photos import jobs
@@ -206,6 +206,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
 
 def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
   """Restores what is left to do."""
+  heap.share()
   from deblur_jax import sharding
   from deblur_jax.photos import restore
   from deblur_jax.photos.restorer import load
