@@ -10,7 +10,7 @@ import os
 import sys
 
 import deblur_jax
-from deblur_jax.cli import benchmark, blur, convert, doctor, export, models, restore
+from deblur_jax.cli import benchmark, blur, convert, doctor, export, models, restore, serve
 from deblur_jax.cli.parser import Parser
 from deblur_jax.photos import interrupt
 
@@ -20,7 +20,7 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore, blur, benchmark, convert, export, models, doctor)
+COMMANDS = (restore, blur, benchmark, convert, export, models, doctor, serve)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
