@@ -21,34 +21,6 @@ from deblur_jax.photos import psfs
 from deblur_jax.photos.restorer import load
 
 
-@pytest.fixture(scope='session')
-def brighter(tmp_path_factory):
-  """A weights file of an SRCNN that adds a quarter: one pixel of each kernel is 1."""
-  params = jax.tree.map(
-    lambda leaf: np.zeros(leaf.shape, leaf.dtype), zoo.shapes(models.make('srcnn'))
-  )
-  for layer in params.values():
-    kernel = layer['kernel'] if 'kernel' in layer else layer['conv']['kernel']
-    for channel in range(3):
-      kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, channel, channel] = 1
-  params['conv3']['bias'] += 0.25
-  path = tmp_path_factory.mktemp('weights') / 'brighter.safetensors'
-  manifest = {
-    'network': 'srcnn',
-    'arguments': {},
-    'steps': 1200,
-    'license': 'Apache-2.0',
-    'scores': {
-      'gopro': {'psnr': 31.5, 'ssim': 0.912, 'blurred': 25.64},
-      'kodak/psnr': 29.123,
-      'sharp/psnr': 50.2,
-    },
-    'blurred': {'kodak/psnr': 27.361},
-  }
-  weights.write(path, params, manifest)
-  return str(path)
-
-
 def picture(height=40, width=60, seed=0):
   """Values up to 177, so that a quarter more is not clipped."""
   y, x = np.mgrid[:height, :width]
@@ -370,6 +342,7 @@ def test_wrong_crops_are_refused(here, crop, capsys):
 
 
 HEAVY = {'jax', 'flax', 'pyvips', 'tensorflow', 'orbax', 'torch', 'grain', 'cv2', 'scipy'}
+HEAVY |= {'fastapi', 'uvicorn'}
 
 
 @pytest.mark.parametrize(
@@ -378,6 +351,7 @@ HEAVY = {'jax', 'flax', 'pyvips', 'tensorflow', 'orbax', 'torch', 'grain', 'cv2'
     ['--help'],
     ['--version'],
     ['restore', '--help'],
+    ['serve', '--help'],
     ['models'],
     ['doctor'],
     ['restore', 'a.png', 'b.png', '--weights', 'identity.safetensors'],

@@ -20,6 +20,7 @@ RANKS = (
   {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance'},
   {'evaluation', 'zoo', 'pair_making'},
   {'train', 'benchmark', 'photos', 'export', 'compress'},
+  {'serve'},
   {'cli', 'main'},
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}

@@ -20,6 +20,7 @@ from deblur_jax.cli import (
   models,
   quantize,
   restore,
+  serve,
 )
 from deblur_jax.cli.parser import Parser
 from deblur_jax.photos import interrupt
@@ -30,7 +31,7 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore, blur, benchmark, convert, export, quantize, models, inspect, doctor)
+COMMANDS = (restore, blur, benchmark, convert, export, quantize, models, inspect, doctor, serve)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import hashlib
 import json
 import pathlib
 import shutil
@@ -10,28 +9,12 @@ import sys
 import tempfile
 import time
 
-from deblur_jax import heap, methods, weights
+from deblur_jax import heap, methods
 from deblur_jax.cli import progress, values
 from deblur_jax.formats import kinds
-from deblur_jax.photos import jobs
+from deblur_jax.photos import history, jobs
 
 PIPE = '-'
-
-DEFAULTS = {
-  'psf': None,
-  'strength': 1.0,
-  'self_ensemble': False,
-  'tile': None,
-  'mask': None,
-  'strip': False,
-  'no_provenance': False,
-  'sign': None,
-  'force': False,
-  'crop': None,
-  'quality': None,
-  'set': [],
-}
-"""The options besides --weights that change a result."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -177,7 +160,8 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   """Runs the command; `spare` is a temporary folder for standard input and output."""
   inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
   todo = _plan(arguments, inputs, spare)
-  psf, made = _psf(arguments), _made(arguments)
+  psf = _psf(arguments)
+  made = history.made(arguments.weights or methods.DEFAULT, vars(arguments))
   piped = arguments.output == PIPE
   begin = time.monotonic()
   pending, finished = jobs.select(todo, made, overwrite=arguments.overwrite)
@@ -305,24 +289,6 @@ def _check(arguments: argparse.Namespace) -> None:
     raise ValueError(f'--mask {arguments.mask}: no such file')
   if arguments.compare and arguments.output == PIPE:
     raise ValueError('--compare writes next to the result, so it cannot be used with -o -')
-
-
-def _made(arguments: argparse.Namespace) -> dict:
-  """The options that a result depends on and that differ from the defaults, for `history`."""
-  name = arguments.weights or methods.DEFAULT
-  made = {'weights': name}
-  if not methods.is_solver(name):
-    made['weights_sha256'] = weights.digest(methods.find(name))
-  for option, default in DEFAULTS.items():
-    value = getattr(arguments, option, default)
-    if value != default:
-      joint = {'crop': ',', 'sign': ' '}.get(option)
-      made[option] = joint.join(map(str, value)) if joint else value
-  for option in ('psf', 'mask'):
-    path = pathlib.Path(made.get(option, ''))
-    if path.is_file():
-      made[f'{option}_sha256'] = hashlib.sha256(path.read_bytes()).hexdigest()
-  return made
 
 
 def _standard_input(spare: pathlib.Path) -> pathlib.Path:

@@ -15,6 +15,17 @@ def positive(text: str) -> int:
   return int(text)
 
 
+def above_zero(text: str) -> float:
+  """A finite number above 0."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = -1.0
+  if not 0 < value < float('inf'):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
+  return value
+
+
 def share(text: str) -> float:
   """A number from 0 to 1."""
   try:

@@ -131,6 +131,7 @@ def restore_file(
   notes.update((*picture.notes, *pictures.doubts(picture)))
   transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
   notes.update([assumed] if assumed else [])
+  asked = restorer.method.name
   restorer, psf, reason = restorer.checked(whole, transfer, force=options.force)
   if reason:
     notes.update([f'{reason}; --force uses it anyway'])
@@ -160,7 +161,8 @@ def restore_file(
       writing.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
       writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
-    notes.update(_write(job, result, picture, options, restorer.method.name))
+    record = _record(job.source, asked, restorer.method.name, options.made or {})
+    notes.update(_write(job, result, picture, options, record))
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   size, needs = picture.shape[:2], restorer.method.needs
   return jobs.Outcome(
@@ -224,7 +226,7 @@ class _Rows:
 
 
 def _write(
-  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options, method: str
+  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options, record: Record
 ) -> list[str]:
   """Writes a result in the format of its name; returns what could not be kept."""
   lost = []
@@ -233,7 +235,6 @@ def _write(
     like = dataclasses.replace(like, kind=kinds.SUFFIXES[suffix])
     image, lost = conversion.converted(result.image, like.kind)
     result = dataclasses.replace(result, image=image)
-  record = _record(job.source, method, options.made or {})
   kept = {'strip': options.strip, 'quality': options.quality}
   shown = record if options.provenance else None
   lost += writing.write(job.target, result, like, record=shown, **kept)
@@ -246,16 +247,15 @@ def _write(
   return lost
 
 
-def _record(source: Path, method: str, made: Mapping[str, Any]) -> Record:
-  """The record of a restoration; of files, it holds only the names."""
-  settings = {
-    name: pathlib.Path(value).name if name in ('weights', 'psf', 'mask') else value
-    for name, value in made.items()
-    if name not in ('no_provenance', 'sign')
-  }
+def _record(source: Path, asked: str, used: str, made: Mapping[str, Any]) -> Record:
+  """The record of a restoration; it holds no names of files."""
+  files = {name for name in ('psf', 'mask') if f'{name}_sha256' in made}
+  left_out = {'weights', 'no_provenance', 'sign'} | files
+  settings = {'weights': asked}
+  settings |= {name: value for name, value in made.items() if name not in left_out}
   with open(source, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  return Record(deblur_jax.__version__, method, not methods.is_solver(method), settings, digest)
+  return Record(deblur_jax.__version__, used, not methods.is_solver(used), settings, digest)
 
 
 def _cropped(picture: pictures.Picture, crop: Crop | None) -> pictures.Picture:
