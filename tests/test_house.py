@@ -17,7 +17,7 @@ RANKS = (
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
   {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
   {'data', 'models', 'losses', 'metrics'},
-  {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance'},
+  {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance', 'uncertainty'},
   {'evaluation', 'zoo', 'pair_making'},
   {'train', 'benchmark', 'photos', 'export', 'compress'},
   {'serve'},

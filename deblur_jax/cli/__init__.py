@@ -13,6 +13,7 @@ import deblur_jax
 from deblur_jax.cli import (
   benchmark,
   blur,
+  calibrate,
   convert,
   doctor,
   export,
@@ -31,7 +32,19 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore, blur, benchmark, convert, export, quantize, models, inspect, doctor, serve)
+COMMANDS = (
+  restore,
+  blur,
+  benchmark,
+  convert,
+  export,
+  quantize,
+  calibrate,
+  models,
+  inspect,
+  doctor,
+  serve,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -129,6 +129,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--strip', action='store_true', help='remove EXIF, GPS, XMP and IPTC; keep the ICC profile'
   )
   parser.add_argument(
+    '--uncertainty',
+    action='store_true',
+    help='also write how far each pixel may be off: NAME.jpg.uncertainty.png; takes nine times as '
+    'long, and weights from deblur-jax calibrate',
+  )
+  parser.add_argument(
     '--no-provenance',
     action='store_true',
     help='do not record in XMP that, and how, the picture was restored',
@@ -218,9 +224,27 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     force=arguments.force,
     made=made,
     provenance=not arguments.no_provenance,
+    uncertainty=_calibration(arguments) if arguments.uncertainty else None,
     signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
   return restore.restore_files(todo, restorer, options, watch=watch)
+
+
+def _calibration(arguments: argparse.Namespace):
+  """What `deblur-jax calibrate` put into the weights; raises ValueError if nothing."""
+  from deblur_jax import weights
+  from deblur_jax.uncertainty import conformal
+
+  name = arguments.weights or methods.DEFAULT
+  if methods.is_solver(name):
+    raise ValueError(f'--uncertainty requires a network, but {name} is a classical method')
+  if arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set:
+    raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
+  path = methods.find(name)
+  found = None if path.suffix in methods.EXPORTED else weights.read(path)[1].get('uncertainty')
+  if found is None:
+    raise ValueError(f'{name} has no calibration: deblur-jax calibrate makes a copy that has one')
+  return conformal.Calibration(**found)
 
 
 def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> list[jobs.Job]:

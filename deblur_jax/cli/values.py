@@ -3,6 +3,7 @@
 import argparse
 import ast
 from collections.abc import Iterable
+import pathlib
 from typing import Any
 
 DEVICES = ('cpu', 'gpu', 'tpu')
@@ -116,3 +117,11 @@ def use_device(name: str | None) -> None:
       f'--device {name}: JAX found none, only {jax.default_backend()}; '
       f"support requires pip install 'deblur-jax[{extra}]'"
     ) from None
+
+
+def picture_set(text: str) -> dict[str, str]:
+  """The `source` and `directory` of 'SOURCE:DIRECTORY'; a folder alone has sharp pictures."""
+  source, _, directory = text.partition(':')
+  if not directory and pathlib.Path(source).is_dir():
+    source, directory = 'sharp', source
+  return {'source': source, 'directory': directory}

@@ -17,9 +17,10 @@ import deblur_jax
 from deblur_jax import color, methods, tiling
 from deblur_jax.formats import conversion, kinds
 from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures, writing
-from deblur_jax.photos.restorer import Path, Restorer, load
+from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load
 from deblur_jax.provenance.disclosure import Record
 from deblur_jax.provenance.signature import Signer
+from deblur_jax.uncertainty.conformal import Calibration
 
 Crop = tuple[int, int, int, int]
 
@@ -57,6 +58,8 @@ class Options:
   """Whether to record in the result's XMP how it was made, see `provenance.disclosure`."""
   signer: Signer | None = None
   """Signs every result by C2PA."""
+  uncertainty: Calibration | None = None
+  """Writes NAME.uncertainty.png, how far each pixel may be off by this calibration."""
 
 
 def restore_files(
@@ -163,6 +166,8 @@ def restore_file(
       writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
     record = _record(job.source, asked, restorer.method.name, options.made or {})
     notes.update(_write(job, result, picture, options, record))
+  if options.uncertainty:
+    notes.update([_write_uncertainty(job.target, restorer, whole, options.uncertainty, tick)])
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   size, needs = picture.shape[:2], restorer.method.needs
   return jobs.Outcome(
@@ -247,6 +252,25 @@ def _write(
   return lost
 
 
+def _write_uncertainty(
+  target: pathlib.Path,
+  restorer: Restorer,
+  images: tiling.Images,
+  calibration: Calibration,
+  tick: Callable[[], None],
+) -> str:
+  """Writes half the widths of the intervals as a picture; returns a sentence about them."""
+  rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(images, tick=tick)]
+  plane = calibration.scale * np.concatenate(rows)
+  path = target.with_name(f'{target.name}.uncertainty.png')
+  writing.write_plane(path, plane)
+  return (
+    f'{1 - calibration.risk:.0%} of the values are expected within '
+    f'{255 * plane.mean():.1f} of 255 levels on average; white in {path.name} is '
+    f'{255 * plane.max():.1f}'
+  )
+
+
 def _record(source: Path, asked: str, used: str, made: Mapping[str, Any]) -> Record:
   """The record of a restoration; it holds no names of files."""
   files = {name for name in ('psf', 'mask') if f'{name}_sha256' in made}
@@ -255,7 +279,8 @@ def _record(source: Path, asked: str, used: str, made: Mapping[str, Any]) -> Rec
   settings |= {name: value for name, value in made.items() if name not in left_out}
   with open(source, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  return Record(deblur_jax.__version__, used, not methods.is_solver(used), settings, digest)
+  is_network = not methods.is_solver(used) and used != UNCHANGED
+  return Record(deblur_jax.__version__, used, is_network, settings, digest)
 
 
 def _cropped(picture: pictures.Picture, crop: Crop | None) -> pictures.Picture:
