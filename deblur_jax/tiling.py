@@ -203,16 +203,18 @@ def self_ensemble(restore: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray]
   """
 
   def ensemble(images: np.ndarray) -> np.ndarray:  # [b h w c]
-    total = 0.0
-    for flip in (False, True):
-      for turns in range(4):
-        turned = np.rot90(images[:, :, ::-1] if flip else images, turns, (1, 2))
-        restored = np.asarray(restore(np.ascontiguousarray(turned)))
-        restored = np.rot90(restored, -turns, (1, 2))
-        total = total + (restored[:, :, ::-1] if flip else restored)
-    return np.asarray(total / 8)
+    return np.asarray(sum(turned(restore, images)) / 8)
 
   return ensemble
+
+
+def turned(restore: Callable[[np.ndarray], Any], images: np.ndarray) -> Iterator[np.ndarray]:
+  """Yields what `restore` makes of each of the eight orientations of `images`, turned back."""
+  for flip in (False, True):
+    for turns in range(4):
+      given = np.rot90(images[:, :, ::-1] if flip else images, turns, (1, 2))
+      restored = np.rot90(np.asarray(restore(np.ascontiguousarray(given))), -turns, (1, 2))
+      yield restored[:, :, ::-1] if flip else restored
 
 
 def _mirrored(start: int, count: int, size: int) -> np.ndarray:

@@ -84,12 +84,16 @@ def write(
       tensors[name], tensors[name + STEP] = _quantized(np.asarray(value, np.float32))
     else:
       tensors[name] = _stored(value, 'float16' if dtype == INT8 else dtype)
-  stored = {key: value for key, value in manifest.items() if key != 'sha256'}
-  stored = json.loads(json.dumps(stored, default=np.generic.item))
-  stored['sha256'] = _digest(tensors, stored)
-  data = safetensors.numpy.save(tensors, {METADATA: json.dumps(stored)})
-  with atomic.replacing(path) as partial:
-    partial.write_bytes(data)
+  _save(path, tensors, manifest)
+
+
+def annotate(source: Path, target: Path, **facts: Any) -> None:
+  """Writes the weights `source` to `target` with `facts` in their manifest; values stay as stored.
+
+  Raises as `read`.
+  """
+  tensors, manifest = _verified(source)
+  _save(target, tensors, manifest | facts)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,6 +103,29 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
   file is not a safetensors file, has no manifest or is damaged, FileNotFoundError if it does not
   exist.
   """
+  tensors, manifest = _verified(path)
+  half = (STORED['float16'], STORED['bfloat16'])
+  params = {}
+  for name, value in tensors.items():
+    if name + STEP in tensors:
+      value = value.astype(np.float32) * tensors[name + STEP]
+    if not name.endswith(STEP):
+      params[name] = value.astype(np.float32) if value.dtype in half else value
+  return _nested(params), manifest
+
+
+def _save(path: Path, tensors: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
+  """Writes tensors as they are, with the manifest and its digest."""
+  stored = {key: value for key, value in manifest.items() if key != 'sha256'}
+  stored = json.loads(json.dumps(stored, default=np.generic.item))
+  stored['sha256'] = _digest(tensors, stored)
+  data = safetensors.numpy.save(dict(tensors), {METADATA: json.dumps(stored)})
+  with atomic.replacing(path) as partial:
+    partial.write_bytes(data)
+
+
+def _verified(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """(tensors as they are stored, manifest) of a file; raises as `read`."""
   try:
     data = pathlib.Path(path).read_bytes()
   except FileNotFoundError:
@@ -115,14 +142,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raise WeightsError(damaged) from None
   if not intact:
     raise WeightsError(damaged)
-  half = (STORED['float16'], STORED['bfloat16'])
-  params = {}
-  for name, value in tensors.items():
-    if name + STEP in tensors:
-      value = value.astype(np.float32) * tensors[name + STEP]
-    if not name.endswith(STEP):
-      params[name] = value.astype(np.float32) if value.dtype in half else value
-  return _nested(params), manifest
+  return tensors, manifest
 
 
 def check_fit(found: Mapping[str, Any], expected: Mapping[str, Any], *, what: str) -> None:

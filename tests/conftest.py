@@ -23,7 +23,10 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 
 from absl import flags
 import jax
+import numpy as np
 import pytest
+
+from deblur_jax import models, weights, zoo
 
 LONGEST = 'test_models', 'test_export', 'test_training', 'test_maxim', 'test_distributed'
 SHARED = pathlib.Path(__file__).resolve().parents[2] / 'shared'
@@ -61,3 +64,31 @@ def shared():
     return SHARED / path
 
   return find
+
+
+@pytest.fixture(scope='session')
+def brighter(tmp_path_factory):
+  """A weights file of an SRCNN that adds a quarter: one pixel of each kernel is 1."""
+  params = jax.tree.map(
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype), zoo.shapes(models.make('srcnn'))
+  )
+  for layer in params.values():
+    kernel = layer['kernel'] if 'kernel' in layer else layer['conv']['kernel']
+    for channel in range(3):
+      kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, channel, channel] = 1
+  params['conv3']['bias'] += 0.25
+  path = tmp_path_factory.mktemp('weights') / 'brighter.safetensors'
+  manifest = {
+    'network': 'srcnn',
+    'arguments': {},
+    'steps': 1200,
+    'license': 'Apache-2.0',
+    'scores': {
+      'gopro': {'psnr': 31.5, 'ssim': 0.912, 'blurred': 25.64},
+      'kodak/psnr': 29.123,
+      'sharp/psnr': 50.2,
+    },
+    'blurred': {'kodak/psnr': 27.361},
+  }
+  weights.write(path, params, manifest)
+  return str(path)

@@ -16,8 +16,7 @@ from skimage import data
 from deblur_jax import cli, color
 from deblur_jax.blur import kernels, trajectories
 from deblur_jax.blur.operators import Convolution
-from deblur_jax.cli import psfs
-from deblur_jax.photos import blind_check
+from deblur_jax.photos import blind_check, psfs
 from deblur_jax.photos.restorer import load
 from deblur_jax.solvers import estimate_gaussian, estimate_psf
 from deblur_jax.solvers.polyblur import estimate, polyblur

@@ -15,37 +15,10 @@ import pytest
 import deblur_jax
 from deblur_jax import cli, color, methods, models, weights, zoo
 from deblur_jax.blur.operators import Convolution
-from deblur_jax.cli import doctor, psfs
+from deblur_jax.cli import doctor
 from deblur_jax.models import maxim
+from deblur_jax.photos import psfs
 from deblur_jax.photos.restorer import load
-
-
-@pytest.fixture(scope='session')
-def brighter(tmp_path_factory):
-  """A weights file of an SRCNN that adds a quarter: one pixel of each kernel is 1."""
-  params = jax.tree.map(
-    lambda leaf: np.zeros(leaf.shape, leaf.dtype), zoo.shapes(models.make('srcnn'))
-  )
-  for layer in params.values():
-    kernel = layer['kernel'] if 'kernel' in layer else layer['conv']['kernel']
-    for channel in range(3):
-      kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, channel, channel] = 1
-  params['conv3']['bias'] += 0.25
-  path = tmp_path_factory.mktemp('weights') / 'brighter.safetensors'
-  manifest = {
-    'network': 'srcnn',
-    'arguments': {},
-    'steps': 1200,
-    'license': 'Apache-2.0',
-    'scores': {
-      'gopro': {'psnr': 31.5, 'ssim': 0.912, 'blurred': 25.64},
-      'kodak/psnr': 29.123,
-      'sharp/psnr': 50.2,
-    },
-    'blurred': {'kodak/psnr': 27.361},
-  }
-  weights.write(path, params, manifest)
-  return str(path)
 
 
 def picture(height=40, width=60, seed=0):
@@ -165,6 +138,7 @@ def test_a_classical_method_undoes_what_a_psf_did(here, capsys):
     ('gaussian:x', None, 'gaussian:SIGMA'),
     ('motion:9,inf', None, 'motion:LENGTH,ANGLE'),
     ('disk:4000', None, '8001 pixels wide; the limit is 1001'),
+    ('auto:99999', None, '99999 pixels wide; the limit is 1001'),
     ('nothing.png', None, 'not a file and not motion'),
   ],
 )
@@ -193,7 +167,7 @@ def test_files_that_hold_no_psf(tmp_path):
     'object.npy': 'not a .npy',
     'text.png': 'not',
   }.items():
-    with pytest.raises(ValueError, match=rf'--psf .*{name}: .*{told}'):
+    with pytest.raises(ValueError, match=rf'{name}: .*{told}'):
       psfs.read(str(tmp_path / name))
 
 
@@ -386,6 +360,7 @@ def test_wrong_crops_are_refused(here, crop, capsys):
 
 
 HEAVY = {'jax', 'flax', 'pyvips', 'tensorflow', 'orbax', 'torch', 'grain', 'cv2', 'scipy'}
+HEAVY |= {'fastapi', 'uvicorn'}
 
 
 @pytest.mark.parametrize(
@@ -394,6 +369,7 @@ HEAVY = {'jax', 'flax', 'pyvips', 'tensorflow', 'orbax', 'torch', 'grain', 'cv2'
     ['--help'],
     ['--version'],
     ['restore', '--help'],
+    ['serve', '--help'],
     ['models'],
     ['doctor'],
     ['restore', 'a.png', 'b.png', '--weights', 'identity.safetensors'],

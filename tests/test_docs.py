@@ -33,7 +33,18 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').g
 BLOCK = re.compile(r'(?:<!-- needs: ([^\n]+) -->\n)?^```(\w*)[^\n]*\n(.*?)^```', re.M | re.S)
 FILE = re.compile(r'^```python title="(my_\w+)\.py"\n(.*?)^```', re.M | re.S)
 
-OTHER_PROGRAMS = {'.', 'cd', 'git', 'mkdocs', 'pip', 'pre-commit', 'pyright', 'ruff', 'sbatch'}
+OTHER_PROGRAMS = {
+  '.',
+  'cd',
+  'curl',
+  'git',
+  'mkdocs',
+  'pip',
+  'pre-commit',
+  'pyright',
+  'ruff',
+  'sbatch',
+}
 """Programs of other people, whose arguments are theirs to check."""
 
 

@@ -17,9 +17,10 @@ RANKS = (
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
   {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
   {'data', 'models', 'losses', 'metrics'},
-  {'exported', 'runs', 'solvers', 'trainers', 'convert'},
+  {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance', 'uncertainty'},
   {'evaluation', 'zoo', 'pair_making'},
   {'train', 'benchmark', 'photos', 'export', 'compress'},
+  {'serve'},
   {'cli', 'main'},
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}

@@ -458,7 +458,7 @@ def test_quality_and_crop(tmp_path):
   (outcome,) = restored(
     tmp_path / 'a.png', tmp_path / 'd', brighter(), crop=(80, 0, 50, 40)
   ).outcomes
-  assert outcome.message == '--crop 80,0,50,40 exceeds the picture of 120x80 pixels'
+  assert outcome.message == 'crop 80,0,50,40 exceeds the picture of 120x80 pixels'
 
 
 def test_inputs_and_results_are_never_overwritten(folder, tmp_path):
@@ -745,3 +745,21 @@ def test_importing_the_package_is_light():
     'heavy = {"tensorflow", "torch"} & set(sys.modules); assert not heavy, heavy'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_one_file_raises_and_what_a_tick_raises_stops_it(tmp_path):
+  path, target = tmp_path / 'a.png', tmp_path / 'out' / 'a.png'
+  PIL.Image.fromarray(picture(80, 120)).save(path)
+  (tmp_path / 'none.png').write_bytes(b'no picture')
+  with pytest.raises(pictures.UnsupportedError, match='not a JPEG'):
+    restore.restore_file(jobs.Job(tmp_path / 'none.png', tmp_path / 'b.png'), brighter())
+
+  def stop():
+    raise TimeoutError
+
+  with pytest.raises(TimeoutError):
+    restore.restore_file(jobs.Job(path, target), brighter(), tick=stop)
+  assert not target.exists()
+  outcome = restore.restore_file(jobs.Job(path, target), brighter())
+  assert (outcome.status, outcome.size, outcome.tiles) == ('restored', (80, 120), 1)
+  assert outcome.plain()['diagnosis'].keys() >= {'blur', 'confidence'}

@@ -13,13 +13,16 @@ import deblur_jax
 from deblur_jax.cli import (
   benchmark,
   blur,
+  calibrate,
   convert,
   doctor,
   export,
+  inspect,
   models,
   prune,
   quantize,
   restore,
+  serve,
 )
 from deblur_jax.cli.parser import Parser
 from deblur_jax.photos import interrupt
@@ -30,7 +33,20 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 
-COMMANDS = (restore, blur, benchmark, convert, export, quantize, prune, models, doctor)
+COMMANDS = (
+  restore,
+  blur,
+  benchmark,
+  convert,
+  export,
+  quantize,
+  prune,
+  calibrate,
+  models,
+  inspect,
+  doctor,
+  serve,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 import contextlib
 import pathlib
 import sys
-from typing import Any
 
 
 class Lines:
@@ -113,17 +112,3 @@ def unsupported(names: Iterable[str]) -> str:
     return ''
   shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
   return f'skipped, unsupported formats: {shown}'
-
-
-def as_json(outcome) -> dict[str, Any]:
-  """The entry of a file in a report."""
-  height, width = outcome.size or (None, None)
-  entry = {'source': str(outcome.source), 'target': str(outcome.target), 'status': outcome.status}
-  entry |= {'message': outcome.message} if outcome.message else {}
-  entry |= {'height': height, 'width': width, 'tiles': outcome.tiles} if outcome.size else {}
-  if outcome.diagnosis:
-    entry |= {'seconds': round(outcome.seconds, 3), 'notes': outcome.notes}
-    entry['diagnosis'] = outcome.diagnosis.plain()
-  if outcome.psf:
-    entry['psf_confidence'] = round(outcome.psf.confidence, 3)
-  return entry

@@ -91,15 +91,11 @@ def _crops(arguments: argparse.Namespace, side: int):
   from deblur_jax.compress import quantize
   from deblur_jax.evaluation import blurred_set
 
-  name, _, directory = arguments.calibrate.partition(':')
-  if not directory and pathlib.Path(name).is_dir():
-    name, directory = 'sharp', name
+  pictures = values.picture_set(arguments.calibrate)
   blur = {'blur': arguments.blur} if arguments.blur else {}
   return [
     quantize.crops(
-      blurred_set.open_set(
-        name, split, directory=directory, crop=side, limit=arguments.crops, **blur
-      )
+      blurred_set.open_set(**pictures, split=split, crop=side, limit=arguments.crops, **blur)
     )
     for split in ('train', 'test')
   ]

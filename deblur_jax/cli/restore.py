@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import hashlib
 import json
 import pathlib
 import shutil
@@ -10,26 +9,12 @@ import sys
 import tempfile
 import time
 
-from deblur_jax import heap, methods, weights
+from deblur_jax import heap, methods
 from deblur_jax.cli import progress, values
 from deblur_jax.formats import kinds
-from deblur_jax.photos import jobs
+from deblur_jax.photos import history, jobs
 
 PIPE = '-'
-
-DEFAULTS = {
-  'psf': None,
-  'strength': 1.0,
-  'self_ensemble': False,
-  'tile': None,
-  'mask': None,
-  'strip': False,
-  'force': False,
-  'crop': None,
-  'quality': None,
-  'set': [],
-}
-"""The options besides --weights that change a result."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -143,6 +128,23 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--strip', action='store_true', help='remove EXIF, GPS, XMP and IPTC; keep the ICC profile'
   )
+  parser.add_argument(
+    '--uncertainty',
+    action='store_true',
+    help='also write how far each pixel may be off: NAME.jpg.uncertainty.png; takes nine times as '
+    'long, and weights from deblur-jax calibrate',
+  )
+  parser.add_argument(
+    '--no-provenance',
+    action='store_true',
+    help='do not record in XMP that, and how, the picture was restored',
+  )
+  parser.add_argument(
+    '--sign',
+    nargs=2,
+    metavar=('CERTIFICATES', 'KEY'),
+    help='sign results by C2PA with a chain of certificates and a private key, PEM files',
+  )
   parser.add_argument('--overwrite', action='store_true', help='replace results that exist in OUT')
   parser.add_argument('--dry-run', action='store_true', help='only print what would be done')
   parser.add_argument('--report', metavar='FILE', help='write outcomes and diagnoses as JSON')
@@ -164,7 +166,8 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   """Runs the command; `spare` is a temporary folder for standard input and output."""
   inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
   todo = _plan(arguments, inputs, spare)
-  psf, made = _psf(arguments), _made(arguments)
+  psf = _psf(arguments)
+  made = history.made(arguments.weights or methods.DEFAULT, vars(arguments))
   piped = arguments.output == PIPE
   begin = time.monotonic()
   pending, finished = jobs.select(todo, made, overwrite=arguments.overwrite)
@@ -197,6 +200,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
   from deblur_jax import sharding
   from deblur_jax.photos import restore
   from deblur_jax.photos.restorer import load
+  from deblur_jax.provenance import signature
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
@@ -219,8 +223,28 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     quality=arguments.quality,
     force=arguments.force,
     made=made,
+    provenance=not arguments.no_provenance,
+    uncertainty=_calibration(arguments) if arguments.uncertainty else None,
+    signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
   return restore.restore_files(todo, restorer, options, watch=watch)
+
+
+def _calibration(arguments: argparse.Namespace):
+  """What `deblur-jax calibrate` put into the weights; raises ValueError if nothing."""
+  from deblur_jax import weights
+  from deblur_jax.uncertainty import conformal
+
+  name = arguments.weights or methods.DEFAULT
+  if methods.is_solver(name):
+    raise ValueError(f'--uncertainty requires a network, but {name} is a classical method')
+  if arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set:
+    raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
+  path = methods.find(name)
+  found = None if path.suffix in methods.EXPORTED else weights.read(path)[1].get('uncertainty')
+  if found is None:
+    raise ValueError(f'{name} has no calibration: deblur-jax calibrate makes a copy that has one')
+  return conformal.Calibration(**found)
 
 
 def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> list[jobs.Job]:
@@ -291,23 +315,6 @@ def _check(arguments: argparse.Namespace) -> None:
     raise ValueError('--compare writes next to the result, so it cannot be used with -o -')
 
 
-def _made(arguments: argparse.Namespace) -> dict:
-  """The options that a result depends on and that differ from the defaults, for `history`."""
-  name = arguments.weights or methods.DEFAULT
-  made = {'weights': name}
-  if not methods.is_solver(name):
-    made['weights_sha256'] = weights.digest(methods.find(name))
-  for option, default in DEFAULTS.items():
-    value = getattr(arguments, option, default)
-    if value != default:
-      made[option] = ','.join(map(str, value)) if option == 'crop' else value
-  for option in ('psf', 'mask'):
-    path = pathlib.Path(made.get(option, ''))
-    if path.is_file():
-      made[f'{option}_sha256'] = hashlib.sha256(path.read_bytes()).hexdigest()
-  return made
-
-
 def _standard_input(spare: pathlib.Path) -> pathlib.Path:
   """A file with the contents of standard input, with the suffix of its format."""
   from deblur_jax.photos import pictures
@@ -316,9 +323,7 @@ def _standard_input(spare: pathlib.Path) -> pathlib.Path:
   with open(path, 'wb') as file:
     shutil.copyfileobj(sys.stdin.buffer, file)
   with contextlib.suppress(ValueError):  # Anything else is reported later, as any failure is.
-    kind = pictures.read(path).kind
-    suffix = next(suffix for suffix, one in kinds.SUFFIXES.items() if one == kind)
-    path = path.rename(path.with_suffix(suffix))
+    path = path.rename(path.with_suffix(pictures.suffix(path)))
   return path
 
 
@@ -332,9 +337,12 @@ def _psf(arguments: argparse.Namespace):
     )
   psf = None
   if arguments.psf:
-    from deblur_jax.cli import psfs
+    from deblur_jax.photos import psfs
 
-    psf = psfs.read(arguments.psf)
+    try:
+      psf = psfs.read(arguments.psf)
+    except ValueError as error:
+      raise ValueError(f'--psf {error}') from error
   finds = isinstance(psf, int) or (psf is None and name in methods.WITHOUT_PSF)
   if arguments.write_psf and not finds:
     raise ValueError('--write-psf requires --psf auto or polyblur')
@@ -357,7 +365,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
     **({'set': arguments.set} if arguments.set else {}),
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
-    'files': [progress.as_json(outcome) for outcome in outcomes],
+    'files': [outcome.plain() for outcome in outcomes],
   }
   if any(outcome.status == 'restored' for outcome in outcomes):
     import jax

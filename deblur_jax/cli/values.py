@@ -3,6 +3,7 @@
 import argparse
 import ast
 from collections.abc import Iterable
+import pathlib
 from typing import Any
 
 DEVICES = ('cpu', 'gpu', 'tpu')
@@ -13,6 +14,17 @@ def positive(text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
     raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 up')
   return int(text)
+
+
+def above_zero(text: str) -> float:
+  """A finite number above 0."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = -1.0
+  if not 0 < value < float('inf'):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
+  return value
 
 
 def share(text: str) -> float:
@@ -105,3 +117,11 @@ def use_device(name: str | None) -> None:
       f'--device {name}: JAX found none, only {jax.default_backend()}; '
       f"support requires pip install 'deblur-jax[{extra}]'"
     ) from None
+
+
+def picture_set(text: str) -> dict[str, str]:
+  """The `source` and `directory` of 'SOURCE:DIRECTORY'; a folder alone has sharp pictures."""
+  source, _, directory = text.partition(':')
+  if not directory and pathlib.Path(source).is_dir():
+    source, directory = 'sharp', source
+  return {'source': source, 'directory': directory}

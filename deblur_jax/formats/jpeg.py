@@ -101,7 +101,8 @@ def carry(
   """Writes EXIF, XMP and the segments of `source`, if that is a JPEG, into `target`.
 
   Returns what was lost. `target` was written by libvips with a profile and IPTC. `metadata` holds
-  EXIF and XMP as they should be written. `strip` keeps only what colors and density need.
+  EXIF and XMP as they should be written. `strip` keeps of the rest only what colors and density
+  need.
   """
   data, lost, added = pathlib.Path(target).read_bytes(), [], []
   own = _described(data)
@@ -117,12 +118,11 @@ def carry(
     for marker, body in given
     if marker == APP0 and body.startswith(JFIF) and len(body) >= 14
   ][:1]
-  if not strip:
-    for prefix, block, name in ((EXIF, metadata.exif, 'EXIF'), (XMP, metadata.xmp, 'XMP')):
-      if block and len(prefix) + len(block) > MOST:
-        lost.append(f'not kept: {name} of {len(block):,} bytes, too large for a JPEG')
-      elif block:
-        added.append((APP1, prefix + block))
+  for prefix, block, name in ((EXIF, metadata.exif, 'EXIF'), (XMP, metadata.xmp, 'XMP')):
+    if block and len(prefix) + len(block) > MOST:
+      lost.append(f'not kept: {name} of {len(block):,} bytes, too large for a JPEG')
+    elif block:
+      added.append((APP1, prefix + block))
   added += [one for one in own if one[1].startswith(PROFILE)]
   added += [one for one in given if _is_kept(*one)] if not strip else []
   head = b''.join(struct.pack('>BBH', 255, marker, len(body) + 2) + body for marker, body in added)

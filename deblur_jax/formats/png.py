@@ -121,14 +121,15 @@ def carry(
   """Writes EXIF, XMP and the chunks of `source`, if that is a PNG, into `target`.
 
   Returns what was lost. `target` was written by libvips with no metadata but a profile. `metadata`
-  holds EXIF and XMP as they should be written. `strip` keeps only what colors and density need.
+  holds EXIF and XMP as they should be written. `strip` keeps of the rest only what colors and
+  density need.
   """
   with open(target, 'rb') as file:
     own = [one for one in chunks(file) if one[0] not in (b'IDAT', b'IEND')]
   added = []
-  if metadata.exif and not strip:
+  if metadata.exif:
     added.append((b'eXIf', metadata.exif))
-  if metadata.xmp and not strip:
+  if metadata.xmp:
     added.append((b'iTXt', XMP + b'\0\0\0\0\0' + metadata.xmp))
   if source is not None:
     own = [one for one in own if one[0] != b'pHYs']  # libvips writes one even if it is unknown

@@ -29,19 +29,22 @@ OTHERS = {
 }
 
 
-def unreadable(path: Path) -> str:
-  """Why libvips cannot read the file at `path`: damaged, unsupported, or not a picture."""
+def unreadable(path: Path) -> tuple[str, bool]:
+  """(why libvips cannot read the file at `path`, whether it is damaged).
+
+  If it is not damaged, it is of an unsupported format or not a picture.
+  """
   with open(path, 'rb') as file:
     head = file.read(16)
   for names, text in ((READ, DAMAGED), (OTHERS, UNSUPPORTED)):
     for start, name in names.items():
       if head.startswith(start):
-        return text.format(name)
+        return text.format(name), text == DAMAGED
   if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
-    return DAMAGED.format('WebP')
+    return DAMAGED.format('WebP'), True
   if head[4:12] in (b'ftypavif', b'ftypavis'):
-    return DAMAGED.format('AVIF')
-  return 'not a JPEG, PNG, WebP, TIFF or AVIF picture'
+    return DAMAGED.format('AVIF'), True
+  return 'not a JPEG, PNG, WebP, TIFF or AVIF picture', False
 
 
 UNSUPPORTED = 'unsupported picture format ({}): convert it to PNG or TIFF first'

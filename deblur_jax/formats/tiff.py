@@ -97,7 +97,7 @@ def carry(
   which libvips writes defaults. `strip` copies only these last two.
   """
   with contextlib.suppress(struct.error), contextlib.ExitStack() as files:
-    if source is None and (strip or not metadata.exif):
+    if source is None and not metadata.exif:
       return []
     given = (
       io.BytesIO(metadata.exif or b'')

@@ -43,7 +43,7 @@ def carry(
 
   `target` was written by libvips with no metadata but a profile.
   """
-  if strip or not (metadata.exif or metadata.xmp):
+  if not (metadata.exif or metadata.xmp):
     return []
   data = pathlib.Path(target).read_bytes()
   found = [(name, body) for _, name, body in chunks(data) if name not in (b'EXIF', b'XMP ')]

@@ -5,11 +5,35 @@ ever appended, so several runs can share a folder; the last line about a file co
 """
 
 from collections.abc import Mapping
+import hashlib
 import json
+import os
 import pathlib
 from typing import Any, NamedTuple
 
+from deblur_jax import methods, weights
+
 FILE = '.deblur_jax.jsonl'
+
+
+DEFAULTS = {
+  'psf': None,
+  'strength': 1.0,
+  'self_ensemble': False,
+  'tile': None,
+  'mask': None,
+  'strip': False,
+  'no_provenance': False,
+  'sign': None,
+  'force': False,
+  'crop': None,
+  'quality': None,
+  'set': [],
+}
+"""The options of `deblur-jax restore` besides --weights that change a result."""
+
+JOINED = {'crop': ',', 'sign': ' '}
+"""Options of several values, and how they are written."""
 
 
 class Made(NamedTuple):
@@ -38,6 +62,26 @@ class History:
     if line is None:
       return None
     return Made(line['options'], line['source_bytes'], _state(target) == line['state'])
+
+
+def made(weights_name: str | os.PathLike[str], options: Mapping[str, Any]) -> dict[str, Any]:
+  """What a result depends on: the weights, and `options` that differ from their defaults.
+
+  Weights and files are identified by their digests, too. Raises as `methods.find`.
+  """
+  found: dict[str, Any] = {'weights': os.fspath(weights_name)}
+  if not methods.is_solver(weights_name):
+    found['weights_sha256'] = weights.digest(methods.find(weights_name))
+  for name, default in DEFAULTS.items():
+    value = options.get(name, default)
+    if value != default:
+      found[name] = JOINED[name].join(map(str, value)) if name in JOINED else value
+  for name in ('psf', 'mask'):
+    path = pathlib.Path(found.get(name, ''))
+    if path.is_file():
+      found[name] = os.fspath(found[name])
+      found[f'{name}_sha256'] = hashlib.sha256(path.read_bytes()).hexdigest()
+  return found
 
 
 def record(target: pathlib.Path, source: pathlib.Path, options: Mapping[str, Any]) -> None:

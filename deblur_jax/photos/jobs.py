@@ -47,6 +47,19 @@ class Outcome(NamedTuple):
   psf: Any = None
   """`solvers.estimate_psf.Estimate` of the blur, if the PSF was not given."""
 
+  def plain(self) -> dict[str, Any]:
+    """All that is known, as JSON values: the entry of the file in a report."""
+    height, width = self.size or (None, None)
+    entry = {'source': str(self.source), 'target': str(self.target), 'status': self.status}
+    entry |= {'message': self.message} if self.message else {}
+    entry |= {'height': height, 'width': width, 'tiles': self.tiles} if self.size else {}
+    if self.diagnosis:
+      entry |= {'seconds': round(self.seconds, 3), 'notes': self.notes}
+      entry['diagnosis'] = self.diagnosis.plain()
+    if self.psf:
+      entry['psf_confidence'] = round(self.psf.confidence, 3)
+    return entry
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:

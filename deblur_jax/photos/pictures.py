@@ -33,7 +33,7 @@ from deblur_jax.formats import (
   tiff,
   webp,
 )
-from deblur_jax.formats.kinds import SUFFIXES
+from deblur_jax.formats.kinds import READ_ONLY, SUFFIXES
 from deblur_jax.formats.metadata import Metadata
 
 Path = str | os.PathLike[str]
@@ -57,6 +57,10 @@ pyvips.operation_block_set('VipsForeignLoadUhdr', True)
 
 class PictureError(ValueError):
   """A file that cannot be read or written as a picture; the message says why, in one line."""
+
+
+class UnsupportedError(PictureError):
+  """A file of an unsupported format, or not a picture at all; not damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +95,13 @@ class Picture:
     return self.metadata.notes
 
   @property
+  def xmp(self) -> bytes | None:
+    """The XMP packet, of whatever format."""
+    named = 'xmp-data'
+    found: Any = self.image.get(named) if self.image.get_typeof(named) else None
+    return self.metadata.xmp or found
+
+  @property
   def transfer(self) -> color.Transfer:
     """The transfer curve; ValueError if its description is damaged or holds no curve.
 
@@ -110,7 +121,7 @@ class Picture:
     try:
       strip = self.image.crop(0, start, self.image.width, stop - start).numpy()
     except pyvips.Error as error:
-      raise PictureError(_damage(error)) from None
+      raise _damage(error) from None
     return strip.reshape(stop - start, *self.shape[1:])
 
 
@@ -148,6 +159,18 @@ def read(path: Path) -> Picture:
   lossless = form.lossless(path) if kind in ('webp', 'heif') else False
   metadata = form.read(path)
   return Picture(_turned(image, kind, metadata), kind, path, lossless, kind, metadata)
+
+
+def suffix(path: Path) -> str:
+  """The usual suffix of the format that a result of the picture at `path` has, by its contents.
+
+  Reads only the header; raises as `read`.
+  """
+  path = pathlib.Path(path)
+  if foreign.is_foreign(path):
+    return READ_ONLY.get(path.suffix.lower(), READ_ONLY['.heic'])
+  kind = _kind(_open(path))
+  return next(suffix for suffix, one in SUFFIXES.items() if one == kind)
 
 
 def _developed(path: pathlib.Path) -> Picture:
@@ -204,18 +227,19 @@ def _open(path: pathlib.Path) -> pyvips.Image:
     image = pyvips.Image.new_from_source(source, '', fail_on='warning')
   except pyvips.Error as error:
     if 'not in a known format' in str(error):
-      raise PictureError(signatures.unreadable(path)) from None
-    raise PictureError(_damage(error)) from None
+      text, damaged = signatures.unreadable(path)
+      raise (PictureError if damaged else UnsupportedError)(text) from None
+    raise _damage(error) from None
   _kind(image)
   unknown = image.interpretation in ('lab', 'labs', 'xyz') or image.format not in DEPTHS
   if unknown or image.bands > (5 if image.interpretation == 'cmyk' else 4):
     found = f'{image.bands} x {image.format}, {image.interpretation}'
-    raise PictureError(f'unsupported pixel type ({found})')
+    raise UnsupportedError(f'unsupported pixel type ({found})')
   if image.width * image.height > MOST_PIXELS:
     raise PictureError(f'{image.width}x{image.height} pixels; the limit is {MOST_PIXELS:,}')
   if header(image, 'n-pages', 1) > 1:
     pages = image.get('n-pages')
-    raise PictureError(f'{pages} pages or frames; only files with one picture are supported')
+    raise UnsupportedError(f'{pages} pages or frames; only files with one picture are supported')
   return image
 
 
@@ -227,7 +251,7 @@ def _checked(image: pyvips.Image) -> pyvips.Image:
     most: Any = image.max()
     same = image.relational(image, 'equal').min()
   except pyvips.Error as error:
-    raise PictureError(_damage(error)) from None
+    raise _damage(error) from None
   if not same:
     raise PictureError('float values that are not numbers (NaN)')
   if not -MOST_FLOAT < least <= most < MOST_FLOAT:
@@ -245,16 +269,16 @@ def header(image: pyvips.Image, name: str, default: Any) -> Any:
 def _kind(image: pyvips.Image) -> str:
   kind = str(image.get('vips-loader')).partition('load')[0]
   if kind not in SUFFIXES.values() or header(image, 'heif-compression', 'av1') != 'av1':
-    raise PictureError(f'unsupported picture format ({kind}): convert it to PNG or TIFF first')
+    raise UnsupportedError(f'unsupported picture format ({kind}): convert it to PNG or TIFF first')
   return kind
 
 
-def _damage(error: pyvips.Error) -> str:
+def _damage(error: pyvips.Error) -> PictureError:
   """Why a file cannot be read: libvips does not support its type, or it is damaged."""
   reason = libvips_reason(error)
   if any(sign in reason for sign in UNSUPPORTED):
-    return f'unsupported file type ({reason.partition(": ")[2] or reason})'
-  return f'damaged or truncated ({reason})'
+    return UnsupportedError(f'unsupported file type ({reason.partition(": ")[2] or reason})')
+  return PictureError(f'damaged or truncated ({reason})')
 
 
 def libvips_reason(error: pyvips.Error) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import operator
 import pathlib
 import time
@@ -12,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from deblur_jax import color, tiling
+import deblur_jax
+from deblur_jax import color, methods, tiling
 from deblur_jax.formats import conversion, kinds
 from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures, writing
-from deblur_jax.photos.restorer import Path, Restorer, load
+from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load
+from deblur_jax.provenance.disclosure import Record
+from deblur_jax.provenance.signature import Signer
+from deblur_jax.uncertainty.conformal import Calibration
 
 Crop = tuple[int, int, int, int]
 
@@ -49,6 +54,12 @@ class Options:
   """Whether to use an estimated PSF even if it is likely wrong."""
   made: Mapping[str, Any] | None = None
   """What results depend on, see `jobs.select`; None skips every existing result."""
+  provenance: bool = True
+  """Whether to record in the result's XMP how it was made, see `provenance.disclosure`."""
+  signer: Signer | None = None
+  """Signs every result by C2PA."""
+  uncertainty: Calibration | None = None
+  """Writes NAME.uncertainty.png, how far each pixel may be off by this calibration."""
 
 
 def restore_files(
@@ -66,14 +77,17 @@ def restore_files(
   """
   outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
-  def finish(job: jobs.Job, status: str, message: str = '', **more: Any) -> None:
-    outcomes[job] = jobs.Outcome(job.source, job.target, status, message, **more)
+  def done(job: jobs.Job, outcome: jobs.Outcome) -> None:
+    outcomes[job] = outcome
     if watch:
-      watch.finish(outcomes[job])
+      watch.finish(outcome)
+
+  def finish(job: jobs.Job, status: str, message: str = '', **more: Any) -> None:
+    done(job, jobs.Outcome(job.source, job.target, status, message, **more))
 
   pending, finished = jobs.select(todo, options.made, overwrite=options.overwrite)
   for job, outcome in finished:
-    finish(job, outcome.status, outcome.message)
+    done(job, outcome)
   sizes = _sizes(pending, options.crop, finish)
   if watch:
     watch.start(sum(height * width for height, width in sizes.values()))
@@ -83,19 +97,90 @@ def restore_files(
     if options.dry_run:
       finish(job, 'planned', **known)
       continue
-    begin, tick = time.monotonic(), _Ticks(watch, size[0] * size[1], tiles)
+    tick = _Ticks(watch, size[0] * size[1], tiles)
     try:
-      notes, found = _restore_file(job, restorer, options, tick)
+      outcome = restore_file(job, restorer, options, tick)
       if options.made is not None:
         history.record(job.target, job.source, options.made)
     except Exception as error:  # One bad file must not stop the restoration of a thousand others.
       finish(job, 'failed', _line(error, job), **known)
     else:
-      notes = (pending[job], *notes) if pending[job] else notes
-      seconds = time.monotonic() - begin
-      finish(job, 'restored', seconds=seconds, notes=notes, **known, **found)
+      first = (pending[job],) if pending[job] else ()
+      done(job, outcome._replace(notes=(*first, *outcome.notes)))
     tick.finish()
   return jobs.Report(tuple(outcomes[job] for job in todo))
+
+
+def restore_file(
+  job: jobs.Job,
+  restorer: Restorer,
+  options: Options = Options(),
+  tick: Callable[[], None] = lambda: None,
+) -> jobs.Outcome:
+  """Restores and writes one file, even if the result exists; raises if it cannot.
+
+  `tick` is called after every tile; if it raises, the restoration ends and nothing is written.
+  """
+  begin = time.monotonic()
+  picture = pictures.read(job.source)
+  mask = None
+  if options.mask:
+    mask = _Rows(_cropped(pictures.read_mask(options.mask, picture.shape[:2]), options.crop))
+  picture = _cropped(picture, options.crop)
+  samples = diagnosis.windows(picture.shape, picture.rows)
+  notes: Counter[str] = Counter()
+  changes = []
+  whole = _Rows(picture)
+  notes.update((*picture.notes, *pictures.doubts(picture)))
+  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
+  notes.update([assumed] if assumed else [])
+  asked = restorer.method.name
+  restorer, psf, reason = restorer.checked(whole, transfer, force=options.force)
+  if reason:
+    notes.update([f'{reason}; --force uses it anyway'])
+  elif psf and (hint := blind_check.cut_off(psf)):
+    notes.update([hint])
+  parts = restorer.parts(
+    whole,
+    mask=mask,
+    psf=psf and psf.psf,
+    transfer=transfer,
+    note=lambda text: notes.update([text]),
+    tick=tick,
+  )
+  with contextlib.closing(writing.Canvas(picture)) as canvas:
+    for rows, restored in parts:
+      canvas.append(restored[0])
+      changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
+    result = canvas.picture()
+    after = diagnosis.windows(result.shape, result.rows)
+    changed = functools.reduce(operator.add, changes)
+    found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
+    if restorer.method.needs.borders and _overdone(found, changed):
+      notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    if options.compare:
+      beside = job.target.with_name(f'{job.target.name}.compare.png')
+      writing.write_side_by_side(beside, picture, result)
+    if options.write_psf and psf:
+      writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
+    record = _record(job.source, asked, restorer.method.name, options.made or {})
+    notes.update(_write(job, result, picture, options, record))
+  if options.uncertainty:
+    notes.update([_write_uncertainty(job.target, restorer, whole, options.uncertainty, tick)])
+  counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
+  size, needs = picture.shape[:2], restorer.method.needs
+  return jobs.Outcome(
+    job.source,
+    job.target,
+    'restored',
+    seconds=time.monotonic() - begin,
+    size=size,
+    tiles=tiling.count(*size, needs, tile=restorer.tile),
+    notes=(*counted, *found.warnings),
+    diagnosis=found,
+    psf=psf,
+  )
 
 
 def restore(
@@ -145,58 +230,8 @@ class _Rows:
     return self._picture.rows(start, stop)[None]
 
 
-def _restore_file(
-  job: jobs.Job, restorer: Restorer, options: Options, tick: Callable[[], None]
-) -> tuple[tuple[str, ...], dict[str, Any]]:
-  """Restores and writes one file; returns its notes and further fields of its `jobs.Outcome`."""
-  picture = pictures.read(job.source)
-  mask = None
-  if options.mask:
-    mask = _Rows(_cropped(pictures.read_mask(options.mask, picture.shape[:2]), options.crop))
-  picture = _cropped(picture, options.crop)
-  samples = diagnosis.windows(picture.shape, picture.rows)
-  notes: Counter[str] = Counter()
-  changes = []
-  whole = _Rows(picture)
-  notes.update((*picture.notes, *pictures.doubts(picture)))
-  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
-  notes.update([assumed] if assumed else [])
-  restorer, psf, reason = restorer.checked(whole, transfer, force=options.force)
-  if reason:
-    notes.update([f'{reason}; --force uses it anyway'])
-  elif psf and (hint := blind_check.cut_off(psf)):
-    notes.update([hint])
-  parts = restorer.parts(
-    whole,
-    mask=mask,
-    psf=psf and psf.psf,
-    transfer=transfer,
-    note=lambda text: notes.update([text]),
-    tick=tick,
-  )
-  with contextlib.closing(writing.Canvas(picture)) as canvas:
-    for rows, restored in parts:
-      canvas.append(restored[0])
-      changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
-    result = canvas.picture()
-    after = diagnosis.windows(result.shape, result.rows)
-    changed = functools.reduce(operator.add, changes)
-    found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
-    if restorer.method.needs.borders and _overdone(found, changed):
-      notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    if options.compare:
-      beside = job.target.with_name(f'{job.target.name}.compare.png')
-      writing.write_side_by_side(beside, picture, result)
-    if options.write_psf and psf:
-      writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
-    notes.update(_write(job, result, picture, options))
-  counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  return (*counted, *found.warnings), {'diagnosis': found, 'psf': psf}
-
-
 def _write(
-  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options
+  job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options, record: Record
 ) -> list[str]:
   """Writes a result in the format of its name; returns what could not be kept."""
   lost = []
@@ -206,7 +241,46 @@ def _write(
     image, lost = conversion.converted(result.image, like.kind)
     result = dataclasses.replace(result, image=image)
   kept = {'strip': options.strip, 'quality': options.quality}
-  return [*lost, *writing.write(job.target, result, like, **kept)]
+  shown = record if options.provenance else None
+  lost += writing.write(job.target, result, like, record=shown, **kept)
+  if options.signer:
+    try:
+      options.signer.sign(job.target, job.source, record)
+    except ValueError:
+      job.target.unlink()  # all or nothing
+      raise
+  return lost
+
+
+def _write_uncertainty(
+  target: pathlib.Path,
+  restorer: Restorer,
+  images: tiling.Images,
+  calibration: Calibration,
+  tick: Callable[[], None],
+) -> str:
+  """Writes half the widths of the intervals as a picture; returns a sentence about them."""
+  rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(images, tick=tick)]
+  plane = calibration.scale * np.concatenate(rows)
+  path = target.with_name(f'{target.name}.uncertainty.png')
+  writing.write_plane(path, plane)
+  return (
+    f'{1 - calibration.risk:.0%} of the values are expected within '
+    f'{255 * plane.mean():.1f} of 255 levels on average; white in {path.name} is '
+    f'{255 * plane.max():.1f}'
+  )
+
+
+def _record(source: Path, asked: str, used: str, made: Mapping[str, Any]) -> Record:
+  """The record of a restoration; it holds no names of files."""
+  files = {name for name in ('psf', 'mask') if f'{name}_sha256' in made}
+  left_out = {'weights', 'no_provenance', 'sign'} | files
+  settings = {'weights': asked}
+  settings |= {name: value for name, value in made.items() if name not in left_out}
+  with open(source, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  is_network = not methods.is_solver(used) and used != UNCHANGED
+  return Record(deblur_jax.__version__, used, is_network, settings, digest)
 
 
 def _cropped(picture: pictures.Picture, crop: Crop | None) -> pictures.Picture:
@@ -237,14 +311,19 @@ def _sizes(
   for job in todo:
     interrupt.check()
     try:
-      height, width = pictures.size(job.source)
-      if crop and (crop[0] + crop[2] > width or crop[1] + crop[3] > height):
-        shown = ','.join(map(str, crop))
-        raise ValueError(f'--crop {shown} exceeds the picture of {width}x{height} pixels')
-      sizes[job] = (crop[3], crop[2]) if crop else (height, width)
+      sizes[job] = size_to_restore(job.source, crop)
     except Exception as error:
       finish(job, 'failed', _line(error, job))
   return sizes
+
+
+def size_to_restore(path: Path, crop: Crop | None = None) -> tuple[int, int]:
+  """(height, width) to restore; raises as `pictures.size`, ValueError if the crop is outside."""
+  height, width = pictures.size(path)
+  if crop and (crop[0] + crop[2] > width or crop[1] + crop[3] > height):
+    shown = ','.join(map(str, crop))
+    raise ValueError(f'crop {shown} exceeds the picture of {width}x{height} pixels')
+  return (crop[3], crop[2]) if crop else (height, width)
 
 
 def _line(error: Exception, job: jobs.Job) -> str:

@@ -18,9 +18,13 @@ from deblur_jax.photos import blind_check, interrupt
 from deblur_jax.photos.pictures import as_float
 from deblur_jax.solvers import WITHOUT_PSF, estimate_psf
 from deblur_jax.types import Needs
+from deblur_jax.uncertainty import spread
 
 Path = str | os.PathLike[str]
 Note = Callable[[str], None]
+
+UNCHANGED = 'unchanged'
+"""The name of the method that returns its input."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. 601; sums to 1, so a result with equal channels is unchanged."""
@@ -153,6 +157,23 @@ class Restorer:
       kept[...] = _quantized(colors, kept.dtype)
       yield rows, restored
 
+  def spreads(
+    self, images: tiling.Images, *, tick: Callable[[], None] = lambda: None
+  ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields `(rows, spread [1 r w c])` of the single image in `images`, as `parts` does results.
+
+    It is the spread over the eight turns of each tile, see `uncertainty.spread`.
+    """
+    needs = self.method.needs
+    tiles = _ticking(_on_colors(spread.of_turns(self.method.restore)), tick)
+    for (_, rows), spreads in tiling.bands(tiles, images, needs, tile=self.tile):
+      yield rows, spreads
+
+  def ratios(self, blurred: np.ndarray, sharp: np.ndarray) -> np.ndarray:
+    """|sharp - restored| / spread `[h w c]` of a picture `[h w c]` whose sharp version is known."""
+    spreads = np.concatenate([spread for _, spread in self.spreads(blurred[None])], axis=1)[0]
+    return np.abs(as_float(sharp) - as_float(self(blurred))) / spreads
+
 
 def middle(images: tiling.Images) -> np.ndarray:
   """The colors `[h w c]`, in [0, 1], of the middle of the first of `images` `[b h w c]`."""
@@ -211,7 +232,7 @@ def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
   if restorer.fallback:
     instead = f'{methods.DEFAULT} at strength {FALLBACK_STRENGTH * restorer.strength:g}'
     return restorer.fallback(), f'restored with {instead} instead'
-  unchanged = zoo.Method('unchanged', lambda blurred, **known: blurred, Needs())
+  unchanged = zoo.Method(UNCHANGED, lambda blurred, **known: blurred, Needs())
   return Restorer(unchanged), 'left unchanged'
 
 

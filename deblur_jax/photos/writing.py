@@ -22,6 +22,8 @@ from deblur_jax import atomic, color
 from deblur_jax.formats import exif, profiles
 from deblur_jax.formats.metadata import Metadata
 from deblur_jax.photos.pictures import FORMATS, Path, Picture, PictureError, header, libvips_reason
+from deblur_jax.provenance import disclosure
+from deblur_jax.provenance.disclosure import Record
 
 IN_MEMORY = 100_000_000
 """Bytes; larger pictures are kept in a temporary file (libvips does the same when reading)."""
@@ -80,30 +82,38 @@ class Canvas:
 
 
 def write(
-  path: Path, picture: Picture, like: Picture, *, strip: bool = False, quality: int | None = None
+  path: Path,
+  picture: Picture,
+  like: Picture,
+  *,
+  strip: bool = False,
+  quality: int | None = None,
+  record: Record | None = None,
 ) -> tuple[str, ...]:
   """Writes the pixels of `picture` in the format and with the metadata of `like`, or nothing.
 
-  Returns what was lost. `strip` drops all metadata except what colors need. `quality`, from 1 to
-  100, is for JPEG, lossy WebP and AVIF. Raises PictureError if libvips cannot write it, OSError if
-  the folder is not writable.
+  Returns what was lost. `strip` drops all metadata of `like` except what colors need. `quality`,
+  from 1 to 100, is for JPEG, lossy WebP and AVIF. `record` is added to the XMP. Raises PictureError
+  if libvips cannot write it, OSError if the folder is not writable.
   """
-  image, form = _labelled(picture.image, like.image), FORMATS[like.kind]
+  metadata, unrecorded = _metadata(picture.image, like, strip, record)
+  image, form = _labelled(picture.image, like.image, metadata.xmp), FORMATS[like.kind]
   image, not_kept = _profiled(image, like)
   source = like.source if like.stored == like.kind else None
-  keep = ['icc'] if strip else ['icc', *BY_LIBVIPS[like.kind]]
+  keep = ['icc', *BY_LIBVIPS[like.kind]]
+  if strip:
+    keep = ['icc', *({'xmp'} & {*keep} if metadata.xmp else ())]
   if like.kind == 'heif' and not strip and like.image.get_typeof('exif-data'):
     keep.append('exif')  # libvips makes one up otherwise
   try:
     with atomic.replacing(path) as partial:
       _save(image, os.fsencode(partial), like, '|'.join(keep), quality)
-      metadata = _upright(like, image)
       lost = form.carry(source, partial, metadata, strip=strip)
       if like.kind == 'jpeg' and (strip or not metadata.exif):
         _add_density(partial, like.image)
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({libvips_reason(error)})') from None
-  return (*not_kept, *lost)
+  return (*not_kept, *unrecorded, *lost)
 
 
 def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
@@ -177,18 +187,17 @@ def _add_density(path: pathlib.Path, like: pyvips.Image) -> None:
     pathlib.Path(path).write_bytes(data[:2] + header + data[2:])
 
 
-def _labelled(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
-  """`image` with those metadata of `like` that libvips writes."""
+def _labelled(image: pyvips.Image, like: pyvips.Image, xmp: bytes | None) -> pyvips.Image:
+  """`image` with those metadata of `like` that libvips writes, and with `xmp`."""
   image = image.copy(xres=like.xres, yres=like.yres)
   for field in like.get_fields():
     if field.startswith(KEPT):
       image.set_type(like.get_typeof(field), field, like.get(field))
-  # The raw EXIF and XMP blocks still hold the old orientation, and EXIF the old thumbnail.
+  # The raw EXIF block still holds the old orientation and thumbnail.
   if like.get_typeof('exif-data'):
     image.set_type(pyvips.GValue.gint_type, 'orientation', 1)
-  if like.get_typeof('xmp-data'):
-    upright = exif.xmp_upright(like.get('xmp-data'))
-    image.set_type(pyvips.GValue.blob_type, 'xmp-data', upright)
+  if xmp:
+    image.set_type(pyvips.GValue.blob_type, 'xmp-data', xmp)
   if like.get_typeof('jpeg-thumbnail-data'):
     image.set_type(pyvips.GValue.blob_type, 'jpeg-thumbnail-data', _thumbnail(image))
   return image
@@ -231,13 +240,23 @@ def _thumbnail(image: pyvips.Image) -> bytes:
   return image.thumbnail_image(THUMBNAIL_SIDE, size='down').jpegsave_buffer(keep='none')
 
 
-def _upright(like: Picture, image: pyvips.Image) -> Metadata:
-  """The metadata of `like` for the restored `image`, which is upright."""
-  block, xmp = like.metadata.exif, like.metadata.xmp
-  if block:
+def _metadata(
+  image: pyvips.Image, like: Picture, strip: bool, record: Record | None
+) -> tuple[Metadata, list[str]]:
+  """(metadata of `like` for the restored `image`, which is upright; why there is no record)."""
+  block, xmp = like.metadata.exif, like.xmp
+  if block and not strip:
     small = _thumbnail(image) if like.image.get_typeof('jpeg-thumbnail-data') else None
     block = exif.upright(block, image.width, image.height, small)
-  return like.metadata._replace(exif=block, xmp=xmp and exif.xmp_upright(xmp))
+  xmp, lost = xmp and exif.xmp_upright(xmp), []
+  if strip:
+    block, xmp = None, None
+  if record:
+    try:
+      xmp = disclosure.add(xmp, record)
+    except ValueError as error:
+      lost = [f'no record of this restoration: {error}']
+  return like.metadata._replace(exif=block, xmp=xmp), lost
 
 
 def _label(text: str, width: int, height: int) -> pyvips.Image:

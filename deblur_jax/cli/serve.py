@@ -1,0 +1,140 @@
+"""`deblur-jax serve`: an HTTP server and a page that restore photographs."""
+
+import argparse
+import importlib.util
+import os
+import pathlib
+import re
+import sys
+
+from deblur_jax.cli import values
+
+PACKAGES = ('fastapi', 'uvicorn', 'prometheus_client', 'python_multipart')
+
+LOCAL = ('127.0.0.1', '::1', 'localhost')
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+  """Adds `deblur-jax serve`."""
+  parser = commands.add_parser(
+    'serve',
+    help='restore photographs over HTTP, with a page for the browser',
+    description='Starts a server that restores photographs, with a page at http://HOST:PORT/. '
+    'Ctrl-C or SIGTERM stops it once all accepted requests are answered.',
+  )
+  parser.add_argument(
+    '--weights',
+    type=lambda text: [one for one in text.split(',') if one],
+    metavar='W,W',
+    help='the methods to offer, separated by commas, the default first: weights or classical '
+    'methods (default: all shipped weights, and all classical methods but deep_image_prior)',
+  )
+  parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1)')
+  parser.add_argument('--port', type=int, default=8000, help='port to listen on (8000)')
+  parser.add_argument(
+    '--data',
+    type=pathlib.Path,
+    metavar='FOLDER',
+    help='where results and jobs are kept (in the state folder of the user)',
+  )
+  parser.add_argument(
+    '--keys',
+    type=pathlib.Path,
+    metavar='FILE',
+    help='TOML file of API keys and quotas; without it no key is needed',
+  )
+  parser.add_argument(
+    '--new-key', metavar='NAME', help='print a new key for NAME and its lines for --keys, and exit'
+  )
+  parser.add_argument('--device', choices=values.DEVICES, help='device to compute on')
+  parser.add_argument(
+    '--warm-up',
+    type=values.positive,
+    default=512,
+    metavar='N',
+    help='side of the picture that is restored with every network before the first request (512)',
+  )
+  _add_limits(parser)
+  parser.set_defaults(run=_serve)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+  limits = parser.add_argument_group('limits')
+  number = values.above_zero
+  for name, default, text in (
+    ('--max-megabytes', 64, 'of a request'),
+    ('--max-megapixels', 50, 'of a picture'),
+    ('--timeout', 120, 'seconds until a request gets 504, and for the computation of a job'),
+    ('--upload-timeout', 60, 'seconds for a request to arrive'),
+    ('--cache-megabytes', 2000, 'of results on disk'),
+    ('--keep-hours', 24, 'hours until a result is deleted'),
+  ):
+    limits.add_argument(name, type=number, default=default, metavar='N', help=f'{text} ({default})')
+  limits.add_argument(
+    '--queue',
+    type=values.positive,
+    default=16,
+    metavar='N',
+    help='requests that may wait; further ones get 503 (16)',
+  )
+  limits.add_argument(
+    '--max-jobs', type=values.positive, default=200, metavar='N', help='jobs that may wait (200)'
+  )
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+  missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+  if missing:
+    raise ValueError(f"no {', '.join(missing)}: serve requires pip install 'deblur-jax[serve]'")
+  if arguments.new_key:
+    return _print_key(arguments.new_key)
+  if arguments.host not in LOCAL and not arguments.keys:
+    print(
+      f'deblur-jax: anyone who can reach {arguments.host} can use this server: see --keys',
+      file=sys.stderr,
+    )
+  from deblur_jax import sharding
+  from deblur_jax.serve import app, keys, run
+  from deblur_jax.serve.restorers import Restorers, default_names
+  from deblur_jax.serve.service import Service
+
+  accepted = keys.Keys(arguments.keys)
+  restorers = Restorers(arguments.weights or default_names())
+  values.use_device(arguments.device)
+  sharding.keep_compiled()
+  service = Service(
+    restorers, arguments.data or state_folder(), _limits(arguments), warm=arguments.warm_up
+  )
+  run.run(app.create(service, accepted), service, host=arguments.host, port=arguments.port)
+  return 0
+
+
+def state_folder() -> pathlib.Path:
+  """Where a server keeps results and jobs by default (XDG base directory specification)."""
+  home = os.environ.get('XDG_STATE_HOME') or pathlib.Path.home() / '.local' / 'state'
+  return pathlib.Path(home, 'deblur_jax', 'serve')
+
+
+def _print_key(name: str) -> int:
+  from deblur_jax.serve import keys
+
+  if not re.fullmatch(r'[A-Za-z0-9_-]+', name):
+    raise ValueError(f'--new-key {name}: use letters, digits, - and _')
+  key, lines = keys.new_key(name)
+  print(f'{key}\n\nFor the file of --keys:\n\n{lines}', end='')
+  return 0
+
+
+def _limits(arguments: argparse.Namespace):
+  from deblur_jax.serve.settings import Limits
+
+  return Limits(
+    megabytes=arguments.max_megabytes,
+    megapixels=arguments.max_megapixels,
+    queue=arguments.queue,
+    jobs=arguments.max_jobs,
+    seconds=arguments.timeout,
+    upload_seconds=arguments.upload_timeout,
+    cache_megabytes=arguments.cache_megabytes,
+    keep_hours=arguments.keep_hours,
+  )

@@ -1,0 +1,157 @@
+"""The routes of the server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+import contextlib
+import pathlib
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+import deblur_jax
+from deblur_jax.serve import examples, job_routes, settings
+from deblur_jax.serve.answers import answer, not_changed
+from deblur_jax.serve.gate import Gate, headers_of
+from deblur_jax.serve.jobs import Jobs
+from deblur_jax.serve.keys import Keys
+from deblur_jax.serve.requests import Image, Mask, Options, owner_of, receive
+from deblur_jax.serve.service import Service
+from deblur_jax.serve.settings import RefusedError
+
+PAGE = pathlib.Path(__file__).with_name('page')
+
+CLEANING_SECONDS = 600
+"""How often results and jobs that are too old are deleted."""
+
+
+def create(service: Service, keys: Keys) -> FastAPI:
+  """The application; its start and end are those of `service`."""
+  jobs = Jobs(service)
+
+  @contextlib.asynccontextmanager
+  async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    service.start()
+    jobs.resume()
+    cleaning = asyncio.create_task(_clean(service, jobs))
+    yield
+    cleaning.cancel()
+    await asyncio.to_thread(service.close)
+
+  app = FastAPI(
+    title='deblur-jax',
+    version=deblur_jax.__version__,
+    description='Restores blurred photographs.',
+    lifespan=lifespan,
+    docs_url=None,  # they load scripts from another host
+    redoc_url=None,
+  )
+  app.state.service = service
+  app.add_middleware(Gate, service=service, keys=keys)
+  app.add_exception_handler(RefusedError, _refused)
+  app.add_exception_handler(HTTPException, _http_error)
+  app.add_exception_handler(RequestValidationError, _invalid)
+  app.add_exception_handler(Exception, _failed)
+  _add_health(app, service)
+  _add_restore(app, service)
+  job_routes.add(app, service, jobs)
+  app.mount('/', StaticFiles(directory=PAGE, html=True))
+  return app
+
+
+def _add_restore(app: FastAPI, service: Service) -> None:
+  @app.get('/v1/models', responses=examples.MODELS, summary='What can be asked for')
+  def models() -> dict[str, Any]:
+    limits = service.limits
+    return {
+      'models': service.restorers.describe(),
+      'formats': list(settings.FORMATS),
+      'limits': {'megabytes': limits.megabytes, 'megapixels': limits.megapixels},
+    }
+
+  @app.post(
+    '/v1/restore',
+    responses=examples.RESTORE,
+    response_class=Response,
+    summary='Restore a picture and wait for it',
+  )
+  async def restore(
+    request: Request, options: Options, image: Image, mask: Mask = None
+  ) -> Response:
+    """Answers with the picture, or with the report if `Accept` is `application/json`."""
+    upload = await receive(request, image, mask, options)
+    key = service.key(owner_of(request).name, upload, options)
+    same = not_changed(request, key)
+    found = None if same else await asyncio.to_thread(service.results.get, key)
+    if same or found:
+      service.uploads.delete(upload.folder)
+      service.measures.cached()
+    if same:
+      return same
+    if found:
+      return answer(request, found, cached=True)
+    try:
+      task = service.submit(key, upload, options)
+    except RefusedError:
+      service.uploads.delete(upload.folder)
+      raise
+    return answer(request, await service.result(task, lambda: _gone(request)), cached=False)
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+  @app.get('/healthz', responses=examples.HEALTH, summary='Whether the process works')
+  def healthz() -> Response:
+    if service.problem:
+      return JSONResponse({'error': f'the warm-up failed: {service.problem}'}, 500)
+    return JSONResponse({'status': 'ok'})
+
+  @app.get('/readyz', responses=examples.READY, summary='Whether requests are accepted')
+  def readyz() -> Response:
+    if service.draining or not service.ready:
+      text = 'the server is stopping' if service.draining else 'the server is starting'
+      return JSONResponse({'error': text}, 503, {'retry-after': '10'})
+    return JSONResponse({'status': 'ready'})
+
+  @app.get('/metrics', summary='Counters and times for Prometheus')
+  def metrics() -> Response:
+    return Response(service.measures.text(), media_type='text/plain; version=0.0.4')
+
+
+async def _clean(service: Service, jobs: Jobs) -> None:
+  while True:
+    await asyncio.sleep(CLEANING_SECONDS)
+    await asyncio.to_thread(service.results.shrink)
+    await asyncio.to_thread(jobs.expire)
+
+
+async def _gone(request: Request) -> None:
+  """Returns once the client has disconnected."""
+  while (await request.receive())['type'] != 'http.disconnect':
+    pass
+
+
+def _refused(_: Request, error: Exception) -> Response:
+  assert isinstance(error, RefusedError)
+  return JSONResponse({'error': error.text}, error.status, headers_of(error))
+
+
+def _http_error(_: Request, error: Exception) -> Response:
+  assert isinstance(error, HTTPException)
+  known = {404: 'no such page', 405: 'this method is not allowed here'}
+  text = known.get(error.status_code, str(error.detail))
+  return JSONResponse({'error': text}, error.status_code, error.headers)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+  assert isinstance(error, RequestValidationError)
+  first = error.errors()[0]
+  name = str(first['loc'][-1])
+  return JSONResponse({'error': f'{name}: {first["msg"].lower()}'}, 400)
+
+
+def _failed(_: Request, error: Exception) -> Response:
+  # uvicorn writes the error to the log.
+  return JSONResponse({'error': 'internal error; the log of the server has the details'}, 500)

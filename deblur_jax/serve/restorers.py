@@ -1,0 +1,112 @@
+"""The methods that a server offers, loaded once."""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+from deblur_jax import methods, weights
+from deblur_jax.photos import psfs
+from deblur_jax.photos.restorer import FALLBACK_STRENGTH, Restorer, load
+from deblur_jax.serve.settings import RefusedError, Settings
+
+SLOW = ('deep_image_prior',)
+"""Classical methods that take minutes for a small picture, so they are offered only if named."""
+
+
+def default_names() -> list[str]:
+  """The default weights, other shipped weights, and the classical methods that are not `SLOW`."""
+  shipped = list(methods.shipped())
+  first = [name for name in (methods.DEFAULT, 'mobile') if name in shipped]
+  rest = [name for name in shipped if name not in first]
+  return [*first, *rest, *(name for name in methods.SOLVERS if name not in SLOW)]
+
+
+def public_name(name: str) -> str:
+  """The name that clients see: no folders."""
+  path = pathlib.Path(name)
+  if methods.is_solver(name) or name in methods.shipped():
+    return name
+  return path.name if path.is_dir() else path.stem
+
+
+class Restorers:
+  """Loads each network at its first use; only the thread that computes may call `get`."""
+
+  def __init__(self, names: Sequence[str]):
+    """`names` are those of `methods.find` or `methods.SOLVERS`; the first is the default.
+
+    Raises FileNotFoundError if there is no method of a name, ValueError if two would have the same
+    name.
+    """
+    self._files: dict[str, pathlib.Path] = {}
+    self._digests: dict[str, str] = {}
+    self._loaded: dict[str | pathlib.Path, Restorer] = {}
+    self.names: list[str] = []
+    for name in names:
+      public = public_name(name)
+      if public in self.names:
+        raise ValueError(f'--weights: two methods are called {public}')
+      self.names.append(public)
+      if methods.is_solver(name):
+        self._digests[public] = public
+      else:
+        self._files[public] = methods.find(name)
+        self._digests[public] = weights.digest(self._files[public])
+
+  def digest(self, name: str) -> str:
+    """Identifies the method: the digest of its weights."""
+    return self._digests[name]
+
+  def file(self, name: str) -> str | pathlib.Path:
+    """The file of the weights; of a classical method, its name."""
+    return self._files.get(name, name)
+
+  def check(self, settings: Settings) -> None:
+    """Raises RefusedError if the method does not exist or does not fit the other settings."""
+    name = settings.weights
+    if name not in self.names:
+      raise RefusedError(400, f'unknown weights; available: {", ".join(self.names)}')
+    if name in self._files and settings.psf:
+      raise RefusedError(400, f'{name} is a network and takes no psf')
+    if name not in self._files and not settings.psf and name not in methods.WITHOUT_PSF:
+      raise RefusedError(400, f'{name} requires psf, such as motion:15,30, disk:4 or auto')
+
+  def get(self, settings: Settings) -> Restorer:
+    """What restores with these settings, as `photos.restorer.load` with the same arguments."""
+    name, strength = settings.weights, settings.strength
+    if name in self._files:
+      return dataclasses.replace(self._network(self._files[name]), strength=strength)
+    psf = psfs.described(settings.psf) if settings.psf else None
+    restorer = load(name, psf=psf, strength=strength)
+    if restorer.fallback is None:
+      return restorer
+    return dataclasses.replace(restorer, fallback=functools.partial(self._fallback, strength))
+
+  def describe(self) -> list[dict[str, Any]]:
+    """The methods for `GET /v1/models`."""
+    found = []
+    for name in self.names:
+      network = name in self._files
+      entry = {'name': name, 'kind': 'network' if network else 'classical', 'default': not found}
+      entry['psf'] = 'none' if network or name in methods.WITHOUT_PSF else 'required'
+      if network:
+        entry['megabytes'] = round(os.path.getsize(self._files[name]) / 1e6, 1)
+      found.append(entry)
+    return found
+
+  def networks(self) -> list[str]:
+    """The names of the methods that have weights."""
+    return list(self._files)
+
+  def _network(self, path: pathlib.Path) -> Restorer:
+    if path not in self._loaded:
+      self._loaded[path] = load(path)
+    return self._loaded[path]
+
+  def _fallback(self, strength: float) -> Restorer:
+    """The default weights, for pictures whose PSF cannot be estimated."""
+    network = self._network(methods.find(methods.DEFAULT))
+    return dataclasses.replace(network, strength=FALLBACK_STRENGTH * strength)

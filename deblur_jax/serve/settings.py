@@ -1,0 +1,108 @@
+"""What a request may ask for, how much the server accepts, and how it refuses."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from deblur_jax.formats import kinds
+from deblur_jax.photos import psfs
+
+FORMATS = tuple(suffix[1:] for suffix in kinds.SUFFIXES)
+
+LARGEST_PSF = 201
+"""In pixels; the time that a classical method takes grows with the PSF."""
+
+
+class RefusedError(Exception):
+  """A request that gets an error for an answer: an HTTP status and one sentence."""
+
+  def __init__(self, status: int, text: str, retry_after: int | None = None):
+    super().__init__(text)
+    self.status, self.text, self.retry_after = status, text, retry_after
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """How much the server accepts."""
+
+  megabytes: float = 64
+  """Of the body of a request."""
+  megapixels: float = 50
+  """Of a picture."""
+  queue: int = 16
+  """Requests that may wait; the next one gets 503."""
+  jobs: int = 200
+  """Jobs that may wait."""
+  seconds: float = 120
+  """Until a request gets 504, and for the computation of a job."""
+  upload_seconds: float = 60
+  """For the body of a request to arrive."""
+  cache_megabytes: float = 2000
+  """Of results on disk."""
+  keep_hours: float = 24
+  """Until a result is deleted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The options of a request: those of `deblur-jax restore` that change a result."""
+
+  weights: str
+  strength: float = 1.0
+  psf: str = ''
+  format: str = ''
+  """A suffix without its dot; '' keeps the format of the picture."""
+  quality: int | None = None
+  crop: tuple[int, int, int, int] | None = None
+  strip: bool = False
+  force: bool = False
+
+  def plain(self) -> dict[str, Any]:
+    """The options as JSON values."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def of(cls, plain: dict[str, Any]) -> 'Settings':
+    """The settings that `plain` returned these values for."""
+    crop = plain['crop']
+    return cls(**{**plain, 'crop': crop and tuple(crop)})
+
+  def check(self) -> None:
+    """Raises RefusedError for values that no picture can be restored with."""
+    if not 0 <= self.strength <= 1:
+      raise RefusedError(400, f'strength must be from 0 to 1, not {self.strength:g}')
+    if self.format and self.format not in FORMATS:
+      raise RefusedError(400, f'format must be one of {", ".join(FORMATS)}')
+    if self.quality is not None and not 1 <= self.quality <= 100:
+      raise RefusedError(400, f'quality must be from 1 to 100, not {self.quality}')
+    if self.psf:
+      try:
+        psfs.check(self.psf, LARGEST_PSF)
+      except ValueError as error:
+        raise RefusedError(400, f'psf {error}') from None
+
+
+def crop(text: str) -> tuple[int, int, int, int] | None:
+  """(left, top, width, height) of 'X,Y,W,H'; None of ''; raises RefusedError."""
+  numbers = text.split(',') if text else []
+  if not numbers:
+    return None
+  if len(numbers) != 4 or not all(one.isdecimal() and len(one) < 7 for one in numbers):
+    raise RefusedError(400, 'crop must be X,Y,W,H in pixels, such as 100,50,640,480')
+  left, top, width, height = map(int, numbers)
+  if not width or not height:
+    raise RefusedError(400, 'crop must be at least one pixel wide and high')
+  return left, top, width, height
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+  """The files of a request, checked, in a folder of their own."""
+
+  folder: pathlib.Path
+  source: pathlib.Path
+  mask: pathlib.Path | None
+  size: tuple[int, int]
+  """(height, width) of what is restored."""
+  digest: str
+  """Of the contents of all files."""
