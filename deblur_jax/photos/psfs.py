@@ -46,8 +46,8 @@ def described(text: str) -> np.ndarray | int:
   from deblur_jax.blur import kernels
 
   if kind == 'motion':
-    return np.asarray(kernels.motion(*numbers, size))
-  return np.asarray(getattr(kernels, kind)(*numbers, size))
+    return np.asarray(kernels.motion(numbers[0], numbers[1], size))
+  return np.asarray(getattr(kernels, kind)(numbers[0], size))
 
 
 def check(text: str, largest: int = LARGEST) -> tuple[str, list[float], int]:
