@@ -117,6 +117,7 @@ NOT_PICTURES = {
   'gif': (coded(picture(), 'gif'), 415),
   'bmp': (coded(picture(), 'bmp'), 415),
   'html': (b'<html><script>alert(1)</script>', 415),
+  'film': (b'\0\0\0\x18ftypisom' + bytes(100), 415),
   'zip': (b'PK\3\4' + bytes(100), 415),
   'vips': (b'\xb6\xa6\xf2\x08' + bytes(200), 415),
   'csv': (b'1,2,3\n4,5,6\n', 415),

@@ -182,3 +182,11 @@ def test_killed_in_the_middle_of_20_jobs_all_end_and_none_twice(brighter, tmp_pa
     running.send_signal(signal.SIGTERM)
     assert running.wait(600) == 0
   assert 'secret' not in log.read_text() and ' 202 ' in log.read_text()
+
+
+def test_a_job_that_takes_too_long_fails(brighter, tmp_path):
+  with serving(tmp_path, [brighter], Limits(job_seconds=1e-6)) as running:
+    state = finished(running.client, start(running.client, coded(picture())))
+    assert (state['state'], state['status']) == ('failed', 504)
+    assert state['error'] == 'the picture takes too long to restore'
+    assert running.restore(coded(picture())).status_code == 200

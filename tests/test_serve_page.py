@@ -189,3 +189,20 @@ def test_errors_are_shown_and_a_phone_needs_no_scrolling_sideways(page, tmp_path
   says(page, 'not a JPEG, PNG, WebP, TIFF or AVIF picture')
   wide = page.evaluate('() => document.documentElement.scrollWidth')
   assert wide <= 360
+
+
+@pytest.mark.slow
+def test_several_pictures_are_restored_one_after_the_other(page, tmp_path):
+  for i, name in enumerate(('a.png', 'b.png')):
+    (tmp_path / name).write_bytes(coded(picture(40, 60, seed=50 + i)))
+  page.locator('#file').set_input_files([tmp_path / 'a.png', tmp_path / 'b.png'])
+  page.locator('#strip button').nth(1).wait_for()
+  page.locator('#restore-all').click()
+  says(page, 'Restored 2 pictures.')
+  for i, name in enumerate(('a', 'b')):
+    page.locator('#strip button').nth(i).click()
+    with page.expect_download() as download:
+      page.locator('#download').click()
+    assert download.value.suggested_filename == f'{name}_restored.png'
+    result = np.asarray(PIL.Image.open(download.value.path()))
+    np.testing.assert_array_equal(result, np.rint(picture(40, 60, seed=50 + i) + 63.75))

@@ -22,6 +22,7 @@ import numpy as np
 import PIL.Image
 from skimage import data
 
+from deblur_jax import sharding
 from deblur_jax.photos import jobs, restore
 from deblur_jax.photos.restorer import load
 
@@ -58,6 +59,7 @@ def expected(images: list[bytes], weights: str) -> tuple[list[str], float]:
       path = pathlib.Path(folder, f'{i}.png')
       path.write_bytes(image)
       todo.append(jobs.Job(path, pathlib.Path(folder, 'out', f'{i}.png')))
+    sharding.keep_compiled()
     restorer = load(weights)
     restore.restore_files(todo[:1], restorer)
     begin = time.perf_counter()

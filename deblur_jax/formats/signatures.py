@@ -22,6 +22,7 @@ OTHERS = {
   b'\0\0\0\x0cJXL ': 'JPEG XL',
   b'8BPS': 'Photoshop',
   b'%PDF': 'PDF',
+  b'<svg': 'SVG',
   b'v/1\x01': 'OpenEXR',
   b'#?RADIANCE': 'Radiance HDR',
   b'SIMPLE  =': 'FITS',
@@ -34,7 +35,8 @@ def is_known(path: Path) -> bool:
 
   libvips itself would try many more, some of which (SVG, PDF) are programs or have links.
   """
-  return _name(READ, _head(path)) != ''
+  head = _head(path)
+  return head[4:8] == b'ftyp' or _name(READ, head) != ''  # libvips reads the brands of HEIF
 
 
 def unreadable(path: Path) -> tuple[str, bool]:
@@ -59,7 +61,7 @@ def _name(known: dict[bytes, str], head: bytes) -> str:
   """The name of the format whose files begin with `head`; '' if it is not known."""
   if known is READ and head[:4] == b'RIFF' and head[8:12] == b'WEBP':
     return 'WebP'
-  if known is READ and head[4:8] == b'ftyp':  # of HEIF, other brands are refused later
+  if known is READ and head[4:12] in (b'ftypavif', b'ftypavis'):
     return 'AVIF'
   return next((name for start, name in known.items() if head.startswith(start)), '')
 

@@ -126,7 +126,7 @@ class Service:
       return found
     upload, settings = task.upload, task.settings
     if task.is_job:
-      task.ends = time.monotonic() + self.limits.seconds
+      task.ends = time.monotonic() + self.limits.job_seconds
     restorer = self.restorers.get(settings)
     suffix = f'.{settings.format}' if settings.format else upload.source.suffix
     name = kinds.result_name(pathlib.Path('result').with_suffix(suffix))

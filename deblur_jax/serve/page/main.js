@@ -51,7 +51,7 @@ async function start() {
 
 async function add(files) {
   const first = items.length
-  for (const file of files) {
+  for (const file of [...files]) { // the list itself is emptied meanwhile
     const item = { file, before: null, mask: null, result: null }
     try {
       item.before = await createImageBitmap(file)
