@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import PIL.Image
 import pytest
-from test_serve import Limits, coded, counted, picture, serving
+from test_serve import FRESH, Limits, coded, counted, picture, serving
 
 
 @pytest.fixture(scope='module')
@@ -149,7 +149,8 @@ def process(weights, folder, log):
   with open(log, 'a') as file:
     running = subprocess.Popen(command, stdout=file, stderr=file)
   try:
-    with httpx.Client(base_url=f'http://127.0.0.1:{port}', timeout=600) as client:
+    place = f'http://127.0.0.1:{port}'
+    with httpx.Client(base_url=place, timeout=600, limits=FRESH) as client:
       while True:
         assert running.poll() is None, log.read_text()
         with contextlib.suppress(httpx.ConnectError):

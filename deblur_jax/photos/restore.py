@@ -47,6 +47,9 @@ class Options:
   """Of JPEG, WebP and AVIF, from 1 to 100."""
   force: bool = False
   """Whether to use an estimated PSF even if it is likely wrong."""
+  diagnose: bool = True
+  """Whether to diagnose picture and result; without, the outcome has no diagnosis and its notes no
+  warnings about the result. The result is the same."""
   made: Mapping[str, Any] | None = None
   """What results depend on, see `jobs.select`; None skips every existing result."""
 
@@ -116,7 +119,7 @@ def restore_file(
   if options.mask:
     mask = _Rows(_cropped(pictures.read_mask(options.mask, picture.shape[:2]), options.crop))
   picture = _cropped(picture, options.crop)
-  samples = diagnosis.windows(picture.shape, picture.rows)
+  samples = diagnosis.windows(picture.shape, picture.rows) if options.diagnose else None
   notes: Counter[str] = Counter()
   changes = []
   whole = _Rows(picture)
@@ -139,13 +142,15 @@ def restore_file(
   with contextlib.closing(writing.Canvas(picture)) as canvas:
     for rows, restored in parts:
       canvas.append(restored[0])
-      changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
-    result = canvas.picture()
-    after = diagnosis.windows(result.shape, result.rows)
-    changed = functools.reduce(operator.add, changes)
-    found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
-    if restorer.method.needs.borders and _overdone(found, changed):
-      notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
+      if options.diagnose:
+        changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
+    result, found = canvas.picture(), None
+    if samples is not None:
+      after = diagnosis.windows(result.shape, result.rows)
+      changed = functools.reduce(operator.add, changes)
+      found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
+      if restorer.method.needs.borders and _overdone(found, changed):
+        notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if options.compare:
       beside = job.target.with_name(f'{job.target.name}.compare.png')
@@ -162,7 +167,7 @@ def restore_file(
     seconds=time.monotonic() - begin,
     size=size,
     tiles=tiling.count(*size, needs, tile=restorer.tile),
-    notes=(*counted, *found.warnings),
+    notes=(*counted, *(found.warnings if found else ())),
     diagnosis=found,
     psf=psf,
   )

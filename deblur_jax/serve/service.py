@@ -138,6 +138,7 @@ class Service:
       crop=settings.crop,
       quality=settings.quality,
       force=settings.force,
+      diagnose=settings.diagnose,
     )
     with self.measures.computing(settings.weights, upload.size):
       job = photo_jobs.Job(upload.source, target)

@@ -58,6 +58,7 @@ class Settings:
   crop: tuple[int, int, int, int] | None = None
   strip: bool = False
   force: bool = False
+  diagnose: bool = True
 
   def plain(self) -> dict[str, Any]:
     """The options as JSON values."""

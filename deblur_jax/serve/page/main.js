@@ -173,7 +173,8 @@ async function preview() {
   try {
     say('Previewing the middle …')
     const image = await crop.convertToBlob({ type: 'image/png' })
-    const restored = await api.restore(image, controls.method, asked.signal)
+    const options = { ...controls.method, diagnose: false }
+    const restored = await api.restore(image, options, asked.signal)
     item.preview = { image: await createImageBitmap(restored), x, y }
     say('This is a preview of the middle. Restore does the whole picture.')
     if (item === current) draw()
