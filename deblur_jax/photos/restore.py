@@ -1,7 +1,7 @@
 """Restores photograph files by any method: reads, restores, diagnoses and writes them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from deblur_jax import color, tiling
 from deblur_jax.formats import conversion, kinds
 from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures, writing
 from deblur_jax.photos.restorer import Path, Restorer, load
+from deblur_jax.solvers import estimate_psf
 
 Crop = tuple[int, int, int, int]
 
@@ -115,30 +116,13 @@ def restore_file(
   """
   begin = time.monotonic()
   picture = pictures.read(job.source)
-  mask = None
-  if options.mask:
-    mask = _Rows(_cropped(pictures.read_mask(options.mask, picture.shape[:2]), options.crop))
+  mask = pictures.read_mask(options.mask, picture.shape[:2]) if options.mask else None
+  mask = _Rows(_cropped(mask, options.crop)) if mask else None
   picture = _cropped(picture, options.crop)
   samples = diagnosis.windows(picture.shape, picture.rows) if options.diagnose else None
-  notes: Counter[str] = Counter()
+  notes: Counter[str] = Counter((*picture.notes, *pictures.doubts(picture)))
   changes = []
-  whole = _Rows(picture)
-  notes.update((*picture.notes, *pictures.doubts(picture)))
-  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
-  notes.update([assumed] if assumed else [])
-  restorer, psf, reason = restorer.checked(whole, transfer, force=options.force)
-  if reason:
-    notes.update([f'{reason}; --force uses it anyway'])
-  elif psf and (hint := blind_check.cut_off(psf)):
-    notes.update([hint])
-  parts = restorer.parts(
-    whole,
-    mask=mask,
-    psf=psf and psf.psf,
-    transfer=transfer,
-    note=lambda text: notes.update([text]),
-    tick=tick,
-  )
+  restorer, psf, parts = _parts(picture, mask, restorer, notes, tick, force=options.force)
   with contextlib.closing(writing.Canvas(picture)) as canvas:
     for rows, restored in parts:
       canvas.append(restored[0])
@@ -159,14 +143,14 @@ def restore_file(
       writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
     notes.update(_write(job, result, picture, options))
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  size, needs = picture.shape[:2], restorer.method.needs
+  size = picture.shape[:2]
   return jobs.Outcome(
     job.source,
     job.target,
     'restored',
     seconds=time.monotonic() - begin,
     size=size,
-    tiles=tiling.count(*size, needs, tile=restorer.tile),
+    tiles=tiling.count(*size, restorer.method.needs, tile=restorer.tile),
     notes=(*counted, *(found.warnings if found else ())),
     diagnosis=found,
     psf=psf,
@@ -218,6 +202,35 @@ class _Rows:
   def __getitem__(self, part: tuple[slice, slice], /) -> np.ndarray:
     start, stop, _ = part[1].indices(self.shape[1])
     return self._picture.rows(start, stop)[None]
+
+
+def _parts(
+  picture: pictures.Picture,
+  mask: _Rows | None,
+  restorer: Restorer,
+  notes: Counter[str],
+  tick: Callable[[], None],
+  *,
+  force: bool,
+) -> tuple[Restorer, estimate_psf.Estimate | None, Iterator[tuple[slice, np.ndarray]]]:
+  """(what restores the picture, the PSF if it was estimated, the parts of `Restorer.parts`)."""
+  whole = _Rows(picture)
+  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
+  notes.update([assumed] if assumed else [])
+  restorer, psf, reason = restorer.checked(whole, transfer, force=force)
+  if reason:
+    notes.update([f'{reason}; --force uses it anyway'])
+  elif psf and (hint := blind_check.cut_off(psf)):
+    notes.update([hint])
+  parts = restorer.parts(
+    whole,
+    mask=mask,
+    psf=psf and psf.psf,
+    transfer=transfer,
+    note=lambda text: notes.update([text]),
+    tick=tick,
+  )
+  return restorer, psf, parts
 
 
 def _write(
