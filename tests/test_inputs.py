@@ -51,6 +51,17 @@ def test_what_cannot_be_read_is_called_by_its_name(tmp_path, start, message):
   assert message in str(error.value) and '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize(
+  'text', ['<svg xmlns="http://www.w3.org/2000/svg"/>', '%PDF-1.7', 'P6 1 1 255\n', '1,2\n3,4']
+)
+def test_libvips_never_opens_what_is_not_one_of_our_formats(tmp_path, monkeypatch, text):
+  (tmp_path / 'a.png').write_text(text)
+  monkeypatch.setattr(pictures.pyvips.Source, 'new_from_file', None)
+  for read in (pictures.read, pictures.size, pictures.suffix):
+    with pytest.raises(pictures.UnsupportedError):
+      read(tmp_path / 'a.png')
+
+
 @pytest.mark.parametrize('name', ['12bit.jpg', '12bit.tif', 'float64.tif', 'ojpeg.tif', 'zstd.tif'])
 def test_sound_files_of_unsupported_types_are_not_called_damaged(shared, name):
   with pytest.raises(pictures.PictureError, match=r'^unsupported') as error:

@@ -4,11 +4,16 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
+import tomllib
 
 import pytest
 import yaml
+
+from deblur_jax.cli import serve
+from deblur_jax.cli.parser import Parser
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCRIPTS = ('workstation.sh', 'slurm.sbatch', 'tpu_pod.sh')
@@ -200,3 +205,30 @@ def test_a_sweep_continues_after_a_run_that_fails(sweep, tmp_path, capfd):
   assert '2 of 3 runs done' in capfd.readouterr().out
   assert (tmp_path / 'table.md').read_text().count('\n') == 5
   assert sweep.train([runs[0], runs[1]._replace(command=['sh', '-c', 'exit 143'])], tmp_path) == 143
+
+
+def test_containers_start_the_server_with_options_that_exist():
+  docker = (ROOT / 'launch/serve.Dockerfile').read_text()
+  entry = json.loads(docker[docker.index('ENTRYPOINT') + len('ENTRYPOINT') :])
+  compose = yaml.safe_load((ROOT / 'launch/serve.compose.yaml').read_text())
+  documents = list(yaml.safe_load_all((ROOT / 'launch/serve.kubernetes.yaml').read_text()))
+  deployment, service, scaler = documents
+  pod = deployment['spec']['template']['spec']
+  (container,) = pod['containers']
+  command_line = Parser()
+  commands = command_line.add_subparsers(dest='command')
+  serve.add(commands)
+  for more in (compose['services']['deblur']['command'], container['args']):
+    arguments = command_line.parse_args([*entry[1:], *more])
+    assert arguments.host == '0.0.0.0' and arguments.keys
+    assert pod['terminationGracePeriodSeconds'] > arguments.timeout + 10
+  assert entry[0] == 'deblur-jax'
+  assert compose['services']['deblur']['build']['dockerfile'] == 'launch/serve.Dockerfile'
+  assert container['readinessProbe']['httpGet'] == {'path': '/readyz', 'port': 8000}
+  assert container['livenessProbe']['httpGet'] == {'path': '/healthz', 'port': 8000}
+  labels = deployment['spec']['template']['metadata']['labels']
+  assert service['spec']['selector'] == labels == deployment['spec']['selector']['matchLabels']
+  assert scaler['spec']['scaleTargetRef']['name'] == deployment['metadata']['name']
+  extras = re.search(r"'\.\[(.*)\]'$", docker.split('RUN pip')[1].splitlines()[0])[1]
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  assert set(extras.split(',')) <= project['optional-dependencies'].keys()

@@ -38,6 +38,9 @@ def coded(image, form='png', **options):
   return file.getvalue()
 
 
+FRESH = httpx.Limits(max_keepalive_connections=0)
+"""The server closes connections that are idle, also while a busy machine does not run the test."""
+
 WIENER = {'weights': 'wiener', 'psf': 'disk:2'}
 POLYBLUR = {'weights': 'polyblur', 'force': 'true'}
 
@@ -54,7 +57,7 @@ class Running:
     self.url = f'http://127.0.0.1:{self.port}'
     self.thread = threading.Thread(target=self.server.run, kwargs={'sockets': [self.socket]})
     self.thread.start()
-    self.client = httpx.Client(base_url=self.url, timeout=600)
+    self.client = httpx.Client(base_url=self.url, timeout=600, limits=FRESH)
     deadline = time.monotonic() + 600
     while self.client.get('/readyz').status_code != 200:
       assert time.monotonic() < deadline
@@ -152,6 +155,18 @@ def test_reports_headers_and_models(server):
   assert [one['name'] for one in models['models']] == ['brighter', 'wiener', 'polyblur']
   assert [one['psf'] for one in models['models']] == ['none', 'required', 'none']
   assert '/tmp' not in json.dumps(models)
+
+
+def test_without_a_diagnosis_the_picture_is_the_same(server):
+  data = coded(picture(seed=4))
+  quick = server.restore(data, diagnose='false')
+  assert 'x-deblur-blur' not in quick.headers and quick.headers['x-deblur-method'] == 'brighter'
+  full = server.restore(data)
+  assert full.headers['x-deblur-cache'] == 'miss' and 'x-deblur-blur' in full.headers
+  assert quick.content == full.content
+  headers = {'accept': 'application/json'}
+  report = server.restore(data, headers=headers, diagnose='false').json()
+  assert 'diagnosis' not in report and report['notes'] == []
 
 
 def test_openapi_describes_each_route_with_examples(server):

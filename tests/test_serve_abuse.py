@@ -20,7 +20,7 @@ from deblur_jax.serve.settings import RefusedError
 
 @pytest.fixture(scope='module')
 def server(brighter, tmp_path_factory):
-  limits = Limits(megabytes=2, megapixels=4, upload_seconds=1.5)
+  limits = Limits(megabytes=2, megapixels=4)
   with serving(tmp_path_factory.mktemp('server'), [brighter, 'wiener'], limits) as running:
     yield running
     assert running.restore(coded(picture(seed=99))).status_code == 200  # alive after everything
@@ -80,12 +80,13 @@ LONG_XMP = chunk(b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + zlib.compress(b' ' * 
 LONG_PROFILE = chunk(b'iCCP', b'icc\0\0' + zlib.compress(bytes(300_000_000), 9))
 
 BOMBS = {
-  'png header': (png_of(30000, 30000), 413, 'the limit is 4 megapixels'),
+  'png header': (png_of(30000, 30000), 413, 'the limit is '),
   'jpeg header': (jpeg_of(60000, 60000), 413, '60000x60000 pixels; the limit is'),
-  'webp header': (webp_of(16383, 16383), 413, 'the limit is 4 megapixels'),
+  'webp header': (webp_of(16383, 16383), 413, 'the limit is '),
   'tiff header': (tiff_of(60000, 60000), 413, '60000x60000 pixels; the limit is'),
   'tiff pages': (tiff_of(100, 100, 5000), 415, 'only files with one picture are supported'),
   'png beyond 32 bits': (png_of(0x7FFFFFFF, 0x7FFFFFFF), 422, 'damaged'),
+  'png within all limits but ours': (png_of(2500, 2000), 413, 'the limit is 4 megapixels'),
 }
 
 
@@ -102,7 +103,7 @@ def test_metadata_that_unpack_to_300_megabytes_stay_small(server, more):
   answer = server.restore(png_of(60, 40, more))
   if answer.status_code != 200:
     refused(answer, 422)
-  assert len(answer.content) < 2e6
+  assert len(answer.content) < 20e6  # `png.MOST_TEXT`
 
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://127.0.0.1:1/x"/></svg>'
@@ -116,6 +117,7 @@ NOT_PICTURES = {
   'gif': (coded(picture(), 'gif'), 415),
   'bmp': (coded(picture(), 'bmp'), 415),
   'html': (b'<html><script>alert(1)</script>', 415),
+  'film': (b'\0\0\0\x18ftypisom' + bytes(100), 415),
   'zip': (b'PK\3\4' + bytes(100), 415),
   'vips': (b'\xb6\xa6\xf2\x08' + bytes(200), 415),
   'csv': (b'1,2,3\n4,5,6\n', 415),
@@ -134,7 +136,7 @@ def test_only_supported_pictures_are_read_whatever_they_are_called(server, name)
 
 @pytest.mark.parametrize(
   'name',
-  ['../../../etc/passwd', '/etc/passwd', 'a\0b.png', 'C:\\x.png', '.' * 5000, 'x.svg', '\r\nX: y'],
+  ['../../../etc/passwd', '/etc/passwd', 'a\0b.png', 'C:\\x.png', '.' * 500, 'x.svg', '\r\nX: y'],
 )
 def test_names_of_files_reach_no_disk(server, name):
   answer = server.client.post('/v1/restore', files={'image': (name, coded(picture()))})
@@ -173,7 +175,7 @@ def test_bodies_that_are_no_forms_are_400(server):
   refused(post('/v1/restore', content=b'x', headers=head), 400)
   refused(post('/v1/restore', data={f'a{i}': 'x' for i in range(5000)}, files={'b': b''}), 400)
   refused(post('/v1/restore', data={'psf': 'x' * 1_500_000}, files={'b': b''}), 400)
-  refused(post('/v1/restore', files=[('image', coded(picture()))] * 1500), 400)
+  refused(post('/v1/restore', files=[('image', b'x')] * 1500), 400)
 
 
 def test_unknown_places_and_methods(server):
@@ -205,6 +207,7 @@ def raw(server, *parts, wait=0.0, body=b''):
 
 
 HEAD = b'POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n'
+PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
 
 
 def test_a_gigabyte_is_refused_by_its_length_or_cut_off(server):
@@ -212,6 +215,7 @@ def test_a_gigabyte_is_refused_by_its_length_or_cut_off(server):
   assert found.startswith(b'HTTP/1.1 413 ') and b'the limit is 2 MB' in found
 
   def endless():
+    yield PART
     for _ in range(1000):
       yield bytes(1_000_000)
 
@@ -221,12 +225,12 @@ def test_a_gigabyte_is_refused_by_its_length_or_cut_off(server):
   refused(server.restore(image), 413, 'the limit is 2 MB')
 
 
-def test_a_slow_upload_is_cut_off(server):
-  part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
-  begin = time.monotonic()
-  found = raw(server, HEAD + b'Content-Length: 1000\r\n\r\n', part, b'x', wait=0.1)
-  assert found.startswith(b'HTTP/1.1 408 ') and b'within 1.5 s' in found
-  assert time.monotonic() - begin > 1.5
+def test_a_slow_upload_is_cut_off(brighter, tmp_path):
+  with serving(tmp_path, [brighter], Limits(upload_seconds=1)) as running:
+    begin = time.monotonic()
+    found = raw(running, HEAD + b'Content-Length: 1000\r\n\r\n', PART, b'x', wait=0.1)
+    assert found.startswith(b'HTTP/1.1 408 ') and b'did not arrive within 1 s' in found
+    assert time.monotonic() - begin > 1
 
 
 def test_a_connection_cut_in_the_middle_leaves_nothing(server):

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import PIL.Image
 import pytest
-from test_serve import Limits, coded, counted, picture, serving
+from test_serve import FRESH, Limits, coded, counted, picture, serving
 
 
 @pytest.fixture(scope='module')
@@ -149,7 +149,8 @@ def process(weights, folder, log):
   with open(log, 'a') as file:
     running = subprocess.Popen(command, stdout=file, stderr=file)
   try:
-    with httpx.Client(base_url=f'http://127.0.0.1:{port}', timeout=600) as client:
+    place = f'http://127.0.0.1:{port}'
+    with httpx.Client(base_url=place, timeout=600, limits=FRESH) as client:
       while True:
         assert running.poll() is None, log.read_text()
         with contextlib.suppress(httpx.ConnectError):
@@ -182,3 +183,11 @@ def test_killed_in_the_middle_of_20_jobs_all_end_and_none_twice(brighter, tmp_pa
     running.send_signal(signal.SIGTERM)
     assert running.wait(600) == 0
   assert 'secret' not in log.read_text() and ' 202 ' in log.read_text()
+
+
+def test_a_job_that_takes_too_long_fails(brighter, tmp_path):
+  with serving(tmp_path, [brighter], Limits(job_seconds=1e-6)) as running:
+    state = finished(running.client, start(running.client, coded(picture())))
+    assert (state['state'], state['status']) == ('failed', 504)
+    assert state['error'] == 'the picture takes too long to restore'
+    assert running.restore(coded(picture())).status_code == 200

@@ -64,7 +64,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
   for name, default, text in (
     ('--max-megabytes', 64, 'of a request'),
     ('--max-megapixels', 50, 'of a picture'),
-    ('--timeout', 120, 'seconds until a request gets 504, and for the computation of a job'),
+    ('--timeout', 120, 'seconds until a request gets 504'),
+    ('--job-timeout', 3600, 'seconds to compute a job'),
     ('--upload-timeout', 60, 'seconds for a request to arrive'),
     ('--cache-megabytes', 2000, 'of results on disk'),
     ('--keep-hours', 24, 'hours until a result is deleted'),
@@ -134,6 +135,7 @@ def _limits(arguments: argparse.Namespace):
     queue=arguments.queue,
     jobs=arguments.max_jobs,
     seconds=arguments.timeout,
+    job_seconds=arguments.job_timeout,
     upload_seconds=arguments.upload_timeout,
     cache_megabytes=arguments.cache_megabytes,
     keep_hours=arguments.keep_hours,

@@ -37,7 +37,7 @@ XMP = b'XML:com.adobe.xmp'
 RAW_EXIF = (b'Raw profile type exif', b'Raw profile type APP1')
 """Keywords under which ImageMagick and ExifTool write EXIF, as hexadecimal digits."""
 
-MOST_TEXT = 64 * 1024 * 1024
+MOST_TEXT = 16 * 1024 * 1024
 """Bytes; longer texts are cut here, in case they are decompression bombs."""
 
 

@@ -53,8 +53,9 @@ class Outcome(NamedTuple):
     entry = {'source': str(self.source), 'target': str(self.target), 'status': self.status}
     entry |= {'message': self.message} if self.message else {}
     entry |= {'height': height, 'width': width, 'tiles': self.tiles} if self.size else {}
-    if self.diagnosis:
+    if self.status == 'restored':
       entry |= {'seconds': round(self.seconds, 3), 'notes': self.notes}
+    if self.diagnosis:
       entry['diagnosis'] = self.diagnosis.plain()
     if self.psf:
       entry['psf_confidence'] = round(self.psf.confidence, 3)

@@ -59,6 +59,10 @@ class PictureError(ValueError):
   """A file that cannot be read or written as a picture; the message says why, in one line."""
 
 
+class TooLargeError(PictureError):
+  """A picture of more than `MOST_PIXELS`."""
+
+
 class UnsupportedError(PictureError):
   """A file of an unsupported format, or not a picture at all; not damaged."""
 
@@ -222,6 +226,8 @@ def _open(path: pathlib.Path) -> pyvips.Image:
   """The picture with only its header read, after checks of its type and size."""
   if not path.stat().st_size:
     raise PictureError('the file is empty' if path.is_file() else 'not a file')
+  if not signatures.is_known(path):
+    raise UnsupportedError(signatures.unreadable(path)[0])
   try:
     source = pyvips.Source.new_from_file(os.fsencode(path))
     image = pyvips.Image.new_from_source(source, '', fail_on='warning')
@@ -236,7 +242,7 @@ def _open(path: pathlib.Path) -> pyvips.Image:
     found = f'{image.bands} x {image.format}, {image.interpretation}'
     raise UnsupportedError(f'unsupported pixel type ({found})')
   if image.width * image.height > MOST_PIXELS:
-    raise PictureError(f'{image.width}x{image.height} pixels; the limit is {MOST_PIXELS:,}')
+    raise TooLargeError(f'{image.width}x{image.height} pixels; the limit is {MOST_PIXELS:,}')
   if header(image, 'n-pages', 1) > 1:
     pages = image.get('n-pages')
     raise UnsupportedError(f'{pages} pages or frames; only files with one picture are supported')

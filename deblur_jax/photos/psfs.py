@@ -45,8 +45,9 @@ def described(text: str) -> np.ndarray | int:
     return size
   from deblur_jax.blur import kernels
 
-  make = {'motion': kernels.motion, 'disk': kernels.disk, 'gaussian': kernels.gaussian}[kind]
-  return np.asarray(make(*numbers, size))  # pyright: ignore[reportCallIssue]  # checked
+  if kind == 'motion':
+    return np.asarray(kernels.motion(numbers[0], numbers[1], size))
+  return np.asarray(getattr(kernels, kind)(numbers[0], size))
 
 
 def check(text: str, largest: int = LARGEST) -> tuple[str, list[float], int]:

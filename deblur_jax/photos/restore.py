@@ -1,7 +1,7 @@
 """Restores photograph files by any method: reads, restores, diagnoses and writes them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -20,6 +20,7 @@ from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, 
 from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load
 from deblur_jax.provenance.disclosure import Record
 from deblur_jax.provenance.signature import Signer
+from deblur_jax.solvers import estimate_psf
 from deblur_jax.uncertainty.conformal import Calibration
 
 Crop = tuple[int, int, int, int]
@@ -52,6 +53,9 @@ class Options:
   """Of JPEG, WebP and AVIF, from 1 to 100."""
   force: bool = False
   """Whether to use an estimated PSF even if it is likely wrong."""
+  diagnose: bool = True
+  """Whether to diagnose picture and result; without, the outcome has no diagnosis and its notes no
+  warnings about the result. The result is the same."""
   made: Mapping[str, Any] | None = None
   """What results depend on, see `jobs.select`; None skips every existing result."""
   provenance: bool = True
@@ -123,41 +127,26 @@ def restore_file(
   """
   begin = time.monotonic()
   picture = pictures.read(job.source)
-  mask = None
-  if options.mask:
-    mask = _Rows(_cropped(pictures.read_mask(options.mask, picture.shape[:2]), options.crop))
+  mask = pictures.read_mask(options.mask, picture.shape[:2]) if options.mask else None
+  mask = _Rows(_cropped(mask, options.crop)) if mask else None
   picture = _cropped(picture, options.crop)
-  samples = diagnosis.windows(picture.shape, picture.rows)
-  notes: Counter[str] = Counter()
+  samples = diagnosis.windows(picture.shape, picture.rows) if options.diagnose else None
+  notes: Counter[str] = Counter((*picture.notes, *pictures.doubts(picture)))
   changes = []
-  whole = _Rows(picture)
-  notes.update((*picture.notes, *pictures.doubts(picture)))
-  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
-  notes.update([assumed] if assumed else [])
   asked = restorer.method.name
-  restorer, psf, reason = restorer.checked(whole, transfer, force=options.force)
-  if reason:
-    notes.update([f'{reason}; --force uses it anyway'])
-  elif psf and (hint := blind_check.cut_off(psf)):
-    notes.update([hint])
-  parts = restorer.parts(
-    whole,
-    mask=mask,
-    psf=psf and psf.psf,
-    transfer=transfer,
-    note=lambda text: notes.update([text]),
-    tick=tick,
-  )
+  restorer, psf, parts = _parts(picture, mask, restorer, notes, tick, force=options.force)
   with contextlib.closing(writing.Canvas(picture)) as canvas:
     for rows, restored in parts:
       canvas.append(restored[0])
-      changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
-    result = canvas.picture()
-    after = diagnosis.windows(result.shape, result.rows)
-    changed = functools.reduce(operator.add, changes)
-    found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
-    if restorer.method.needs.borders and _overdone(found, changed):
-      notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
+      if options.diagnose:
+        changes.append(diagnosis.change(picture.rows(rows.start, rows.stop), restored[0]))
+    result, found = canvas.picture(), None
+    if samples is not None:
+      after = diagnosis.windows(result.shape, result.rows)
+      changed = functools.reduce(operator.add, changes)
+      found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
+      if restorer.method.needs.borders and _overdone(found, changed):
+        notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if options.compare:
       beside = job.target.with_name(f'{job.target.name}.compare.png')
@@ -167,17 +156,17 @@ def restore_file(
     record = _record(job.source, asked, restorer.method.name, options.made or {})
     notes.update(_write(job, result, picture, options, record))
   if options.uncertainty:
-    notes.update([_write_uncertainty(job.target, restorer, whole, options.uncertainty, tick)])
+    notes.update([_write_uncertainty(job.target, restorer, picture, options.uncertainty, tick)])
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
-  size, needs = picture.shape[:2], restorer.method.needs
+  size = picture.shape[:2]
   return jobs.Outcome(
     job.source,
     job.target,
     'restored',
     seconds=time.monotonic() - begin,
     size=size,
-    tiles=tiling.count(*size, needs, tile=restorer.tile),
-    notes=(*counted, *found.warnings),
+    tiles=tiling.count(*size, restorer.method.needs, tile=restorer.tile),
+    notes=(*counted, *(found.warnings if found else ())),
     diagnosis=found,
     psf=psf,
   )
@@ -230,6 +219,35 @@ class _Rows:
     return self._picture.rows(start, stop)[None]
 
 
+def _parts(
+  picture: pictures.Picture,
+  mask: _Rows | None,
+  restorer: Restorer,
+  notes: Counter[str],
+  tick: Callable[[], None],
+  *,
+  force: bool,
+) -> tuple[Restorer, estimate_psf.Estimate | None, Iterator[tuple[slice, np.ndarray]]]:
+  """(what restores the picture, the PSF if it was estimated, the parts of `Restorer.parts`)."""
+  whole = _Rows(picture)
+  transfer, assumed = _transfer(picture) if restorer.method.needs.borders else (color.SRGB, '')
+  notes.update([assumed] if assumed else [])
+  restorer, psf, reason = restorer.checked(whole, transfer, force=force)
+  if reason:
+    notes.update([f'{reason}; --force uses it anyway'])
+  elif psf and (hint := blind_check.cut_off(psf)):
+    notes.update([hint])
+  parts = restorer.parts(
+    whole,
+    mask=mask,
+    psf=psf and psf.psf,
+    transfer=transfer,
+    note=lambda text: notes.update([text]),
+    tick=tick,
+  )
+  return restorer, psf, parts
+
+
 def _write(
   job: jobs.Job, result: pictures.Picture, like: pictures.Picture, options: Options, record: Record
 ) -> list[str]:
@@ -255,12 +273,12 @@ def _write(
 def _write_uncertainty(
   target: pathlib.Path,
   restorer: Restorer,
-  images: tiling.Images,
+  picture: pictures.Picture,
   calibration: Calibration,
   tick: Callable[[], None],
 ) -> str:
   """Writes half the widths of the intervals as a picture; returns a sentence about them."""
-  rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(images, tick=tick)]
+  rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(_Rows(picture), tick=tick)]
   plane = calibration.scale * np.concatenate(rows)
   path = target.with_name(f'{target.name}.uncertainty.png')
   writing.write_plane(path, plane)

@@ -1,7 +1,8 @@
-"""The server of `deblur-jax serve`: the results of `deblur-jax restore` over HTTP, and a page.
+"""An HTTP server and a page that restore photographs; needs `pip install 'deblur-jax[serve]'`.
 
-`app` has the routes, `service` what they call, `restorers` the methods, `keys` the owners of API
-keys. The command puts them together: see `deblur_jax/cli/serve.py`.
+A request goes through `gate` (keys, sizes, headers), `app` (routes), `uploads` (the files of a
+request) and `service` (cache, jobs) to the one thread in `worker` that computes. The picture is
+restored and written by `photos.restore.restore_file`, as by `deblur-jax restore`.
 """
 
 from typing import TYPE_CHECKING
@@ -9,8 +10,42 @@ from typing import TYPE_CHECKING
 from deblur_jax import lazy
 
 if TYPE_CHECKING:
-  from deblur_jax.serve import app, keys, restorers, service
+  from deblur_jax.serve import (
+    answers,
+    app,
+    examples,
+    gate,
+    job_routes,
+    jobs,
+    keys,
+    measures,
+    requests,
+    restorers,
+    run,
+    service,
+    settings,
+    store,
+    uploads,
+    worker,
+  )
 
-__all__ = ['app', 'keys', 'restorers', 'service']
+__all__ = [
+  'answers',
+  'app',
+  'examples',
+  'gate',
+  'job_routes',
+  'jobs',
+  'keys',
+  'measures',
+  'requests',
+  'restorers',
+  'run',
+  'service',
+  'settings',
+  'store',
+  'uploads',
+  'worker',
+]
 
 __getattr__, __dir__ = lazy.attach(__name__, dict.fromkeys(__all__, ''))

@@ -59,14 +59,14 @@ def not_changed(request: Request, key: str) -> Response | None:
 
 def described(report: dict[str, Any]) -> dict[str, str]:
   """The main facts of a report as headers, in ASCII."""
-  diagnosis = report['diagnosis']
-  before, after = diagnosis['sharpness_before'], diagnosis['sharpness_after']
   notes = json.dumps(report['notes'])
-  return {
+  headers = {
     'x-deblur-method': report['method'],
     'x-deblur-seconds': str(report['seconds']),
     'x-deblur-tiles': str(report['tiles']),
-    'x-deblur-blur': diagnosis['blur'],
-    'x-deblur-sharpness': f'{after / max(before, 1e-6):.3g}',
     'x-deblur-notes': notes if len(notes) <= MOST_NOTES else '["see the report"]',
   }
+  if diagnosis := report.get('diagnosis'):
+    gain = diagnosis['sharpness_after'] / max(diagnosis['sharpness_before'], 1e-6)
+    headers |= {'x-deblur-blur': diagnosis['blur'], 'x-deblur-sharpness': f'{gain:.3g}'}
+  return headers

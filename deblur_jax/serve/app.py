@@ -8,8 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 import deblur_jax
@@ -58,8 +57,22 @@ def create(service: Service, keys: Keys) -> FastAPI:
   _add_health(app, service)
   _add_restore(app, service)
   job_routes.add(app, service, jobs)
-  app.mount('/', StaticFiles(directory=PAGE, html=True))
+  _add_page(app)
   return app
+
+
+def _add_page(app: FastAPI) -> None:
+  files = {path.name: path for path in PAGE.iterdir() if path.is_file()}
+
+  @app.get('/', include_in_schema=False)
+  def index() -> Response:
+    return page('index.html')
+
+  @app.get('/{name}', include_in_schema=False)
+  def page(name: str) -> Response:
+    if name not in files:
+      raise HTTPException(404)
+    return FileResponse(files[name], headers={'cache-control': 'no-cache'})
 
 
 def _add_restore(app: FastAPI, service: Service) -> None:
@@ -69,7 +82,11 @@ def _add_restore(app: FastAPI, service: Service) -> None:
     return {
       'models': service.restorers.describe(),
       'formats': list(settings.FORMATS),
-      'limits': {'megabytes': limits.megabytes, 'megapixels': limits.megapixels},
+      'limits': {
+        'megabytes': limits.megabytes,
+        'megapixels': limits.megapixels,
+        'keep_hours': limits.keep_hours,
+      },
     }
 
   @app.post(

@@ -67,7 +67,7 @@ MODELS: dict[int | str, dict[str, Any]] = {
         {'name': 'general', 'kind': 'network', 'default': True, 'psf': 'none', 'megabytes': 8.3}
       ],
       'formats': ['jpg', 'png'],
-      'limits': {'megabytes': 64, 'megapixels': 50},
+      'limits': {'megabytes': 64, 'megapixels': 50, 'keep_hours': 24},
     },
   )
 }

@@ -30,7 +30,7 @@ HEADERS = {
 BODIES_PER_PLACE = 4
 """How many request bodies may arrive at once, for each place in the queue."""
 
-LINGER_SECONDS, LINGER_BYTES = 2.0, 32e6
+LINGER_SECONDS, LINGER_BYTES = 15.0, 32e6
 """How long, and how much of, the body of a refused request is still read: a client that is sending
 it would otherwise see a broken connection instead of the answer."""
 

@@ -32,6 +32,7 @@ def read_settings(
   crop: Annotated[str, Form(description='X,Y,W,H: restore only this part')] = '',
   strip: Annotated[bool, Form(description='remove EXIF, GPS, XMP and IPTC')] = False,
   force: Annotated[bool, Form(description='use a doubtful estimated PSF')] = False,
+  diagnose: Annotated[bool, Form(description='false is faster, but reports less')] = True,
 ) -> Settings:
   """The options of a request; raises RefusedError."""
   service: Service = request.app.state.service
@@ -44,6 +45,7 @@ def read_settings(
     settings.crop(crop),
     strip,
     force,
+    diagnose,
   )
   read.check()
   service.restorers.check(read)

@@ -42,7 +42,9 @@ def make_server(app: FastAPI, service: Service, *, host: str, port: int) -> Serv
 
 def run(app: FastAPI, service: Service, *, host: str, port: int) -> None:
   """Serves until a signal; requests that were accepted before are answered first."""
-  logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s', level=logging.INFO)
+  logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s')
+  for name in ('deblur_jax.serve', 'uvicorn.error'):
+    logging.getLogger(name).setLevel(logging.INFO)
   # uvicorn raises the signals again when it has ended; that is a normal end.
   before = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGINT, signal.SIGTERM)}
   try:

@@ -126,7 +126,7 @@ class Service:
       return found
     upload, settings = task.upload, task.settings
     if task.is_job:
-      task.ends = time.monotonic() + self.limits.seconds
+      task.ends = time.monotonic() + self.limits.job_seconds
     restorer = self.restorers.get(settings)
     suffix = f'.{settings.format}' if settings.format else upload.source.suffix
     name = kinds.result_name(pathlib.Path('result').with_suffix(suffix))
@@ -138,6 +138,7 @@ class Service:
       crop=settings.crop,
       quality=settings.quality,
       force=settings.force,
+      diagnose=settings.diagnose,
       made=history.made(
         self.restorers.file(settings.weights),
         {**settings.plain(), 'psf': settings.psf or None, 'mask': upload.mask},

@@ -34,7 +34,9 @@ class Limits:
   jobs: int = 200
   """Jobs that may wait."""
   seconds: float = 120
-  """Until a request gets 504, and for the computation of a job."""
+  """Until a request gets 504."""
+  job_seconds: float = 3600
+  """For the computation of a job."""
   upload_seconds: float = 60
   """For the body of a request to arrive."""
   cache_megabytes: float = 2000
@@ -56,6 +58,7 @@ class Settings:
   crop: tuple[int, int, int, int] | None = None
   strip: bool = False
   force: bool = False
+  diagnose: bool = True
 
   def plain(self) -> dict[str, Any]:
     """The options as JSON values."""

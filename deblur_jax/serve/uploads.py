@@ -69,6 +69,8 @@ def _refusing(what: str):
   """Turns errors about a file into answers."""
   try:
     yield
+  except pictures.TooLargeError as error:
+    raise RefusedError(413, f'{what}: {error}') from None
   except pictures.UnsupportedError as error:
     raise RefusedError(415, f'{what}: {error}') from None
   except pictures.PictureError as error:

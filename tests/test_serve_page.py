@@ -1,0 +1,208 @@
+"""The page: its files, its labels, and the way from a picture to its result in a browser."""
+
+import html.parser
+import io
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import PIL.Image
+import pytest
+from test_serve import coded, picture, restored, serving
+
+from deblur_jax.serve import app
+
+FILES = sorted(app.PAGE.iterdir())
+TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'javascript', '.svg': 'image/svg+xml'}
+NAMESPACE = 'http://www.w3.org/2000/svg'
+
+FORBIDDEN = re.compile(r'(https?:)?//[a-z]|\beval\b|innerHTML|\sstyle="|\son\w+="')
+"""Other hosts, and what the content security policy does not allow."""
+
+
+@pytest.fixture(scope='module')
+def server(brighter, tmp_path_factory):
+  with serving(tmp_path_factory.mktemp('server'), [brighter, 'wiener']) as running:
+    yield running
+
+
+class Elements(html.parser.HTMLParser):
+  """(tag, attributes) of all elements of a page."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.found = []
+    self.feed(text)
+
+  def handle_starttag(self, tag, attributes):
+    self.found.append((tag, dict(attributes)))
+
+
+def test_every_file_is_served_and_asks_for_nothing_from_elsewhere(server):
+  assert [path.suffix for path in FILES]
+  for path in FILES:
+    answer = server.client.get(f'/{path.name}')
+    assert (
+      answer.content == path.read_bytes() and TYPES[path.suffix] in answer.headers['content-type']
+    )
+    text = path.read_text().replace(NAMESPACE, '')
+    assert not re.search(r'(https?:)?//[a-z]|\beval\b|innerHTML|\sstyle="|\son\w+="', text), (
+      path.name
+    )
+    for name in re.findall(r"from '\./(.*?)'", text):
+      assert (app.PAGE / name).is_file()
+  assert server.client.get('/').content == (app.PAGE / 'index.html').read_bytes()
+  for _, attributes in Elements((app.PAGE / 'index.html').read_text()).found:
+    for name in ('src', 'href'):
+      target = attributes.get(name, '')
+      assert not target or target.startswith('#') or (app.PAGE / target).is_file()
+
+
+def test_every_control_has_a_label_and_every_identifier_exists():
+  elements = Elements((app.PAGE / 'index.html').read_text()).found
+  labels = {attributes.get('for') for tag, attributes in elements if tag == 'label'}
+  names = [attributes['id'] for _, attributes in elements if 'id' in attributes]
+  assert len(names) == len(set(names))
+  wrapped = {'live', 'strip-metadata'}  # inside their labels
+  for tag, attributes in elements:
+    if tag in ('input', 'select', 'progress', 'canvas') and 'hidden' not in attributes:
+      name = attributes['id']
+      assert name in labels | wrapped or 'aria-label' in attributes, name
+  for path in FILES:
+    if path.suffix == '.js':
+      text = path.read_text()
+      used = re.findall(r"\$\('([\w-]+)'\)", text) + re.findall(r"listen\('([\w-]+)'", text)
+      assert set(used) <= set(names)
+
+
+@pytest.fixture(scope='module')
+def browser():
+  """Chromium without a window."""
+  playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+  program = shutil.which('chromium') or shutil.which('google-chrome')
+  with playwright.sync_playwright() as running:
+    try:
+      found = running.chromium.launch(executable_path=program, args=['--no-sandbox'])
+    except playwright.Error as error:
+      pytest.skip(f'no browser: {str(error).splitlines()[0]}')
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def page(browser, server):
+  """A page; fails if it asks another host, or has an error."""
+  context = browser.new_context(viewport={'width': 1280, 'height': 800}, accept_downloads=True)
+  page = context.new_page()
+  page.set_default_timeout(300_000)
+  wrong = []
+  page.on('pageerror', lambda error: wrong.append(str(error)))
+
+  def listen(line):
+    if line.type == 'error' and ' 415 ' not in line.text:  # the browser reports each refusal
+      wrong.append(line.text)
+
+  page.on('console', listen)
+
+  def check(request):
+    if not request.url.startswith((server.url, 'blob:', 'data:')):
+      wrong.append(request.url)
+
+  page.on('request', check)
+  page.goto(server.url)
+  yield page
+  assert not wrong
+  context.close()
+
+
+def says(page, text):
+  page.locator('#status').filter(has_text=text).wait_for()
+
+
+def opened(page, tmp_path, image):
+  path = tmp_path / 'photo.png'
+  path.write_bytes(coded(image))
+  page.locator('#file').set_input_files(path)
+
+
+def downloaded(page):
+  with page.expect_download() as download:
+    page.locator('#download').click()
+  assert download.value.suggested_filename == 'photo_restored.png'
+  return pathlib.Path(download.value.path()).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_picture_is_previewed_restored_and_downloaded(page, brighter, tmp_path):
+  opened(page, tmp_path, picture(80, 120))
+  says(page, 'This is a preview of the middle')
+  page.locator('#strength').fill('50')
+  page.locator('#restore').click()
+  says(page, 'Restored.')
+  assert '80 pixels, restored with brighter' in page.locator('#report').inner_text()
+  options = ['--weights', brighter, '--strength', '0.5']
+  expected = restored(tmp_path, coded(picture(80, 120)), *options)
+  assert downloaded(page) == expected
+
+  # Left of the border is before, right of it after.
+  def at(x):
+    script = f"""() => {{
+      const canvas = document.querySelector('#view')
+      const at = [{x} * canvas.width, canvas.height / 2, 1, 1]
+      return [...canvas.getContext('2d').getImageData(...at).data]
+    }}"""
+    page.wait_for_timeout(300)
+    return page.evaluate(script)
+
+  page.locator('#split').fill('1000')
+  before = at(0.5)
+  page.locator('#split').fill('0')
+  after = at(0.5)
+  assert all(abs(new - old - 32) <= 2 for old, new in zip(before[:3], after[:3], strict=True))
+  page.locator('#full').click()
+  assert page.locator('#view').evaluate('() => true')
+
+
+@pytest.mark.slow
+def test_only_what_is_painted_with_the_keyboard_is_restored(page, tmp_path):
+  image = picture(80, 120)
+  opened(page, tmp_path, image)
+  page.locator('#mask-mode').select_option('only')
+  page.locator('#view').focus()
+  page.keyboard.press('Space')
+  page.locator('#restore').focus()
+  page.keyboard.press('Enter')
+  says(page, 'Restored.')
+  result = np.asarray(PIL.Image.open(io.BytesIO(downloaded(page)))).astype(int)
+  assert (result[40, 60] - image[40, 60] >= 63).all()
+  np.testing.assert_array_equal(result[:, :20], image[:, :20])
+
+
+@pytest.mark.slow
+def test_errors_are_shown_and_a_phone_needs_no_scrolling_sideways(page, tmp_path):
+  page.set_viewport_size({'width': 360, 'height': 740})
+  (tmp_path / 'text.png').write_text('no picture')
+  page.locator('#file').set_input_files(tmp_path / 'text.png')
+  page.locator('#no-view').wait_for()
+  page.locator('#restore').click()
+  says(page, 'not a JPEG, PNG, WebP, TIFF or AVIF picture')
+  wide = page.evaluate('() => document.documentElement.scrollWidth')
+  assert wide <= 360
+
+
+@pytest.mark.slow
+def test_several_pictures_are_restored_one_after_the_other(page, tmp_path):
+  for i, name in enumerate(('a.png', 'b.png')):
+    (tmp_path / name).write_bytes(coded(picture(40, 60, seed=50 + i)))
+  page.locator('#file').set_input_files([tmp_path / 'a.png', tmp_path / 'b.png'])
+  page.locator('#strip button').nth(1).wait_for()
+  page.locator('#restore-all').click()
+  says(page, 'Restored 2 pictures.')
+  for i, name in enumerate(('a', 'b')):
+    page.locator('#strip button').nth(i).click()
+    with page.expect_download() as download:
+      page.locator('#download').click()
+    assert download.value.suggested_filename == f'{name}_restored.png'
+    result = np.asarray(PIL.Image.open(download.value.path()))
+    np.testing.assert_array_equal(result, np.rint(picture(40, 60, seed=50 + i) + 63.75))
