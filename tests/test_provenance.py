@@ -70,6 +70,16 @@ def test_xmp_that_cannot_be_extended_is_refused(xmp):
   assert disclosure.find(xmp) is None
 
 
+@pytest.mark.parametrize(
+  'filling',
+  [b' ', b'<rdf:Description ', b'<Iptc4xmpExt:DigitalSourceType ', b'<deblur_jax:Record>'],
+)
+def test_no_xmp_makes_the_search_slow(filling):
+  # If it took time that grows with the square of the length, this test would not end today.
+  given = LIGHTROOM.replace(b'</rdf:RDF>', filling * (8_000_000 // len(filling)) + b'</rdf:RDF>')
+  assert disclosure.find(disclosure.add(given, RECORD)) == RECORD or filling.endswith(b'Record>')
+
+
 @pytest.mark.parametrize('content', ['{"version": 1}', 'nothing', '[]', '{}'])
 def test_a_record_that_is_not_ours_is_none(content):
   text = f'<deblur_jax:Record>{content}</deblur_jax:Record>'

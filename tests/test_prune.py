@@ -170,7 +170,8 @@ def test_a_pruned_maxim_equals_the_masked_one():
   groups.maxim(model, tied)
   expected = masked(model, params, parameter_masks(tied, shapes, pruned.kept), x)
   for one, other in zip(found, expected, strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-5)
+    # Random weights make values of up to 25, not those of a picture.
+    np.testing.assert_allclose(one, other, atol=1e-5 * max(1, np.abs(other).max()))
   assert np.abs(found[0] - x).max() > 1e-2
 
 

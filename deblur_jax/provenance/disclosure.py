@@ -24,15 +24,16 @@ _EMPTY = (
   '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
   '</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
 )
-_OURS = re.compile(
-  rf'\s*<rdf:Description [^>]*xmlns:deblur_jax="{re.escape(NAMESPACE)}".*?</rdf:Description>', re.S
-)
-_TEXT = re.compile(r'<deblur_jax:Record>(.*?)</deblur_jax:Record>', re.S)
-_END = re.compile(r'</rdf:RDF>')
+_OURS = f'xmlns:deblur_jax="{NAMESPACE}"'
+_START, _STOP = '<rdf:Description', '</rdf:Description>'
+_OPEN, _CLOSE = '<deblur_jax:Record>', '</deblur_jax:Record>'
+_END = '</rdf:RDF>'
+
+# Bounded, so that no file can make the search slow.
 _SOURCE_TYPE = re.compile(
-  r'\s*<Iptc4xmpExt:DigitalSourceType\b(?:[^>]*/>|.*?</Iptc4xmpExt:DigitalSourceType>)'
-  r'|\s+Iptc4xmpExt:DigitalSourceType=(?:"[^"]*"|\'[^\']*\')',
-  re.S,
+  r'<Iptc4xmpExt:DigitalSourceType\b[^<>]{0,300}'
+  r'(?:/>|>[^<]{0,300}</Iptc4xmpExt:DigitalSourceType>)'
+  r'|\sIptc4xmpExt:DigitalSourceType=(?:"[^"]{0,300}"|\'[^\']{0,300}\')'
 )
 
 
@@ -64,27 +65,38 @@ def add(xmp: bytes | None, record: Record) -> bytes:
     text = xmp.decode() if xmp else _EMPTY
   except UnicodeDecodeError:
     raise ValueError('XMP that is not UTF-8 cannot be extended') from None
-  text = _SOURCE_TYPE.sub('', _OURS.sub('', text))
-  ends = [found.start() for found in _END.finditer(text)]
-  if not ends:
+  text = _SOURCE_TYPE.sub('', _without_ours(text))
+  end = text.rfind(_END)
+  if end < 0:
     raise ValueError('XMP without RDF cannot be extended')
   content = saxutils.escape(json.dumps(record._asdict()))
   added = (
     f'\n<rdf:Description rdf:about="" xmlns:deblur_jax="{NAMESPACE}" xmlns:Iptc4xmpExt="{IPTC}">\n'
     f'<Iptc4xmpExt:DigitalSourceType>{record.source_type}</Iptc4xmpExt:DigitalSourceType>\n'
-    f'<deblur_jax:Record>{content}</deblur_jax:Record>\n'
-    '</rdf:Description>\n'
+    f'{_OPEN}{content}{_CLOSE}\n'
+    f'{_STOP}\n'
   )
-  return (text[: ends[-1]] + added + text[ends[-1] :]).encode()
+  return (text[:end] + added + text[end:]).encode()
+
+
+def _without_ours(text: str) -> str:
+  """`text` without the first record in it; `add` never leaves two."""
+  at = text.find(_OURS)
+  start, stop = text.rfind(_START, 0, max(at, 0)), text.find(_STOP, max(at, 0))
+  if at < 0 or start < 0 or stop < 0:
+    return text
+  return text[:start].rstrip('\n') + text[stop + len(_STOP) :]
 
 
 def find(xmp: bytes | None) -> Record | None:
   """The record in `xmp`; None if there is none, or none that can be read."""
-  found = _TEXT.search((xmp or b'').decode(errors='replace'))
-  if not found:
+  text = (xmp or b'').decode(errors='replace')
+  start = text.find(_OPEN)
+  stop = text.find(_CLOSE, max(start, 0))
+  if start < 0 or stop < 0:
     return None
   try:
-    return Record(**json.loads(saxutils.unescape(found[1])))
+    return Record(**json.loads(saxutils.unescape(text[start + len(_OPEN) : stop])))
   except (ValueError, TypeError):
     return None
 
