@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 from deblur_jax import cli
-from deblur_jax.photos import pictures
+from deblur_jax.photos import pictures, restore, restorer
 from deblur_jax.provenance import disclosure, signature
 
 RDF = '{http://www.w3.org/1999/02/22-rdf-syntax-ns#}'
@@ -135,6 +135,17 @@ def test_inspect_makes_the_same_file_again(photograph, tmp_path, capsys):
   assert 'the pixels differ' in capsys.readouterr().out
   assert cli.main(['inspect', str(path), '--source', str(path)]) == 1
   assert 'is not the file it was made from' in capsys.readouterr().out
+
+
+def test_results_of_python_do_not_claim_settings(photograph, tmp_path, capsys):
+  polyblur = restorer.load('polyblur', strength=0.5)
+  (outcome,) = restore.restore([photograph], tmp_path, polyblur).outcomes
+  record = disclosure.find(pictures.read(outcome.target).xmp)
+  assert record.method == 'polyblur' and record.settings is None
+  assert cli.main(['inspect', str(outcome.target)]) == 0
+  assert 'settings: not recorded' in capsys.readouterr().out
+  assert cli.main(['inspect', str(outcome.target), '--source', str(photograph)]) == 2
+  assert 'its settings are not recorded' in capsys.readouterr().err
 
 
 def test_a_picture_without_a_record(photograph, capsys):

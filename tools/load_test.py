@@ -23,7 +23,7 @@ import PIL.Image
 from skimage import data
 
 from deblur_jax import sharding
-from deblur_jax.photos import jobs, restore
+from deblur_jax.photos import history, jobs, restore
 from deblur_jax.photos.restorer import load
 
 
@@ -63,7 +63,8 @@ def expected(images: list[bytes], weights: str) -> tuple[list[str], float]:
     restorer = load(weights)
     restore.restore_files(todo[:1], restorer)
     begin = time.perf_counter()
-    restore.restore_files(todo, restorer, restore.Options(overwrite=True))
+    made = history.made(weights, {})
+    restore.restore_files(todo, restorer, restore.Options(overwrite=True, made=made))
     seconds = time.perf_counter() - begin
     return [hashlib.sha256(job.target.read_bytes()).hexdigest() for job in todo], seconds
 
@@ -112,4 +113,7 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  raise SystemExit(main())
+  try:
+    raise SystemExit(main())
+  except httpx.ConnectError as error:
+    raise SystemExit(f'no server at {error.request.url}: start deblur-jax serve first') from None

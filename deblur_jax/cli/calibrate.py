@@ -85,7 +85,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
   ]
   digest = sources.digest(pictures.source) or named['source']
   found = conformal.calibrate(ratios, risk=arguments.risk, delta=arguments.delta, data=digest)
-  weights.annotate(path, output, uncertainty=found.plain())
+  weights.annotate(path, output, uncertainty=found._asdict())
   inside = sum(conformal.coverage(one, found.scale) for one in ratios) / len(ratios)
   print(f'{output}: calibrated on {len(ratios)} pictures')
   print(

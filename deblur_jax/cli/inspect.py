@@ -1,12 +1,11 @@
 """`deblur-jax inspect`: what made a picture, and whether it was changed since."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 import contextlib
 import hashlib
 import pathlib
 import tempfile
-from typing import Any
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -43,6 +42,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _lines(path: pathlib.Path) -> Iterator[str]:
   """What a picture says about itself."""
+  from deblur_jax.photos import history
   from deblur_jax.provenance import disclosure
 
   xmp = _xmp(path)
@@ -50,8 +50,9 @@ def _lines(path: pathlib.Path) -> Iterator[str]:
   if record:
     kind = 'a network' if record.is_network else 'a classical method'
     yield f'restored by deblur_jax {record.version} with {record.method}, {kind}'
-    yield f'settings: {" ".join(_flags(record.settings)) or "the defaults"}'
-    if digest := record.settings.get('weights_sha256'):
+    settings = record.settings or {}
+    yield f'settings: {history.describe(settings) or "not recorded, as it was made from Python"}'
+    if digest := settings.get('weights_sha256'):
       yield f'SHA-256 of the weights: {digest}'
     yield f'SHA-256 of the original: {record.source_sha256}'
   else:
@@ -84,26 +85,17 @@ def _xmp(path: pathlib.Path) -> bytes | None:
   return pictures.read(path).xmp
 
 
-def _flags(settings: Mapping[str, Any]) -> list[str]:
-  """The options of `deblur-jax restore` in a record."""
-  flags = []
-  for name, value in settings.items():
-    if not name.endswith('sha256'):
-      flag = f'--{name.replace("_", "-")}'
-      for one in value if isinstance(value, list) else [value]:
-        flags += [flag] if one is True else [flag, str(one)]
-  return flags
-
-
 def _made_again(path: pathlib.Path, source: pathlib.Path) -> tuple[str, bool]:
   """(what came of restoring `source` as the record of `path` says, whether it is the same)."""
   from deblur_jax import cli, methods, weights
-  from deblur_jax.photos import pictures
+  from deblur_jax.photos import history, pictures
   from deblur_jax.provenance import disclosure
 
   record = disclosure.find(_xmp(path))
   if record is None:
     raise ValueError(f'{path}: has no record to make it again by')
+  if record.settings is None:
+    raise ValueError(f'{path}: cannot be made again, its settings are not recorded')
   if hashlib.sha256(source.read_bytes()).hexdigest() != record.source_sha256:
     return f'{source} is not the file it was made from', False
   if held := [name for name in ('psf', 'mask') if f'{name}_sha256' in record.settings]:
@@ -114,7 +106,7 @@ def _made_again(path: pathlib.Path, source: pathlib.Path) -> tuple[str, bool]:
       return f'it was made with other weights of the name {name}', False
   with tempfile.TemporaryDirectory(prefix='deblur_jax_') as folder:
     again = pathlib.Path(folder) / path.name
-    command = ['restore', str(source), '-o', str(again), *_flags(record.settings)]
+    command = ['restore', str(source), '-o', str(again), *history.flags(record.settings)]
     with contextlib.redirect_stdout(None):
       code = cli.main(command)
     if code:

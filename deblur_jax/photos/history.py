@@ -98,14 +98,19 @@ def record(target: pathlib.Path, source: pathlib.Path, options: Mapping[str, Any
 
 def describe(options: Mapping[str, Any]) -> str:
   """Options as written on the command line, without digests."""
+  return ' '.join(flags(options))
+
+
+def flags(options: Mapping[str, Any]) -> list[str]:
+  """The arguments of the command line for options, without digests."""
   shown = []
   for name, value in options.items():
     if name.endswith('sha256'):
       continue
     flag = f'--{name.replace("_", "-")}'
-    repeated = value if isinstance(value, list) else [value]
-    shown += [flag if one is True else f'{flag} {one}' for one in repeated]
-  return ' '.join(shown)
+    for one in value if isinstance(value, list) else [value]:
+      shown += [flag] if one is True else [flag, str(one)]
+  return shown
 
 
 def _state(path: pathlib.Path) -> list[int]:

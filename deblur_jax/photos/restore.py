@@ -57,7 +57,8 @@ class Options:
   """Whether to diagnose picture and result; without, the outcome has no diagnosis and its notes no
   warnings about the result. The result is the same."""
   made: Mapping[str, Any] | None = None
-  """What results depend on, see `jobs.select`; None skips every existing result."""
+  """What results depend on, as from `history.made`; None skips every existing result, and records
+  no settings in new ones."""
   provenance: bool = True
   """Whether to record in the result's XMP how it was made, see `provenance.disclosure`."""
   signer: Signer | None = None
@@ -153,7 +154,7 @@ def restore_file(
       writing.write_side_by_side(beside, picture, result)
     if options.write_psf and psf:
       writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
-    record = _record(job.source, asked, restorer.method.name, options.made or {})
+    record = _record(job.source, asked, restorer.method.name, options.made)
     notes.update(_write(job, result, picture, options, record))
   if options.uncertainty:
     notes.update([_write_uncertainty(job.target, restorer, picture, options.uncertainty, tick)])
@@ -289,12 +290,14 @@ def _write_uncertainty(
   )
 
 
-def _record(source: Path, asked: str, used: str, made: Mapping[str, Any]) -> Record:
+def _record(source: Path, asked: str, used: str, made: Mapping[str, Any] | None) -> Record:
   """The record of a restoration; it holds no names of files."""
-  files = {name for name in ('psf', 'mask') if f'{name}_sha256' in made}
-  left_out = {'weights', 'no_provenance', 'sign'} | files
-  settings = {'weights': asked}
-  settings |= {name: value for name, value in made.items() if name not in left_out}
+  settings = None
+  if made is not None:
+    files = {name for name in ('psf', 'mask') if f'{name}_sha256' in made}
+    left_out = {'weights', 'no_provenance', 'sign'} | files
+    settings = {'weights': asked}
+    settings |= {name: value for name, value in made.items() if name not in left_out}
   with open(source, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   is_network = not methods.is_solver(used) and used != UNCHANGED

@@ -45,8 +45,9 @@ class Record(NamedTuple):
   method: str
   """Name of the weights, or of the classical method, that made the pixels."""
   is_network: bool
-  settings: Mapping[str, Any]
-  """The options of `deblur-jax restore` that the result depends on, with digests of weights."""
+  settings: Mapping[str, Any] | None
+  """The options of `deblur-jax restore` that the result depends on, with the digest of the weights;
+  None if it was made from Python, where not all of them are known."""
   source_sha256: str
   """Of the file that was restored."""
 

@@ -149,7 +149,7 @@ def _manifest(record: Record) -> dict[str, Any]:
     'action': 'c2pa.edited',
     'softwareAgent': {'name': 'deblur_jax', 'version': record.version},
     'digitalSourceType': record.source_type,
-    'parameters': {'method': record.method, 'settings': dict(record.settings)},
+    'parameters': {'method': record.method, 'settings': record.settings and dict(record.settings)},
   }
   return {
     'claim_generator_info': [{'name': 'deblur_jax', 'version': record.version}],

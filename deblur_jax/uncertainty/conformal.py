@@ -12,7 +12,7 @@ taken like those (exchangeable), and says nothing about a single picture or valu
 
 from collections.abc import Sequence
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -32,10 +32,6 @@ class Calibration(NamedTuple):
   pictures: int
   data: str = ''
   """What the pictures were."""
-
-  def plain(self) -> dict[str, Any]:
-    """For a manifest."""
-    return self._asdict()
 
 
 def calibrate(
