@@ -153,7 +153,16 @@ def test_a_picture_without_a_record(photograph, capsys):
   assert 'no record of a restoration' in capsys.readouterr().out
   assert cli.main(['inspect', str(photograph), '--source', str(photograph)]) == 2
   assert 'has no record' in capsys.readouterr().err
-  assert cli.main(['inspect', 'nowhere.jpg']) == 2
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(photograph, tmp_path, capsys):
+  cut = tmp_path / 'cut.png'
+  cut.write_bytes(photograph.read_bytes()[:60])
+  assert cli.main(['inspect', 'nowhere.jpg', str(cut), str(photograph)]) == 1
+  captured = capsys.readouterr()
+  assert captured.out.startswith(f'{photograph}:\n  no record of a restoration')
+  missing, damaged = captured.err.splitlines()
+  assert missing == 'nowhere.jpg: No such file or directory' and damaged.startswith(f'{cut}: ')
 
 
 def chain(folder: pathlib.Path, *, days: int = 30) -> tuple[str, str]:

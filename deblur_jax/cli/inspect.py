@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import contextlib
 import hashlib
 import pathlib
+import sys
 import tempfile
 
 
@@ -28,11 +29,18 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _inspect(arguments: argparse.Namespace) -> int:
   if arguments.source and len(arguments.pictures) > 1:
     raise ValueError('--source requires a single picture')
+  failed = False
   for name in arguments.pictures:
-    path = pathlib.Path(name)
-    print(f'{name}:')
-    for line in _lines(path):
-      print(f'  {line}')
+    try:
+      lines = list(_lines(pathlib.Path(name)))
+    except (OSError, ValueError) as error:
+      failed = True
+      reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+      print(f'{name}: {reason}', file=sys.stderr)
+    else:
+      print('\n  '.join((f'{name}:', *lines)))
+  if failed:
+    return 1
   if arguments.source:
     verdict, same = _made_again(pathlib.Path(arguments.pictures[0]), pathlib.Path(arguments.source))
     print(f'  {verdict}')

@@ -53,24 +53,24 @@ def _quantize(arguments: argparse.Namespace) -> int:
   if not output.parent.is_dir():
     raise FileNotFoundError(f'{output.parent}: no such folder')
 
-  from deblur_jax import exported, methods
+  from deblur_jax import export, exported, methods
   from deblur_jax.compress import quantize
+  from deblur_jax.export import onnx
 
   source = methods.find(arguments.weights)
   if source.suffix == '.stablehlo':
     raise ValueError(f'{source}: only ONNX files and weights can be quantized')
-  temporary = None
+  temporary = request = None
   if source.suffix != '.onnx':
-    from deblur_jax import export
-    from deblur_jax.export import onnx
-
-    temporary = output.with_name(f'.{output.name}.float.onnx')
-    print(f'exporting {arguments.weights} to ONNX', flush=True)
-    onnx.write(temporary, export.of_weights(arguments.weights))
-    source = temporary
+    request = export.of_weights(arguments.weights)
+  needs = request.needs if request else exported.open_onnx(source).needs
+  side = needs.square(CROP)
+  calibration, held_out = _crops(arguments, side)  # before the export, which takes long
   try:
-    side = exported.open_onnx(source).needs.square(CROP)
-    calibration, held_out = _crops(arguments, side)
+    if request:
+      temporary = source = output.with_name(f'.{output.name}.float.onnx')
+      print(f'exporting {arguments.weights} to ONNX', flush=True)
+      onnx.write(temporary, request)
     print(f'calibrating with {len(calibration)} crops of {side}x{side}', flush=True)
     found = quantize.write(source, output, calibration, held_out, max_loss=arguments.max_loss)
     size = source.stat().st_size
