@@ -3,8 +3,8 @@
 import gc
 import os
 import pathlib
+import shutil
 import sys
-import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUM_CPU_DEVICES'] = '4'
@@ -15,10 +15,11 @@ os.environ['XLA_FLAGS'] = (
   '--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'
   ' --xla_cpu_parallel_codegen_split_count=1 ' + os.environ.get('XLA_FLAGS', '')
 )
-# Tests that start a program compile the same network again and again.
-if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-  _cache = tempfile.TemporaryDirectory(prefix='deblur_jax_', ignore_cleanup_errors=True)
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = _cache.name
+# Tests that start a program compile the same network again and again, and so does the next run of
+# the suite, which finds here what this one compiled.
+CACHE = pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'compiled'
+MOST_CACHED = 2e9  # bytes
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 
 from absl import flags
@@ -33,6 +34,13 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / 'shared'
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 flags.FLAGS(sys.argv[:1])
+
+
+def pytest_configure(config):
+  if hasattr(config, 'workerinput') or not CACHE.is_dir():
+    return
+  if sum(path.stat().st_size for path in CACHE.iterdir()) > MOST_CACHED:
+    shutil.rmtree(CACHE)
 
 
 def pytest_collection_modifyitems(items):
