@@ -31,6 +31,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
   """
   if not hasattr(model, 'exercise'):
     raise ValueError('the generative trainer needs a network that restores in steps: indi, refine')
+  if config.teacher.weights or config.teacher.weight:
+    raise ValueError('generative training does not support config.teacher')
   if config.accumulate != 1:
     raise ValueError('the generative trainer takes whole batches: set accumulate to 1')
   optimizer, rate = optim.make(config.optim, config.steps)
@@ -59,7 +61,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
   def objective(learned, params, blurred, sharp, key):
     own, other = jax.random.split(key)
     t = jax.random.uniform(own, blurred.shape[:1], minval=EARLIEST, maxval=1.0)
-    restored, target, found = model.apply(
+    exercise: Any = model.apply(
       {'params': {**params, **learned}},
       blurred,
       sharp,
@@ -67,6 +69,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
       rngs={'noise': other},
       method='exercise',
     )
+    restored, target, found = exercise
     loss, terms = judge({'restored': found}, target)
     return loss, (terms, METRICS['psnr'](jnp.clip(restored, 0, 1), sharp).mean())
 
@@ -88,7 +91,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
       'learning_rate': rate(state.step, state.opt_state),
     }
     ema = None
-    if config.ema:
+    if state.ema is not None:
       ema = {**state.ema, **optim.moving_average(trained(state.ema), learned, config.ema)}
     return TrainState(state.step + 1, {**state.params, **learned}, opt_state, ema), metrics
 

@@ -22,6 +22,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
   Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch, processed
   one after another), and what `pairing` and `content` read.
   """
+  if config.first:
+    raise ValueError('config.first is for the generative trainer')
   for size in [size for _, _, size in config.data.phases] or [config.batch_size]:
     if size % config.accumulate:
       raise ValueError(f'accumulate {config.accumulate} does not divide a batch of {size} pictures')
