@@ -54,6 +54,10 @@ def base() -> ConfigDict:
     'layer': 'conv3_3',  # before its ReLU; relu3_3 after it
     'colors': 'imagenet',  # as VGG-19 was trained; signed: [-1, 1]
   }
+  config.teacher = {
+    'weight': 0.0,  # of the losses against the result of a larger network
+    'weights': '',  # of that network: a name, a run's folder or a file
+  }
   config.optim = optimizer()
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
   config.evaluate = {'builtin': evaluation('builtin', draws=4)}
