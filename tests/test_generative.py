@@ -133,6 +133,14 @@ def test_what_does_not_fit_is_one_line():
   config = settings(indi, accumulate=2)
   with pytest.raises(ValueError, match='set accumulate to 1'):
     trainers.generative.make(config, models.make(**config.model))
+  config = settings(indi)
+  config.teacher.update(weights='general', weight=1.0)
+  with pytest.raises(ValueError, match=r'does not support config\.teacher'):
+    trainers.generative.make(config, models.make(**config.model))
+  config = settings(refine, first='', trainer='supervised')
+  config.first = 'mobile'
+  with pytest.raises(ValueError, match='for the generative trainer'):
+    trainers.supervised.make(config, models.make(**config.model))
   config = settings(refine, first='')
   with pytest.raises(ValueError, match='must name the weights of the restorer'):
     trainers.generative.make(config, models.make(**config.model))
