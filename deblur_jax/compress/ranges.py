@@ -65,7 +65,7 @@ def collect(
   )
   found: dict[str, Extremes] = {}
   for feed in feeds:
-    for name, values in zip(names, session.run(names, feed), strict=True):
+    for name, values in zip(names, map(np.asarray, session.run(names, feed)), strict=True):
       if name not in found:
         found[name] = Extremes(values.size * len(feeds), percentile)
       found[name].add(values)

@@ -37,7 +37,7 @@ def walk(module: nn.Module, source: jax.Array, condition: jax.Array | None, step
     step,
     variable_broadcast='params',
     split_rngs={'params': False},
-    in_axes=(nn.broadcast, 0),
+    in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]  # its type is too narrow
   )
   times = 1 - jnp.arange(steps, dtype=jnp.float32) / steps
   return scanned(module, source, condition, times)[0]

@@ -82,7 +82,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
     learned = trained(state.params)
     (loss, (terms, psnr)), gradient = gradients(learned, state.params, blurred, sharp, time_key)
     updates, opt_state = optimizer.update(gradient, state.opt_state, learned, value=loss)
-    learned = optax.apply_updates(learned, updates)
+    learned: Any = optax.apply_updates(learned, updates)
     metrics = {
       'loss': loss,
       **({f'loss/{name}': term for name, term in terms.items()} if len(terms) > 1 else {}),
