@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import common, indi, refine
-from deblur_jax import models, trainers, weights
+from deblur_jax import models, trainers, weights, zoo
 from deblur_jax.methods import SHIPPED
 from deblur_jax.nn import bridge
 
@@ -151,3 +151,18 @@ def test_what_does_not_fit_is_one_line():
   with pytest.raises(ValueError, match='restores in steps'):
     trainers.generative.make(config, models.make('nafnet', 'smoke'))
   assert common.base().first == ''
+
+
+def test_weights_sample_by_seed(tmp_path):
+  shape = models.make('refine', 'smoke')
+  arguments = {'variant': 'smoke', 'restorer': shape.restorer}
+  path = tmp_path / 'refine.safetensors'
+  weights.write(path, params_of(shape), {'network': 'refine', 'arguments': arguments})
+  method = zoo.load(path, settings={'steps': 2})
+  assert method.samples
+  blurred = np.full((1, 8, 8, 3), 0.5, 'f')
+  first, other = (np.asarray(method.restore(blurred, seed=seed)) for seed in (0, 1))
+  assert np.abs(first - other).max() > 1e-3
+  np.testing.assert_array_equal(first, method.restore(blurred))  # 0 is what is used without
+  assert np.abs(first - zoo.load(path, settings={'steps': 3}).restore(blurred)).max() > 1e-3
+  assert not zoo.load('mobile').samples

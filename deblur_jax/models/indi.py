@@ -79,6 +79,11 @@ class InDI(nn.Module):
   dtype: Any = jnp.float32
 
   @property
+  def samples(self) -> bool:
+    """Whether the result depends on the rng 'noise'."""
+    return self.noise > 0
+
+  @property
   def needs(self) -> Needs:
     return Needs(multiple=2 ** len(self.enc_blk_nums), tiling='approximate', halo=64)
 

@@ -59,6 +59,8 @@ class Refine(nn.Module):
 
   frozen = 'first'
   """The parameters that training leaves alone."""
+  samples = True
+  """The result depends on the rng 'noise'."""
 
   @property
   def needs(self) -> Needs:
