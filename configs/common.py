@@ -18,6 +18,7 @@ def base() -> ConfigDict:
   config.trainer = 'supervised'
   config.steps = 1000
   config.start = ''  # initial weights: a run's folder, a file or a name; '' for random ones
+  config.first = ''  # weights of the frozen restorer of `refine`, by the same names
   config.batch_size = 16  # over all devices
   config.fsdp = 1  # devices that share one copy of the parameters and the optimizer's state
   config.accumulate = 1  # parts of a batch, one after another: less memory, the same step
@@ -52,6 +53,10 @@ def base() -> ConfigDict:
     'weights': '',  # VGG-19, a file made by deblur-jax convert
     'layer': 'conv3_3',  # before its ReLU; relu3_3 after it
     'colors': 'imagenet',  # as VGG-19 was trained; signed: [-1, 1]
+  }
+  config.teacher = {
+    'weight': 0.0,  # of the losses against the result of a larger network
+    'weights': '',  # of that network: a name, a run's folder or a file
   }
   config.optim = optimizer()
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none

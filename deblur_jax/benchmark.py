@@ -160,7 +160,8 @@ def _score(job: dict[str, Any]) -> dict[str, Any]:
   sharding.keep_compiled()
   pictures = blurred_set.open_set(**job['settings'])
   if job['method']:
-    _, restore, needs = zoo.load(job['method'])
+    method = zoo.load(job['method'])
+    restore, needs = method.restore, method.needs
   else:
     restore, needs = lambda blurred, **known: blurred, Needs()
   done = restoration.restore_set(restore, pictures, needs)

@@ -186,7 +186,7 @@ def _trainer(config: Any, model: Any) -> Trainer:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-  """What provenance.json records about a run: devices, and data with digests."""
+  """What provenance.json records about a run: devices, data and teacher, with digests."""
   config = run.config
   settings = {'train': config.data, VALIDATION: config.data, **config.evaluate}
   opened = {'train': run.source, **{name: one.source for name, one in run.sets.items()}}
@@ -199,7 +199,13 @@ def _facts(run: Run) -> dict[str, Any]:
       for name, one in opened.items()
     },
     'digest': sources.DIGEST,
+    **({'teacher': _origin(config.teacher.weights)} if config.teacher.weights else {}),
   }
+
+
+def _origin(name: str) -> dict[str, Any]:
+  """The name and the digest of weights that a run uses."""
+  return {'weights': name, 'sha256': weights.read(methods.find(name))[1]['sha256']}
 
 
 def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:

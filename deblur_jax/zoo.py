@@ -34,6 +34,8 @@ class Method(NamedTuple):
   """`[b h w 3]` float32 -> the same, compiled once per shape; sides multiples of `needs.multiple`.
   """
   needs: Needs
+  samples: bool = False
+  """Whether `restore(blurred, seed=N)` draws another result for every N."""
 
 
 def load(
@@ -68,20 +70,24 @@ def load(
   model, params, _ = network(path, dtype=dtype, settings=settings)
   params = jax.device_put(params)
 
-  def apply(params, blurred):
-    return model.apply({'params': params}, blurred)['restored']
+  def apply(params, blurred, seed):
+    rngs = {} if seed is None else {'noise': jax.random.key(seed)}
+    return model.apply({'params': params}, blurred, rngs=rngs)['restored']
 
   compiled = jax.jit(apply, compiler_options=_compiler_options())
 
-  def restore(blurred, **known):
+  samples = getattr(model, 'samples', False)
+
+  def restore(blurred, *, seed=0, **known):
     del known  # Networks are trained to restore from the picture alone.
     checks.batch(blurred)
     checks.images(blurred, values=isinstance(blurred, np.ndarray))
     # Inside another jit, JAX refuses compiler options.
     run = apply if isinstance(blurred, Tracer) else compiled
-    return run(params, blurred)
+    return run(params, blurred, seed if samples else None)
 
-  return Method(path.parent.name if path.name == RUN_WEIGHTS else path.stem, restore, model.needs)
+  called = path.parent.name if path.name == RUN_WEIGHTS else path.stem
+  return Method(called, restore, model.needs, samples)
 
 
 def network(

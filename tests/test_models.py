@@ -51,6 +51,10 @@ PARAMETERS = {
   ('hinet', 'three_stage'): 19_160_577,
   ('hinet', 'tiny'): 1_383_462,
   ('hinet', 'smoke'): 22_030,
+  # NAFNet's variants, 2,112 that see the time and 130 for each channel of each block
+  ('indi', 'default'): 1_627_507 + 2_112 + 130 * 1_824,
+  ('indi', 'tiny'): 676_211 + 2_112 + 130 * 800,
+  ('indi', 'smoke'): 1_687 + 2_112 + 130 * 16,
   ('maxim', 'default'): 22_212_795,
   ('maxim', 's2'): 14_176_178,
   ('maxim', 's1'): 6_139_561,
@@ -69,6 +73,10 @@ PARAMETERS = {
   ('nafnet', 'mobile'): 1_627_507,
   ('nafnet', 'tiny'): 676_211,
   ('nafnet', 'smoke'): 1_687,
+  # a restorer, and an InDI that also sees six channels
+  ('refine', 'default'): 7_767_068 - 5_190 + 782_323 + 9 * 6 * 16,
+  ('refine', 'tiny'): 1_627_507 + 782_323 + 9 * 6 * 16,
+  ('refine', 'smoke'): 1_687 + 5_879 + 9 * 6 * 4,
   ('restormer', 'default'): 26_126_644,
   ('restormer', 'small'): 4_725_942,
   ('restormer', 'tiny'): 272_819,

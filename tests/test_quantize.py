@@ -138,7 +138,10 @@ def test_the_command_quantizes_weights_on_pictures(smoke, tmp_path, capsys):
     (['mobile', '-o', 'no/a.onnx', '--calibrate', 'builtin'], 'no: no such folder'),
     (['a.stablehlo', '-o', 'a.onnx', '--calibrate', 'builtin'], 'only ONNX files and weights'),
     (['cut.onnx', '-o', 'a.onnx', '--calibrate', 'builtin'], 'onnxruntime cannot load this file'),
-    (['whole.onnx', '-o', 'a.onnx', '--calibrate', 'nowhere'], "no source 'nowhere'"),
+    (['whole.onnx', '-o', 'a.onnx', '--calibrate', 'nowhere'], 'nowhere: no such folder'),
+    (['whole.onnx', '-o', 'a.onnx', '--calibrate', '/no/where'], '/no/where: no such folder'),
+    (['whole.onnx', '-o', 'a.onnx', '--calibrate', 'pairs'], 'add its folder, pairs:FOLDER'),
+    (['whole.onnx', '-o', 'a.onnx', '--calibrate', 'pairs:no'], 'no: no such folder'),
     (['whole.onnx', '-o', 'a.onnx', '--calibrate', 'empty'], 'empty: '),
   ],
 )

@@ -120,8 +120,19 @@ def use_device(name: str | None) -> None:
 
 
 def picture_set(text: str) -> dict[str, str]:
-  """The `source` and `directory` of 'SOURCE:DIRECTORY'; a folder alone has sharp pictures."""
+  """The `source` and `directory` of 'SOURCE:DIRECTORY'; a folder alone has sharp pictures.
+
+  Raises FileNotFoundError if it is neither a folder nor a source, and ValueError if a source of
+  folders comes without one.
+  """
+  from deblur_jax.data.sources import SOURCES
+
   source, _, directory = text.partition(':')
   if not directory and pathlib.Path(source).is_dir():
-    source, directory = 'sharp', source
+    return {'source': 'sharp', 'directory': source}
+  if source not in SOURCES:
+    known = ', '.join(SOURCES)
+    raise FileNotFoundError(f'{text}: no such folder, and no source of this name (known: {known})')
+  if source in ('pairs', 'sharp') and not directory:
+    raise ValueError(f'{text}: add its folder, {source}:FOLDER')
   return {'source': source, 'directory': directory}

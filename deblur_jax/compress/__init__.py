@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from deblur_jax import lazy
 
 if TYPE_CHECKING:
-  from deblur_jax.compress import groups, prune, quantize
+  from deblur_jax.compress import groups, prune, quantize, ranges
 
-__all__ = ['groups', 'prune', 'quantize']
+__all__ = ['groups', 'prune', 'quantize', 'ranges']
 
 __getattr__, __dir__ = lazy.attach(__name__, dict.fromkeys(__all__, ''))

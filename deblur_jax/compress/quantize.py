@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deblur_jax import atomic, exported
+from deblur_jax.compress import ranges
 from deblur_jax.evaluation.blurred_set import Blurred
 from deblur_jax.types import as_float
 
@@ -93,15 +94,29 @@ class _Trials:
 
     self._prepared, self.result = folder / 'prepared.onnx', folder / 'int8.onnx'
     self._ranges = folder / 'ranges.json'
-    self._feeds = [feed for blurred, _ in pairs for feed in network.feeds(blurred[None])]
     # Its own symbolic shapes fail on sizes that are any multiple of something.
     with _quietly():
       quant_pre_process(os.fspath(source), os.fspath(self._prepared), skip_symbolic_shape=True)
     graph = onnx.load(os.fspath(self._prepared)).graph
     self.layers = _layers(graph)
     self.ends = _ends(graph, set(self.layers))
-    if not set(self.layers) - self.ends:
+    inner = set(self.layers) - self.ends
+    if not inner:
       raise ValueError(f'{source}: no layers to quantize between the first and the last')
+    tensors = {
+      name for node in graph.node if node.name in inner for name in (node.input[0], node.output[0])
+    }
+    feeds = [feed for blurred, _ in pairs for feed in network.feeds(blurred[None])]
+    with _quietly():
+      found = ranges.collect(self._prepared, tensors, feeds, PERCENTILE)
+    self._save(found)
+
+  def _save(self, found: Mapping[str, ranges.Range]) -> None:
+    """Stores ranges as a result of onnxruntime's calibration, which `write` then does not do."""
+    from onnxruntime.quantization import calibrate  # pyright: ignore[reportMissingImports]
+
+    method = calibrate.CalibrationMethod.MinMax
+    calibrate.save_tensors_data(calibrate.TensorsData(method, dict(found)), self._ranges)
 
   def write(self, in_float: Iterable[str]) -> None:
     """Writes `self.result`, with these layers in float."""
@@ -111,20 +126,14 @@ class _Trials:
       quantization.quantize_static(
         os.fspath(self._prepared),
         os.fspath(self.result),
-        _reader(self._feeds),
+        None,  # no pictures: the ranges are known
         per_channel=True,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=list(LAYERS),
         nodes_to_quantize=sorted(set(self.layers) - set(in_float)),
-        calibrate_method=quantization.CalibrationMethod.Percentile,
         calibration_cache_path=os.fspath(self._ranges),
-        # One crop at a time: the activations of a large network take a gigabyte.
-        extra_options={
-          'CalibPercentile': PERCENTILE,
-          'CalibStridedMinMax': 1,
-          'MatMulConstBOnly': True,
-        },
+        extra_options={'MatMulConstBOnly': True},
       )
 
   def psnr(self, in_float: Iterable[str], pairs: Pairs) -> float:
@@ -205,23 +214,6 @@ def _ends(graph: Any, layers: set[str]) -> set[str]:
   return ends
 
 
-def _reader(feeds: Sequence[Mapping[str, np.ndarray]]) -> Any:
-  """`feeds` in the class that onnxruntime reads calibration data from."""
-  from onnxruntime import quantization  # pyright: ignore[reportMissingImports]
-
-  class Reader(quantization.CalibrationDataReader):
-    def __len__(self):
-      return len(feeds)
-
-    def set_range(self, start_index, end_index):
-      self._left: Iterator[Any] = iter(feeds[start_index:end_index])
-
-    def get_next(self):
-      return next(self._left, None)
-
-  return Reader()
-
-
 def _record(found: Quantized, calibration: Pairs, held_out: Pairs) -> dict[str, Any]:
   """What the manifest says about the quantization."""
   return {
@@ -250,7 +242,7 @@ def _copy_metadata(source: pathlib.Path, target: pathlib.Path, record: dict[str,
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-  """Without onnxruntime's advice and warnings, and the lines that its calibration prints."""
+  """Without onnxruntime's advice, its warnings and what it prints."""
   import onnxruntime  # pyright: ignore[reportMissingImports]
 
   level = logging.root.level

@@ -117,18 +117,22 @@ class NAFNet(nn.Module):
 
   @nn.compact
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-    mean = functools.partial(local.mean, image=blurred.shape, window=self.tlc)
+    return {'restored': blurred + self.residual(blurred)}
+
+  def residual(self, x, modulate=lambda x, name: x):
+    """The U-Net's output; `modulate(features, name)` is applied before every block."""
+    mean = functools.partial(local.mean, image=x.shape, window=self.tlc)
     block = nn.remat(NAFBlock) if self.remat else NAFBlock
 
     def blocks(x, count, name):
       for i in range(count):
-        x = block(mean, self.dtype, name=f'{name}_{i}')(x)
+        x = block(mean, self.dtype, name=f'{name}_{i}')(modulate(x, f'{name}_{i}'))
       return x
 
     def conv(features, size, name, **options):
       return Conv(features, size, dtype=self.dtype, name=name, **options)
 
-    x, skips = conv(self.width, 3, 'intro')(blurred), []
+    x, skips = conv(self.width, 3, 'intro')(x), []
     for level, count in enumerate(self.enc_blk_nums):
       skips.append(blocks(x, count, f'encoders_{level}'))
       x = conv(2 * x.shape[-1], 2, f'downs_{level}', stride=2, padding=0)(skips[-1])
@@ -136,8 +140,7 @@ class NAFNet(nn.Module):
     for level, count in enumerate(self.dec_blk_nums):
       x = conv(2 * x.shape[-1], 1, f'ups_{level}', use_bias=False)(x)
       x = blocks(pixel_shuffle(x, 2) + skips.pop(), count, f'decoders_{level}')
-    residual = conv(self.channels, 3, 'ending')(x)
-    return {'restored': blurred + residual.astype(jnp.float32)}
+    return conv(self.channels, 3, 'ending')(x).astype(jnp.float32)
 
 
 def Model(variant: str = 'default', **overrides: Any) -> NAFNet:

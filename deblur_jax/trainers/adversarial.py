@@ -60,8 +60,12 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     )
   if settings.steps < 1:
     raise ValueError(f'config.critic.steps must be at least 1, not {settings.steps}')
+  if config.first:
+    raise ValueError('config.first is for the generative trainer')
   if config.accumulate != 1:
     raise ValueError('adversarial training requires config.accumulate to be 1')
+  if config.teacher.weights or config.teacher.weight:
+    raise ValueError('adversarial training does not support config.teacher')
   gan_loss, critic = (
     GAN_LOSSES[settings.loss],
     PatchGAN(settings.ndf, settings.n_layers, model.dtype),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deblur_jax import losses, models, optim, spec
+from deblur_jax import losses, methods, models, optim, spec
 from deblur_jax import weights as files
 from deblur_jax.blur import synthesis
 from deblur_jax.losses import LOSSES, perceptual
@@ -20,13 +20,17 @@ def make(config: Any, model: nn.Module) -> Trainer:
   """The trainer of `config` for `model`.
 
   Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch, processed
-  one after another), and what `pairing` and `content` read.
+  one after another), and what `pairing`, `content` and `teacher` read. With a teacher, the losses
+  against its result are added, config.teacher.weight times, to those against the sharp images
+  (distillation, Hinton et al. 2015, arXiv:1503.02531).
   """
+  if config.first:
+    raise ValueError('config.first is for the generative trainer')
   for size in [size for _, _, size in config.data.phases] or [config.batch_size]:
     if size % config.accumulate:
       raise ValueError(f'accumulate {config.accumulate} does not divide a batch of {size} pictures')
   optimizer, rate = optim.make(config.optim, config.steps)
-  pair, judge = pairing(config), content(config, model)
+  pair, judge, taught = pairing(config), content(config, model), teacher(config)
 
   def init(key: jax.Array, batch: Batch) -> TrainState:
     shape = (1, *batch['sharp'].shape[1:])
@@ -42,6 +46,9 @@ def make(config: Any, model: nn.Module) -> Trainer:
   def objective(params, blurred, sharp, key):
     output: Any = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
     loss, terms = judge(output, sharp)
+    if taught:
+      terms['teacher'] = judge(output, taught(blurred))[0]
+      loss = loss + config.teacher.weight * terms['teacher']
     restored = jnp.clip(output['restored'], 0, 1)
     return loss, (terms, METRICS['psnr'](restored, sharp).mean())
 
@@ -149,6 +156,32 @@ def _generator(path: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return output['restored']
 
   return blurred
+
+
+def teacher(config: Any) -> Callable[[jax.Array], jax.Array] | None:
+  """blurred -> what the network in config.teacher.weights restores; None if there is no teacher.
+
+  It computes in config.dtype and is not trained; images are padded to what it needs by reflection.
+  Raises ValueError if the teacher has weights but no weight, or the reverse.
+  """
+  name, weight = config.teacher.weights, config.teacher.weight
+  if not name and not weight:
+    return None
+  if not name or not weight > 0:
+    raise ValueError('config.teacher requires both weights and a weight above 0')
+  params, manifest = files.read(methods.find(name))
+  model = models.make(
+    manifest['network'], **{**manifest['arguments'], 'dtype': jnp.dtype(config.dtype)}
+  )
+  multiple = model.needs.multiple
+
+  def restored(blurred: jax.Array) -> jax.Array:
+    height, width = blurred.shape[1:3]
+    margins = (0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)
+    output: Any = model.apply({'params': params}, jnp.pad(blurred, margins, 'symmetric'))
+    return output['restored'][:, :height, :width]
+
+  return restored
 
 
 def content(
