@@ -1,6 +1,7 @@
 """INT8 files: little is lost, outliers do not spoil the rest, and a bad file is never written."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -155,3 +156,16 @@ def test_wrong_use_is_one_line(clipping, tmp_path, monkeypatch, capsys, argument
   error = capsys.readouterr().err
   assert message in error and error.count('\n') == 1
   assert not (tmp_path / 'a.onnx').exists()
+
+
+@pytest.mark.parametrize('missing', ['onnx', 'onnxruntime', 'jax2onnx'])
+def test_a_missing_extra_is_one_line(clipping, tmp_path, monkeypatch, capsys, missing):
+  monkeypatch.setitem(sys.modules, missing, None)
+  path = tmp_path / 'a.onnx'
+  assert cli.main(['quantize', str(clipping), '-o', str(path), '--calibrate', 'builtin']) == 2
+  error = capsys.readouterr().err
+  assert "pip install 'deblur-jax[export]'" in error and error.count('\n') == 1
+  assert cli.main(['export', 'mobile', '-o', str(path)]) == 2
+  error = capsys.readouterr().err
+  assert "pip install 'deblur-jax[export]'" in error and error.count('\n') == 1
+  assert not path.exists()

@@ -57,6 +57,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
   from deblur_jax.compress import quantize
   from deblur_jax.export import onnx
 
+  quantize.check_installed()
   source = methods.find(arguments.weights)
   if source.suffix == '.stablehlo':
     raise ValueError(f'{source}: only ONNX files and weights can be quantized')

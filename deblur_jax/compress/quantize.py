@@ -8,6 +8,7 @@ others. The layers next to input and output stay in float, where errors are seen
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -49,6 +50,13 @@ class Quantized(NamedTuple):
   def loss(self) -> float:
     """dB lost on the held-out crops."""
     return self.psnr_before - self.psnr
+
+
+def check_installed() -> None:
+  """Raises ValueError if a package of the extra `export` is missing."""
+  for name in ('onnx', 'onnxruntime', 'jax2onnx'):
+    if importlib.util.find_spec(name) is None:
+      raise ValueError(f"INT8 needs pip install 'deblur-jax[export]' (no module {name})")
 
 
 def crops(pictures: Blurred) -> Pairs:

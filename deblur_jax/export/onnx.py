@@ -10,6 +10,7 @@ import json
 import logging
 import pathlib
 from typing import Any
+from unittest import mock
 import zipfile
 
 import jax
@@ -89,6 +90,7 @@ def _model(request: Request, layout: str, opset: int) -> Any:
   try:
     import jax2onnx  # pyright: ignore[reportMissingImports]  # an extra
     import onnx  # pyright: ignore[reportMissingImports]
+    import onnxruntime  # noqa: F401  # pyright: ignore[reportMissingImports]  # tries the result
   except ImportError as error:
     raise ValueError(f"ONNX export needs pip install 'deblur-jax[export]' ({error})") from None
   m = request.needs.multiple
@@ -158,7 +160,7 @@ def _wrap(model: Any, layout: str, *, block: int) -> None:
 
 @contextlib.contextmanager
 def _exporting():
-  """What jax2onnx 0.17 needs: copies share the scope of unknown sizes; fewer warnings.
+  """What jax2onnx 0.17 needs: copies share the scope of unknown sizes; fewer warnings; speed.
 
   It copies jaxprs deeply, and JAX's scopes fail to be copied if two sizes in them have one hash.
   """
@@ -168,7 +170,43 @@ def _exporting():
   logger.setLevel(logging.ERROR)
   scope.__deepcopy__ = lambda self, memo: self
   try:
-    yield
+    with _quick_lookups():
+      yield
   finally:
     del scope.__deepcopy__
     logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quick_lookups():
+  """Without jax2onnx's searches through all nodes for those that make or use a value.
+
+  It makes them for every equation and every step of its optimizer, so that large networks take
+  minutes. The values know both.
+  """
+  from jax2onnx.converter import ir_optimizations, output_binding  # pyright: ignore
+
+  search_producer = ir_optimizations._producer_node
+  search_consumers = ir_optimizations._consumer_nodes
+  search_graph = output_binding._value_is_graph_connected
+
+  def producer(nodes, value):
+    if not hasattr(value, 'producer'):  # a name
+      return search_producer(nodes, value)
+    found = value.producer()
+    return found if found is not None and found.graph is not None else None  # not removed
+
+  def consumers(nodes, value):
+    if not hasattr(value, 'consumers'):
+      return search_consumers(nodes, value)
+    return [node for node in value.consumers() if node.graph is not None]
+
+  def connected(context, value):
+    return value.producer() is not None or search_graph(context, value)
+
+  with (
+    mock.patch.object(ir_optimizations, '_producer_node', producer),
+    mock.patch.object(ir_optimizations, '_consumer_nodes', consumers),
+    mock.patch.object(output_binding, '_value_is_graph_connected', connected),
+  ):
+    yield
