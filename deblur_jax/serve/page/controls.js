@@ -1,4 +1,4 @@
-// The controls: method, strength, PSF, mask and brush, as the options of a request.
+// The controls: where to compute, method, strength, PSF, mask and brush, as options of a request.
 
 const $ = (id) => document.getElementById(id)
 
@@ -14,8 +14,15 @@ export class Controls {
   // `changed` is called with 'method', 'strength', 'mask' or 'brush'.
   constructor(changed) {
     this.changed = changed
-    this.models = []
+    this.served = [] // the methods of the server
+    this.own = [] // and of this browser
+    this.serverText = 'Pictures are sent to this server to be restored.'
     this.erase = false
+    $('local').checked = localStorage.getItem('local') === 'yes'
+    $('local').addEventListener('change', () => {
+      localStorage.setItem('local', $('local').checked ? 'yes' : 'no')
+      this.list()
+    })
     $('method').addEventListener('change', () => this.update('method'))
     $('psf-kind').addEventListener('change', () => this.setKind())
     $('strength').addEventListener('input', () => this.update('strength'))
@@ -31,18 +38,46 @@ export class Controls {
     })
   }
 
-  setModels({ models, limits }) {
-    this.models = models
-    $('method').replaceChildren(...models.map(({ name, kind }) => {
+  // What the server offers, as `GET /v1/models` says.
+  setServer({ models, limits }) {
+    this.served = models
+    $('limits').textContent = `, up to ${limits.megabytes} MB and ${limits.megapixels} megapixels`
+    this.serverText = 'Pictures are sent to this server to be restored; results are ' +
+      `deleted after ${limits.keep_hours} hours.`
+    this.list()
+  }
+
+  setOwn(models) {
+    this.own = models
+    this.list()
+  }
+
+  // Lists the methods of the server or of this browser.
+  list() {
+    const before = $('method').value
+    $('method').replaceChildren(...this.models.map(({ name, kind }) => {
       const option = document.createElement('option')
       option.value = name
       option.textContent = name.replaceAll('_', ' ') + (kind === 'network' ? '' : ' (classical)')
       return option
     }))
-    $('limits').textContent = `, up to ${limits.megabytes} MB and ${limits.megapixels} megapixels`
-    $('where').textContent = 'Pictures are sent to this server to be restored; results are ' +
-      `deleted after ${limits.keep_hours} hours.`
+    if (this.models.some(({ name }) => name === before)) $('method').value = before
+    $('where').textContent = this.local
+      ? 'Pictures stay on this machine: everything is computed in this browser, nothing is sent.'
+      : this.serverText
+    $('psf-auto').disabled = $('psf-auto').hidden = this.local
+    if (this.local && $('psf-kind').value === 'auto') $('psf-kind').value = 'motion'
+    $('strip-field').hidden = this.local // its results have no metadata
     this.setKind()
+  }
+
+  // Whether to compute in this browser.
+  get local() {
+    return $('local').checked
+  }
+
+  get models() {
+    return this.local ? this.own : this.served
   }
 
   get model() {

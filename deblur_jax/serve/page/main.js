@@ -1,11 +1,13 @@
-// The page: pictures, the view of the current one, and what is asked of the server.
+// The page: pictures, the view of the current one, and its restoration.
 
 import * as api from './api.js'
 import { Controls } from './controls.js'
+import * as local from './local.js'
 import * as report from './report.js'
 import { Viewer } from './viewer.js'
 
 const PREVIEW_SIDE = 512
+const LOCAL_PREVIEW_SIDE = 320 // a browser computes more slowly
 const PREVIEW_WAIT = 350 // milliseconds after the last change
 
 const $ = (id) => document.getElementById(id)
@@ -23,6 +25,7 @@ const controls = new Controls((what) => {
   if (what === 'method') previewSoon()
 })
 const viewer = new Viewer($('view'), previewSoon)
+const backend = () => controls.local ? local : api
 
 function say(text, bad = false) {
   $('status').textContent = text
@@ -37,7 +40,9 @@ function complain(error) {
 
 async function start() {
   try {
-    controls.setModels(await api.models())
+    const found = await api.models()
+    controls.setServer(found)
+    controls.setOwn(local.models(found.browser))
     $('key-form').hidden = true
     await api.ready(() => say('The server is starting …'))
     say('')
@@ -163,8 +168,9 @@ function previewSoon() {
 async function preview() {
   const item = current
   const { before } = item
-  const width = Math.min(PREVIEW_SIDE, before.width)
-  const height = Math.min(PREVIEW_SIDE, before.height)
+  const side = controls.local ? LOCAL_PREVIEW_SIDE : PREVIEW_SIDE
+  const width = Math.min(side, before.width)
+  const height = Math.min(side, before.height)
   const x = Math.round(Math.max(0, Math.min(before.width - width, viewer.x - width / 2)))
   const y = Math.round(Math.max(0, Math.min(before.height - height, viewer.y - height / 2)))
   const crop = new OffscreenCanvas(width, height)
@@ -174,7 +180,7 @@ async function preview() {
     say('Previewing the middle …')
     const image = await crop.convertToBlob({ type: 'image/png' })
     const options = { ...controls.method, diagnose: false }
-    const restored = await api.restore(image, options, asked.signal)
+    const restored = await backend().restore(image, options, asked.signal)
     item.preview = { image: await createImageBitmap(restored), x, y }
     say('This is a preview of the middle. Restore does the whole picture.')
     if (item === current) draw()
@@ -205,10 +211,10 @@ async function restore(todo) {
 }
 
 async function restoreOne(item, of) {
-  say(`Sending${of} …`)
+  say(controls.local ? `Restoring${of} …` : `Sending${of} …`)
   $('progress').removeAttribute('value')
   const options = { ...controls.options, mask: await maskFile(item) }
-  const { blob, report: found } = await api.job(item.file, options, (state) => {
+  const { blob, report: found } = await backend().job(item.file, options, (state) => {
     if (state.state === 'queued') say(`Waiting for other pictures${of} …`)
     if (state.state === 'running') say(`Restoring${of} …`)
     if (state.tiles > 1) $('progress').value = state.progress
@@ -225,7 +231,7 @@ async function restoreOne(item, of) {
 
 function setRunning(now) {
   $('progress').hidden = $('cancel').hidden = !now
-  for (const id of ['restore', 'restore-all']) $(id).disabled = now
+  for (const id of ['restore', 'restore-all', 'local']) $(id).disabled = now
 }
 
 // Events.
@@ -273,4 +279,5 @@ addEventListener('drop', (event) => {
   document.body.classList.remove('over')
   add(event.dataTransfer.files)
 })
+controls.setOwn(local.models(null))
 start()

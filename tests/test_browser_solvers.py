@@ -1,0 +1,77 @@
+"""The page's own computations, run by Node.js: the same as those of the package."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from deblur_jax import solvers
+from deblur_jax.photos import psfs
+from deblur_jax.serve import app
+
+NODE = shutil.which('node')
+
+pytestmark = pytest.mark.skipif(NODE is None, reason='Node.js is not installed')
+
+
+def run(module, script, *given):
+  """What `script` returns: an expression of `module`, a file of the page, and `given`."""
+  code = (
+    f"const module = await import('{(app.PAGE / module).as_uri()}')\n"
+    'const given = JSON.parse(await new Response(process.stdin).text())\n'
+    f'console.log(JSON.stringify({script}))'
+  )
+  sent = json.dumps([one.tolist() if isinstance(one, np.ndarray) else one for one in given])
+  command = [NODE, '--input-type=module', '-e', code]
+  done = subprocess.run(command, input=sent, capture_output=True, text=True)
+  assert not done.returncode, done.stderr
+  return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize('height,width', [(1, 1), (5, 6), (12, 35), (63, 50)])
+def test_the_transform_is_that_of_numpy(height, width):
+  plane = np.random.default_rng(1).uniform(size=(height, width))
+  script = """(([plane, height, width]) => {
+    const fourier = new module.Fourier(height, width)
+    const { re, im } = fourier.forward(plane)
+    return [[...re], [...im], [...fourier.inverse({ re, im })]]
+  })(given)"""
+  re, im, again = run('fourier.js', script, plane.ravel(), height, width)
+  expected = np.fft.rfft2(plane)
+  np.testing.assert_allclose(np.reshape(re, expected.shape), expected.real, atol=1e-10)
+  np.testing.assert_allclose(np.reshape(im, expected.shape), expected.imag, atol=1e-10)
+  np.testing.assert_allclose(np.reshape(again, plane.shape), plane, atol=1e-12)
+
+
+@pytest.mark.parametrize('text', ['motion:9,30', 'motion:4.5,100', 'disk:3.2', 'gaussian:0.8'])
+def test_psfs_are_those_of_the_command_line(text):
+  expected = psfs.described(text)
+  found = run('psfs.js', '(({ size, values }) => [size, [...values]])(module.psf(given[0]))', text)
+  assert found[0] == len(expected)
+  np.testing.assert_allclose(np.reshape(found[1], expected.shape), expected, atol=1e-6)
+
+
+def blurred(height, width):
+  """A plane `[height width]` with texture, an edge and noise."""
+  y, x = np.mgrid[:height, :width]
+  plane = 0.45 + 0.3 * np.sin(y / 5) * np.cos(x / 7) + 0.2 * (np.hypot(y - 20, x - 30) < 12)
+  noise = 0.01 * np.random.default_rng(0).standard_normal(plane.shape)
+  return (plane + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize('text', ['motion:9,30', 'disk:3.2', 'gaussian:0.8'])
+@pytest.mark.parametrize(
+  'method,most', [('wiener', 1e-5), ('richardson_lucy', 1e-4), ('total_variation', 1e-5)]
+)
+def test_methods_are_those_of_the_package(method, most, text):
+  plane, psf = blurred(45, 62), psfs.described(text)
+  script = """(([plane, rows, columns, name, size, values]) => {
+    const psf = { size, values: Float64Array.from(values) }
+    return [...module.SOLVERS[name](Float64Array.from(plane), rows, columns, psf)]
+  })(given)"""
+  found = run('solvers.js', script, plane.ravel(), *plane.shape, method, len(psf), psf.ravel())
+  expected = np.asarray(solvers.SOLVERS[method](plane, psf))
+  assert np.abs(expected - plane).max() > 0.02
+  assert np.abs(np.reshape(found, plane.shape) - expected).max() < most
