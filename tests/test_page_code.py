@@ -6,8 +6,10 @@ import subprocess
 
 import numpy as np
 import pytest
+import scipy.special
 
 from deblur_jax import solvers
+from deblur_jax.guidance import scribble
 from deblur_jax.photos import psfs
 from deblur_jax.serve import app
 
@@ -75,3 +77,38 @@ def test_methods_are_those_of_the_package(method, most, text):
   expected = np.asarray(solvers.SOLVERS[method](plane, psf))
   assert np.abs(expected - plane).max() > 0.02
   assert np.abs(np.reshape(found, plane.shape) - expected).max() < most
+
+
+@pytest.mark.parametrize('height,width', [(40, 60), (301, 270)])
+def test_strokes_spread_as_in_the_package(height, width):
+  rng = np.random.default_rng(2)
+  y, x = np.mgrid[:height, :width]
+  edge = 0.4 * (np.hypot(y - height / 2, x - width / 2) < height / 3)
+  picture = 0.2 + edge[..., None] + 0.02 * rng.standard_normal((height, width, 3))
+  sharpen, leave = np.zeros((2, height, width))
+  sharpen[height // 2, width // 2 : width // 2 + 9] = 1
+  leave[3:6, 2:30] = 1
+  script = """(([colors, sharpen, leave, height, width]) =>
+    [...module.spread(colors.map((one) => Float64Array.from(one)), Float64Array.from(sharpen),
+      Float64Array.from(leave), height, width)])(given)"""
+  colors = picture.reshape(-1, 3).T
+  for there in (leave, np.zeros_like(leave)):
+    found = run('scribble.js', script, colors, sharpen.ravel(), there.ravel(), height, width)
+    expected = scribble.spread(picture, sharpen, there)
+    assert expected.min() < 0.1 and expected.max() > 0.9
+    np.testing.assert_allclose(np.reshape(found, expected.shape), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('sigma', [2.0, 3.0, 4.0])
+def test_the_width_of_an_edge_is_that_of_its_gaussian(sigma):
+  x = np.arange(200)
+  step = scipy.special.ndtr((x - 100.5) / sigma)
+  grey = np.tile(0.2 + 0.6 * step, (130, 1))
+  script = '(([grey, h, w]) => module.edgeWidth(Float32Array.from(grey), h, w))(given)'
+  # Contrast over the steepest slope, a difference over two pixels.
+  steepest = (step[2:] - step[:-2]).max() / 2
+  assert run('sharpness.js', script, grey.ravel(), *grey.shape) == pytest.approx(
+    1 / steepest, rel=0.02
+  )
+  assert steepest == pytest.approx(1 / np.sqrt(2 * np.pi) / sigma, rel=0.2)
+  assert run('sharpness.js', script, np.full(130 * 200, 0.5), 130, 200) is None
