@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import scipy.special
 
-from deblur_jax import solvers
+from deblur_jax import solvers, tiling
 from deblur_jax.guidance import scribble
 from deblur_jax.photos import psfs
 from deblur_jax.serve import app
+from deblur_jax.types import Needs
 
 NODE = shutil.which('node')
 
@@ -77,6 +78,21 @@ def test_methods_are_those_of_the_package(method, most, text):
   expected = np.asarray(solvers.SOLVERS[method](plane, psf))
   assert np.abs(expected - plane).max() > 0.02
   assert np.abs(np.reshape(found, plane.shape) - expected).max() < most
+
+
+@pytest.mark.parametrize('multiple,halo', [(8, 64), (1, 22), (1, 300)])
+@pytest.mark.parametrize('height,width', [(50, 61), (1024, 1280), (900, 2001), (3001, 2500)])
+def test_tiles_are_those_of_the_package(height, width, multiple, halo):
+  script = """(([height, width, needs]) => {
+    const { rows, columns } = module.cuts(height, width, needs)
+    return [rows, columns].map((cuts) => cuts.map(({ start, weights }) => [start, [...weights]]))
+  })(given)"""
+  found = run('tiles.js', script, height, width, {'multiple': multiple, 'halo': halo})
+  needs = Needs(multiple, 'approximate', halo)
+  for mine, expected in zip(found, tiling._cuts((1, height, width), needs, None), strict=True):
+    assert [start for start, _ in mine] == [start for start, _ in expected]
+    for (_, weights), (_, right) in zip(mine, expected, strict=True):
+      np.testing.assert_allclose(weights, right, atol=1e-6)
 
 
 @pytest.mark.parametrize('height,width', [(40, 60), (301, 270)])

@@ -12,16 +12,21 @@ import pathlib
 import re
 import shutil
 
+from fastapi.testclient import TestClient
 import numpy as np
 import PIL.Image
 import pytest
 import scipy.ndimage
 from test_serve import coded, picture, restored, serving
 
-from deblur_jax import solvers
+from deblur_jax import cli, solvers
 from deblur_jax.photos import psfs
 from deblur_jax.serve import app
 from deblur_jax.serve import browser as serve_browser
+from deblur_jax.serve.keys import Keys
+from deblur_jax.serve.restorers import Restorers
+from deblur_jax.serve.service import Service
+from deblur_jax.serve.settings import Limits
 
 FILES = sorted(app.PAGE.iterdir())
 TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'javascript', '.svg': 'image/svg+xml'}
@@ -82,6 +87,37 @@ def test_every_control_has_a_label_and_every_identifier_exists():
       text = path.read_text()
       used = re.findall(r"\$\('([\w-]+)'\)", text) + re.findall(r"listen\('([\w-]+)'", text)
       assert set(used) <= set(names)
+
+
+def test_the_files_of_the_browser_are_served_if_they_are_installed(tmp_path):
+  folder = tmp_path / '1.30.0-abc'
+  folder.mkdir()
+  types = {'a.mjs': 'text/javascript', 'b.wasm': 'application/wasm', 'mobile.onnx': 'octet-stream'}
+  for name in types:
+    (folder / name).write_text(name)
+  service = Service(Restorers(['wiener']), tmp_path / 'data', Limits())
+  with_files = TestClient(app.create(service, Keys(None), folder))
+  assert with_files.get('/v1/models').json()['browser'] == '/browser/1.30.0-abc/'
+  for name, kind in types.items():
+    answer = with_files.get(f'/browser/1.30.0-abc/{name}')
+    assert answer.text == name and kind in answer.headers['content-type']
+    assert 'immutable' in answer.headers['cache-control']
+  assert with_files.get('/browser/1.30.0-abc/..%2Fdata').status_code == 404
+  policy = with_files.get('/').headers['content-security-policy']
+  assert "script-src 'self' 'wasm-unsafe-eval';" in policy and "worker-src 'self';" in policy
+  assert 'unsafe-inline' not in policy and "'unsafe-eval'" not in policy and '//' not in policy
+  without = TestClient(app.create(service, Keys(None)))
+  assert without.get('/v1/models').json()['browser'] is None
+  assert without.get('/browser/1.30.0-abc/a.mjs').status_code == 404
+
+
+def test_another_archive_is_refused_and_leaves_nothing(tmp_path, capsys):
+  (tmp_path / 'other.tgz').write_bytes(b'something else')
+  data = tmp_path / 'data'
+  given = ['serve', '--browser-runtime', str(tmp_path / 'other.tgz'), '--data', str(data)]
+  assert cli.main(given) == 2
+  assert 'its SHA-256 differs' in capsys.readouterr().err
+  assert not list((data / 'browser').iterdir()) and serve_browser.find(data) is None
 
 
 @pytest.fixture(scope='module')

@@ -50,15 +50,17 @@ export class Candidates {
     const { signal } = this.asked
     const places = candidates.map((candidate) => this.button(candidate))
     $('candidate-list').replaceChildren(...places.map(({ button }) => button))
+    $('candidate-list').setAttribute('aria-busy', 'true')
     for (const [i, candidate] of candidates.entries()) {
       try {
         draw(places[i].canvas, this.crop, await this.restored(candidate, signal), candidate.strength)
       } catch (error) {
         if (signal.aborted) return
         places[i].button.disabled = true
-        places[i].text.textContent = error.message
+        places[i].text.textContent = `${named(candidate)}: ${error.message}`
       }
     }
+    $('candidate-list').setAttribute('aria-busy', 'false')
   }
 
   button(candidate) {
