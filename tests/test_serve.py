@@ -48,9 +48,9 @@ POLYBLUR = {'weights': 'polyblur', 'force': 'true'}
 class Running:
   """A server on a free port, in a thread."""
 
-  def __init__(self, folder, weights, limits, keys):
+  def __init__(self, folder, weights, limits, keys, browser):
     self.service = Service(Restorers(weights), folder, limits, warm=16)
-    app = serve_app.create(self.service, Keys(keys))
+    app = serve_app.create(self.service, Keys(keys), browser)
     self.server = run.make_server(app, self.service, host='127.0.0.1', port=0)
     self.socket = socket.create_server(('127.0.0.1', 0), backlog=2048)
     self.port = self.socket.getsockname()[1]
@@ -75,8 +75,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(folder, weights, limits=None, keys=None):
-  running = Running(folder, weights, limits or Limits(), keys)
+def serving(folder, weights, limits=None, keys=None, browser=None):
+  running = Running(folder, weights, limits or Limits(), keys, browser)
   try:
     yield running
   finally:

@@ -46,6 +46,14 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--new-key', metavar='NAME', help='print a new key for NAME and its lines for --keys, and exit'
   )
+  parser.add_argument(
+    '--browser-runtime',
+    nargs='?',
+    const='download',
+    metavar='ARCHIVE',
+    help='let browsers run the network mobile themselves: download onnxruntime-web (33 MB; or read '
+    'its ARCHIVE of the npm registry), put it and the exported network into --data, and exit',
+  )
   parser.add_argument('--device', choices=values.DEVICES, help='device to compute on')
   parser.add_argument(
     '--warm-up',
@@ -89,13 +97,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     raise ValueError(f"no {', '.join(missing)}: serve requires pip install 'deblur-jax[serve]'")
   if arguments.new_key:
     return _print_key(arguments.new_key)
+  if arguments.browser_runtime:
+    return _install(arguments)
   if arguments.host not in LOCAL and not arguments.keys:
     print(
       f'deblur-jax: anyone who can reach {arguments.host} can use this server: see --keys',
       file=sys.stderr,
     )
   from deblur_jax import sharding
-  from deblur_jax.serve import app, keys, run
+  from deblur_jax.serve import app, browser, keys, run
   from deblur_jax.serve.restorers import Restorers, default_names
   from deblur_jax.serve.service import Service
 
@@ -103,10 +113,10 @@ def _serve(arguments: argparse.Namespace) -> int:
   restorers = Restorers(arguments.weights or default_names())
   values.use_device(arguments.device)
   sharding.keep_compiled()
-  service = Service(
-    restorers, arguments.data or state_folder(), _limits(arguments), warm=arguments.warm_up
-  )
-  run.run(app.create(service, accepted), service, host=arguments.host, port=arguments.port)
+  data = arguments.data or state_folder()
+  service = Service(restorers, data, _limits(arguments), warm=arguments.warm_up)
+  application = app.create(service, accepted, browser.find(data))
+  run.run(application, service, host=arguments.host, port=arguments.port)
   return 0
 
 
@@ -114,6 +124,20 @@ def state_folder() -> pathlib.Path:
   """Where a server keeps results and jobs by default (XDG base directory specification)."""
   home = os.environ.get('XDG_STATE_HOME') or pathlib.Path.home() / '.local' / 'state'
   return pathlib.Path(home, 'deblur_jax', 'serve')
+
+
+def _install(arguments: argparse.Namespace) -> int:
+  """Makes the network of the page available to browsers."""
+  from deblur_jax.serve import browser
+
+  given = arguments.browser_runtime
+  archive = None if given == 'download' else pathlib.Path(given)
+  if archive is None:
+    print(f'downloading {browser.URL}', file=sys.stderr)
+  folder = browser.install(arguments.data or state_folder(), archive)
+  size = sum(path.stat().st_size for path in folder.iterdir())
+  print(f'{folder}: onnxruntime-web {browser.VERSION} and mobile, {size / 1e6:.1f} MB')
+  return 0
 
 
 def _print_key(name: str) -> int:

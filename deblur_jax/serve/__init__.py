@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from deblur_jax.serve import (
     answers,
     app,
+    browser,
     examples,
     gate,
     job_routes,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
   'answers',
   'app',
+  'browser',
   'examples',
   'gate',
   'job_routes',

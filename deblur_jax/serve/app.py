@@ -23,12 +23,21 @@ from deblur_jax.serve.settings import RefusedError
 
 PAGE = pathlib.Path(__file__).with_name('page')
 
+MEDIA_TYPES = {
+  '.mjs': 'text/javascript',
+  '.onnx': 'application/octet-stream',
+  '.wasm': 'application/wasm',
+}
+
 CLEANING_SECONDS = 600
 """How often results and jobs that are too old are deleted."""
 
 
-def create(service: Service, keys: Keys) -> FastAPI:
-  """The application; its start and end are those of `service`."""
+def create(service: Service, keys: Keys, browser: pathlib.Path | None = None) -> FastAPI:
+  """The application; its start and end are those of `service`.
+
+  `browser` is the folder of `serve.browser.install`, if the page may offer that network.
+  """
   jobs = Jobs(service)
 
   @contextlib.asynccontextmanager
@@ -55,10 +64,25 @@ def create(service: Service, keys: Keys) -> FastAPI:
   app.add_exception_handler(RequestValidationError, _invalid)
   app.add_exception_handler(Exception, _failed)
   _add_health(app, service)
+  _add_models(app, service, f'/browser/{browser.name}/' if browser else None)
   _add_restore(app, service)
   job_routes.add(app, service, jobs)
   _add_page(app)
+  if browser:
+    _add_browser(app, browser)
   return app
+
+
+def _add_browser(app: FastAPI, folder: pathlib.Path) -> None:
+  files = {path.name: path for path in folder.iterdir()}
+
+  @app.get(f'/browser/{folder.name}/{{name}}', include_in_schema=False)
+  def browser_file(name: str) -> Response:
+    if name not in files:
+      raise HTTPException(404)
+    # The name of the folder changes with its contents.
+    headers = {'cache-control': 'max-age=31536000, immutable'}
+    return FileResponse(files[name], headers=headers, media_type=MEDIA_TYPES[files[name].suffix])
 
 
 def _add_page(app: FastAPI) -> None:
@@ -75,7 +99,7 @@ def _add_page(app: FastAPI) -> None:
     return FileResponse(files[name], headers={'cache-control': 'no-cache'})
 
 
-def _add_restore(app: FastAPI, service: Service) -> None:
+def _add_models(app: FastAPI, service: Service, browser: str | None) -> None:
   @app.get('/v1/models', responses=examples.MODELS, summary='What can be asked for')
   def models() -> dict[str, Any]:
     limits = service.limits
@@ -87,8 +111,11 @@ def _add_restore(app: FastAPI, service: Service) -> None:
         'megapixels': limits.megapixels,
         'keep_hours': limits.keep_hours,
       },
+      'browser': browser,
     }
 
+
+def _add_restore(app: FastAPI, service: Service) -> None:
   @app.post(
     '/v1/restore',
     responses=examples.RESTORE,

@@ -68,6 +68,7 @@ MODELS: dict[int | str, dict[str, Any]] = {
       ],
       'formats': ['jpg', 'png'],
       'limits': {'megabytes': 64, 'megapixels': 50, 'keep_hours': 24},
+      'browser': '/browser/1.30.0-aa5a33fc236b0ba5/',
     },
   )
 }

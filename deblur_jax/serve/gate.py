@@ -17,9 +17,9 @@ from deblur_jax.serve.settings import RefusedError
 log = logging.getLogger('deblur_jax.serve')
 
 HEADERS = {
-  'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
-  "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-  "frame-ancestors 'none'",
+  'content-security-policy': "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
+  "worker-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
   'permissions-policy': 'camera=(), geolocation=(), microphone=()',

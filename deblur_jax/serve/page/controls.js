@@ -1,8 +1,12 @@
-// The controls: method, strength, PSF, mask and brush, as the options of a request.
+// The controls: where to compute, method, strength, PSF, mask and brush, as options of a request.
+
+import { COLORS } from './mask.js'
 
 const $ = (id) => document.getElementById(id)
 
 const SIZES = { motion: ['Length', 10, 400], disk: ['Radius', 10, 150], gaussian: ['Sigma', 5, 80] }
+
+const KINDS = ['sharpen', 'leave', 'erase']
 
 const WORDS = {
   network: 'A neural network; needs to know nothing about the blur.',
@@ -14,8 +18,15 @@ export class Controls {
   // `changed` is called with 'method', 'strength', 'mask' or 'brush'.
   constructor(changed) {
     this.changed = changed
-    this.models = []
-    this.erase = false
+    this.served = [] // the methods of the server
+    this.own = [] // and of this browser
+    this.serverText = 'Pictures are sent to this server to be restored.'
+    this.stroke = 'sharpen' // one of KINDS
+    $('local').checked = localStorage.getItem('local') === 'yes'
+    $('local').addEventListener('change', () => {
+      localStorage.setItem('local', $('local').checked ? 'yes' : 'no')
+      this.list()
+    })
     $('method').addEventListener('change', () => this.update('method'))
     $('psf-kind').addEventListener('change', () => this.setKind())
     $('strength').addEventListener('input', () => this.update('strength'))
@@ -24,25 +35,54 @@ export class Controls {
     }
     $('mask-mode').addEventListener('change', () => this.update('mask'))
     $('brush').addEventListener('input', () => this.update('brush'))
-    $('erase').addEventListener('click', () => {
-      this.erase = !this.erase
-      $('erase').setAttribute('aria-pressed', String(this.erase))
-      this.update('brush')
-    })
+    for (const kind of KINDS) {
+      $(kind).addEventListener('click', () => {
+        this.stroke = this.stroke === kind && kind === 'erase' ? 'sharpen' : kind
+        this.update('brush')
+      })
+    }
   }
 
-  setModels({ models, limits }) {
-    this.models = models
-    $('method').replaceChildren(...models.map(({ name, kind }) => {
+  // What the server offers, as `GET /v1/models` says.
+  setServer({ models, limits }) {
+    this.served = models
+    $('limits').textContent = `, up to ${limits.megabytes} MB and ${limits.megapixels} megapixels`
+    this.serverText = 'Pictures are sent to this server to be restored; results are ' +
+      `deleted after ${limits.keep_hours} hours.`
+    this.list()
+  }
+
+  setOwn(models) {
+    this.own = models
+    this.list()
+  }
+
+  // Lists the methods of the server or of this browser.
+  list() {
+    const before = $('method').value
+    $('method').replaceChildren(...this.models.map(({ name, kind }) => {
       const option = document.createElement('option')
       option.value = name
       option.textContent = name.replaceAll('_', ' ') + (kind === 'network' ? '' : ' (classical)')
       return option
     }))
-    $('limits').textContent = `, up to ${limits.megabytes} MB and ${limits.megapixels} megapixels`
-    $('where').textContent = 'Pictures are sent to this server to be restored; results are ' +
-      `deleted after ${limits.keep_hours} hours.`
+    if (this.models.some(({ name }) => name === before)) $('method').value = before
+    $('where').textContent = this.local
+      ? 'Pictures stay on this machine: everything is computed in this browser, nothing is sent.'
+      : this.serverText
+    $('psf-auto').disabled = $('psf-auto').hidden = this.local
+    if (this.local && $('psf-kind').value === 'auto') $('psf-kind').value = 'motion'
+    $('strip-field').hidden = this.local // its results have no metadata
     this.setKind()
+  }
+
+  // Whether to compute in this browser.
+  get local() {
+    return $('local').checked
+  }
+
+  get models() {
+    return this.local ? this.own : this.served
   }
 
   get model() {
@@ -50,7 +90,7 @@ export class Controls {
   }
 
   setKind() {
-    const [name, least, most] = SIZES[$('psf-kind').value] ?? []
+    const [name, least, most] = SIZES[this.form] ?? []
     if (name) {
       $('psf-size-name').textContent = name
       $('psf-size').min = least
@@ -61,7 +101,7 @@ export class Controls {
 
   update(what) {
     const { kind, psf } = this.model
-    const form = $('psf-kind').value
+    const { form } = this
     $('method-help').textContent = WORDS[kind === 'network' ? 'network' : psf]
     $('psf').hidden = psf !== 'required'
     $('psf-size-field').hidden = form === 'auto'
@@ -71,6 +111,9 @@ export class Controls {
     $('strength-value').textContent = `${$('strength').value} %`
     $('brush-value').textContent = `${$('brush').value} pixels`
     $('brush-field').hidden = this.maskMode === 'all'
+    $('stroke-help').hidden = $('sharpen').hidden = $('leave').hidden = this.maskMode !== 'scribble'
+    if (this.maskMode !== 'scribble' && this.stroke === 'leave') this.stroke = 'sharpen'
+    for (const kind of KINDS) $(kind).setAttribute('aria-pressed', String(this.stroke === kind))
     this.changed(what)
   }
 
@@ -86,21 +129,45 @@ export class Controls {
     return $('mask-mode').value
   }
 
-  // { size in pixels of the picture on the screen, erase }, or null if nothing is painted.
+  // { size in pixels of the picture on the screen, erase, color, soft }, or null.
   get brush() {
-    return this.maskMode === 'all' ? null : { size: Number($('brush').value), erase: this.erase }
+    if (this.maskMode === 'all') return null
+    const [erase, soft] = [this.stroke === 'erase', this.maskMode !== 'scribble']
+    const color = COLORS[this.stroke] ?? COLORS.sharpen
+    return { size: Number($('brush').value), erase, color, soft }
+  }
+
+  get form() {
+    return $('psf-kind').value
   }
 
   get psf() {
-    if (this.model.psf !== 'required') return ''
-    const form = $('psf-kind').value
-    if (form === 'auto') return form
-    return `${form}:${this.size}${form === 'motion' ? `,${$('psf-angle').value}` : ''}`
+    return this.form === 'auto' ? 'auto' : this.psfOf(this.size)
+  }
+
+  // The text of a PSF of this size in pixels, as far as the control can be set to it.
+  psfOf(size) {
+    const { min, max } = $('psf-size')
+    const tenths = Math.max(min, Math.min(max, Math.round(10 * size)))
+    return `${this.form}:${tenths / 10}${this.form === 'motion' ? `,${$('psf-angle').value}` : ''}`
   }
 
   // The options of the method, for a preview at full strength.
   get method() {
-    return { weights: this.model.name, psf: this.psf }
+    return { weights: this.model.name, psf: this.model.psf === 'required' ? this.psf : '' }
+  }
+
+  // Sets method, PSF and strength.
+  set({ weights, psf, strength }) {
+    $('method').value = weights
+    $('strength').value = Math.round(100 * strength)
+    if (psf) {
+      const [form, size, angle] = psf.split(/[:,]/)
+      $('psf-kind').value = form
+      $('psf-size').value = 10 * size
+      if (angle) $('psf-angle').value = angle
+    }
+    this.setKind()
   }
 
   get options() {

@@ -1,28 +1,41 @@
-// The page: pictures, the view of the current one, and what is asked of the server.
+// The page: pictures, the view of the current one, and its restoration.
 
 import * as api from './api.js'
+import { Candidates } from './candidates.js'
 import { Controls } from './controls.js'
+import { Example } from './example.js'
+import * as local from './local.js'
+import * as mask from './mask.js'
 import * as report from './report.js'
 import { Viewer } from './viewer.js'
 
 const PREVIEW_SIDE = 512
+const LOCAL_PREVIEW_SIDE = 320 // a browser computes more slowly
 const PREVIEW_WAIT = 350 // milliseconds after the last change
+const SPREAD_WAIT = 150
 
 const $ = (id) => document.getElementById(id)
-const items = [] // { file, before, mask, result: { blob, url, image, report, strength } }
+const items = [] // { file, before, masks, result: { blob, url, image, report, strength } }
 let current = null
 let running = null // the AbortController of the restoration
 let previewing = null
 let previewTimer = 0
+let spreadTimer = 0
 
 const controls = new Controls((what) => {
   if (!current) return
   setBrush()
   if (what === 'method' || what === 'mask') forget()
+  if (what === 'mask' && current.before) spreadSoon()
   if (what === 'strength') draw()
   if (what === 'method') previewSoon()
 })
 const viewer = new Viewer($('view'), previewSoon)
+const backend = () => controls.local ? local : api
+
+for (const Part of [Candidates, Example]) {
+  new Part(controls, (side) => viewer.middle(side), (...given) => backend().restore(...given))
+}
 
 function say(text, bad = false) {
   $('status').textContent = text
@@ -37,7 +50,9 @@ function complain(error) {
 
 async function start() {
   try {
-    controls.setModels(await api.models())
+    const found = await api.models()
+    controls.setServer(found)
+    controls.setOwn(local.models(found.browser))
     $('key-form').hidden = true
     await api.ready(() => say('The server is starting …'))
     say('')
@@ -52,10 +67,10 @@ async function start() {
 async function add(files) {
   const first = items.length
   for (const file of [...files]) { // the list itself is emptied meanwhile
-    const item = { file, before: null, mask: null, result: null }
+    const item = { file, before: null, masks: null, result: null }
     try {
       item.before = await createImageBitmap(file)
-      item.mask = new OffscreenCanvas(item.before.width, item.before.height)
+      item.masks = mask.blank(item.before)
     } catch { /* a format that browsers do not show */ }
     items.push(item)
   }
@@ -77,9 +92,10 @@ function choose(item) {
     return button
   }))
   $('no-view').hidden = Boolean(item.before)
-  $('paint').hidden = !item.before
-  viewer.show(item.before, item.mask)
+  $('paint').hidden = $('compare').hidden = $('example').hidden = !item.before
+  viewer.show(item.before)
   setBrush()
+  if (item.before) spreadSoon()
   showResult()
   previewSoon()
 }
@@ -128,25 +144,18 @@ function draw() {
 function setBrush() {
   const brush = controls.brush
   viewer.brush = brush && { ...brush, size: brush.size * devicePixelRatio / viewer.scale }
-  viewer.mask = brush && current.mask
+  viewer.mask = brush && current.masks?.[controls.maskMode === 'scribble' ? 'strokes' : 'painted']
   $('view').classList.toggle('painting', Boolean(brush))
   viewer.draw()
 }
 
-async function maskFile(item) {
-  if (controls.maskMode === 'all' || !item.mask) return undefined
-  const { width, height } = item.mask
-  const canvas = new OffscreenCanvas(width, height)
-  const context = canvas.getContext('2d')
-  const except = controls.maskMode === 'except'
-  context.drawImage(item.mask, 0, 0)
-  context.globalCompositeOperation = 'source-in' // the color of what is painted
-  context.fillStyle = except ? '#000' : '#fff'
-  context.fillRect(0, 0, width, height)
-  context.globalCompositeOperation = 'destination-over' // and of the rest
-  context.fillStyle = except ? '#fff' : '#000'
-  context.fillRect(0, 0, width, height)
-  return canvas.convertToBlob({ type: 'image/png' })
+// Spreads the strokes again, once the pointer has rested.
+function spreadSoon() {
+  clearTimeout(spreadTimer)
+  spreadTimer = setTimeout(() => {
+    viewer.spread = controls.maskMode === 'scribble' ? mask.shown(current) : null
+    viewer.draw()
+  }, SPREAD_WAIT)
 }
 
 // Restoring.
@@ -162,19 +171,13 @@ function previewSoon() {
 
 async function preview() {
   const item = current
-  const { before } = item
-  const width = Math.min(PREVIEW_SIDE, before.width)
-  const height = Math.min(PREVIEW_SIDE, before.height)
-  const x = Math.round(Math.max(0, Math.min(before.width - width, viewer.x - width / 2)))
-  const y = Math.round(Math.max(0, Math.min(before.height - height, viewer.y - height / 2)))
-  const crop = new OffscreenCanvas(width, height)
-  crop.getContext('2d').drawImage(before, -x, -y)
+  const { canvas, x, y } = viewer.middle(controls.local ? LOCAL_PREVIEW_SIDE : PREVIEW_SIDE)
   const asked = previewing = new AbortController()
   try {
     say('Previewing the middle …')
-    const image = await crop.convertToBlob({ type: 'image/png' })
+    const image = await canvas.convertToBlob({ type: 'image/png' })
     const options = { ...controls.method, diagnose: false }
-    const restored = await api.restore(image, options, asked.signal)
+    const restored = await backend().restore(image, options, asked.signal)
     item.preview = { image: await createImageBitmap(restored), x, y }
     say('This is a preview of the middle. Restore does the whole picture.')
     if (item === current) draw()
@@ -205,10 +208,10 @@ async function restore(todo) {
 }
 
 async function restoreOne(item, of) {
-  say(`Sending${of} …`)
+  say(controls.local ? `Restoring${of} …` : `Sending${of} …`)
   $('progress').removeAttribute('value')
-  const options = { ...controls.options, mask: await maskFile(item) }
-  const { blob, report: found } = await api.job(item.file, options, (state) => {
+  const options = { ...controls.options, mask: await mask.file(item, controls.maskMode) }
+  const { blob, report: found } = await backend().job(item.file, options, (state) => {
     if (state.state === 'queued') say(`Waiting for other pictures${of} …`)
     if (state.state === 'running') say(`Restoring${of} …`)
     if (state.tiles > 1) $('progress').value = state.progress
@@ -225,7 +228,7 @@ async function restoreOne(item, of) {
 
 function setRunning(now) {
   $('progress').hidden = $('cancel').hidden = !now
-  for (const id of ['restore', 'restore-all']) $(id).disabled = now
+  for (const id of ['restore', 'restore-all', 'local']) $(id).disabled = now
 }
 
 // Events.
@@ -242,13 +245,16 @@ listen('restore-all', 'click', () => restore(items))
 listen('cancel', 'click', () => running?.abort())
 listen('live', 'change', previewSoon)
 listen('clear', 'click', () => {
-  current.mask.getContext('2d').clearRect(0, 0, current.mask.width, current.mask.height)
+  viewer.clearMask()
   forget()
-  viewer.draw()
+  spreadSoon()
 })
 listen('split', 'input', () => viewer.setSplit($('split').value / 1000))
 listen('view', 'split', () => { $('split').value = Math.round(viewer.split * 1000) })
-listen('view', 'paint', forget)
+listen('view', 'paint', () => {
+  forget()
+  spreadSoon()
+})
 listen('fit', 'click', () => viewer.fit())
 listen('full', 'click', () => viewer.zoom(devicePixelRatio))
 listen('zoom-in', 'click', () => viewer.zoom(viewer.scale * 1.5))
@@ -273,4 +279,5 @@ addEventListener('drop', (event) => {
   document.body.classList.remove('over')
   add(event.dataTransfer.files)
 })
+controls.setOwn(local.models(null))
 start()

@@ -31,8 +31,7 @@ export function show(element, report) {
   const lines = [
     `${report.width} × ${report.height} pixels, restored with ${report.method}${parts} ` +
       `in ${round(report.seconds, 1)} s (${report.format.toUpperCase()}, ${size(report.bytes)}).`,
-    blurIn(report.diagnosis),
-    gainIn(report.diagnosis),
+    ...(report.diagnosis ? [blurIn(report.diagnosis), gainIn(report.diagnosis)] : []),
   ]
   element.replaceChildren(...lines.map((text) => {
     const line = document.createElement('p')

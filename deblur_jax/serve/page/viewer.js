@@ -14,7 +14,8 @@ export class Viewer {
     this.x = this.y = 0 // the pixel of the picture in the middle of the canvas
     this.fitted = true
     this.mask = null // a canvas of the size of the picture, opaque where it is painted
-    this.brush = null // { size, erase } while painting
+    this.spread = null // a canvas of any size that is drawn over the picture, under the mask
+    this.brush = null // { size, erase, color, soft } while painting
     this.pointers = new Map()
     new ResizeObserver(() => this.resize()).observe(canvas)
     for (const name of ['pointerdown', 'pointermove', 'pointerup', 'pointercancel']) {
@@ -24,9 +25,9 @@ export class Viewer {
     canvas.addEventListener('keydown', (event) => this.press(event))
   }
 
-  show(before, mask) {
+  show(before) {
     this.before = before
-    this.mask = mask
+    this.mask = this.spread = null
     this.layers = []
     this.fit()
   }
@@ -73,6 +74,17 @@ export class Viewer {
       this.y + (y - this.canvas.height / 2) / this.scale]
   }
 
+  // The middle of the view, at most `side` pixels wide and high: { canvas, x, y }.
+  middle(side) {
+    const { width, height } = this.before
+    const canvas = new OffscreenCanvas(Math.min(side, width), Math.min(side, height))
+    const start = (place, part, whole) =>
+      Math.round(Math.max(0, Math.min(whole - part, place - part / 2)))
+    const [x, y] = [start(this.x, canvas.width, width), start(this.y, canvas.height, height)]
+    canvas.getContext('2d').drawImage(this.before, -x, -y)
+    return { canvas, x, y }
+  }
+
   draw() {
     if (this.waiting) return
     this.waiting = requestAnimationFrame(() => {
@@ -102,11 +114,11 @@ export class Viewer {
       }
       context.restore()
     }
-    if (this.mask) {
-      context.globalAlpha = 0.45
-      context.drawImage(this.mask, 0, 0)
-      context.globalAlpha = 1
-    }
+    context.globalAlpha = 0.45
+    if (this.spread) context.drawImage(this.spread, 0, 0, before.width, before.height)
+    if (!this.brush?.soft) context.globalAlpha = 1
+    if (this.mask) context.drawImage(this.mask, 0, 0)
+    context.globalAlpha = 1
     if (this.layers.length) this.drawBorder()
   }
 
@@ -201,15 +213,21 @@ export class Viewer {
     }
   }
 
-  // One soft dab of the brush.
+  clearMask() {
+    this.mask.getContext('2d').clearRect(0, 0, this.mask.width, this.mask.height)
+    this.draw()
+  }
+
+  // One dab of the brush.
   paint(x, y) {
     const context = this.mask.getContext('2d')
     const radius = this.brush.size / 2
-    const soft = context.createRadialGradient(x, y, radius * 0.6, x, y, radius)
-    soft.addColorStop(0, 'rgba(20,184,166,1)')
-    soft.addColorStop(1, 'rgba(20,184,166,0)')
-    context.globalCompositeOperation = this.brush.erase ? 'destination-out' : 'source-over'
-    context.fillStyle = soft
+    const { color, soft, erase } = this.brush
+    const dab = context.createRadialGradient(x, y, radius * (soft ? 0.6 : 0.999), x, y, radius)
+    dab.addColorStop(0, `rgba(${color},1)`)
+    dab.addColorStop(1, `rgba(${color},0)`)
+    context.globalCompositeOperation = erase ? 'destination-out' : 'source-over'
+    context.fillStyle = dab
     context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius)
     this.draw()
     this.canvas.dispatchEvent(new Event('paint'))

@@ -1,0 +1,1 @@
+"""From what a user says or draws to what is restored, and where."""
