@@ -12,6 +12,8 @@ class Lines:
 
   def __init__(self, spare: pathlib.Path, output):
     self.outcomes = []
+    self.device = ''
+    """The kind of device that computes, once it is known."""
     self._spare, self._output = spare, output
 
   def start(self, pixels: int) -> None:

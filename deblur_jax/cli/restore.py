@@ -2,13 +2,16 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import pathlib
+import platform
 import shutil
 import sys
 import tempfile
 import time
 
+import deblur_jax
 from deblur_jax import heap, methods
 from deblur_jax.cli import progress, values
 from deblur_jax.formats import kinds
@@ -154,6 +157,18 @@ def add(commands: argparse._SubParsersAction) -> None:
     metavar='I/N',
     help='restore only part I of N of the pictures, to share the work among N machines',
   )
+  parser.add_argument(
+    '--ray',
+    metavar='ADDRESS',
+    help='restore on a Ray cluster: local (processes on this machine), auto (the cluster of this '
+    'machine) or HOST:PORT; all its machines must see the same files',
+  )
+  parser.add_argument(
+    '--workers',
+    type=values.positive,
+    metavar='N',
+    help='processes with --ray (one for each GPU, or for each machine without)',
+  )
   parser.set_defaults(run=_restore)
 
 
@@ -181,7 +196,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
         report = jobs.Report(tuple(outcome for _, outcome in finished))
     finally:
       if arguments.report:
-        _write_report(arguments, watch.outcomes)
+        _write_report(arguments, todo, watch)
   if piped and report.restored:
     with open(todo[0].target, 'rb') as file:
       shutil.copyfileobj(file, sys.stdout.buffer)
@@ -195,7 +210,46 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
 
 
 def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
-  """Restores what is left to do."""
+  """Restores what is left to do, here or on a cluster."""
+  if arguments.ray and not arguments.dry_run:
+    return _compute_by_ray(arguments, todo, psf, made, watch)
+  restorer, options = _prepare(arguments, psf, made)
+  import jax
+
+  from deblur_jax.photos import restore
+
+  watch.device = jax.devices()[0].device_kind
+  return restore.restore_files(todo, restorer, options, watch=watch)
+
+
+def _compute_by_ray(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
+  from deblur_jax.photos import cluster, restore
+
+  prepare = functools.partial(_prepare_elsewhere, arguments, psf, made, deblur_jax.__version__)
+  options = restore.Options(overwrite=arguments.overwrite, crop=arguments.crop, made=made)
+  use_gpus = arguments.device != 'cpu'
+  with cluster.connect(
+    arguments.ray, prepare, workers=arguments.workers, use_gpus=use_gpus
+  ) as found:
+    run = functools.partial(found.run, watch=watch)
+    try:
+      return restore.restore_by(run, todo, options, watch=watch)
+    finally:
+      watch.device = found.device
+
+
+def _prepare_elsewhere(arguments: argparse.Namespace, psf, made, version: str):
+  """`_prepare` on another machine; raises ValueError if results would differ there."""
+  name, host = arguments.weights or methods.DEFAULT, platform.node()
+  if version != deblur_jax.__version__:
+    raise ValueError(f'--ray: {host} has deblur-jax {deblur_jax.__version__}, not {version}')
+  if made != history.made(name, vars(arguments)):
+    raise ValueError(f'--ray: the weights, PSF or mask on {host} differ from those here')
+  return _prepare(arguments, psf, made)
+
+
+def _prepare(arguments: argparse.Namespace, psf, made):
+  """The `Restorer` and the `restore.Options`, with JAX set up."""
   heap.share()
   from deblur_jax import sharding
   from deblur_jax.photos import restore
@@ -212,7 +266,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     psf=psf,
     settings=values.settings(arguments.set),
   )
-  options = restore.Options(
+  return restorer, restore.Options(
     overwrite=arguments.overwrite,
     strip=arguments.strip,
     compare=arguments.compare,
@@ -227,7 +281,6 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     uncertainty=_calibration(arguments) if arguments.uncertainty else None,
     signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
-  return restore.restore_files(todo, restorer, options, watch=watch)
 
 
 def _calibration(arguments: argparse.Namespace):
@@ -311,6 +364,10 @@ def _check(arguments: argparse.Namespace) -> None:
       raise ValueError(f'--report {problem}')
   if arguments.mask and not pathlib.Path(arguments.mask).is_file():
     raise ValueError(f'--mask {arguments.mask}: no such file')
+  if arguments.ray and PIPE in (arguments.output, *arguments.inputs):
+    raise ValueError('--ray needs files that all machines see, so it cannot be used with -')
+  if arguments.workers and not arguments.ray:
+    raise ValueError('--workers requires --ray')
   if arguments.compare and arguments.output == PIPE:
     raise ValueError('--compare writes next to the result, so it cannot be used with -o -')
 
@@ -354,10 +411,12 @@ def _psf(arguments: argparse.Namespace):
   return psf
 
 
-def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
-  import deblur_jax
+def _write_report(arguments: argparse.Namespace, todo: list[jobs.Job], watch) -> None:
+  """Writes the report, with the files in the order of the plan."""
   from deblur_jax import atomic
 
+  place = {job.source: i for i, job in enumerate(todo)}
+  outcomes = sorted(watch.outcomes, key=lambda outcome: place[outcome.source])
   report = {
     'version': deblur_jax.__version__,
     'weights': arguments.weights or methods.DEFAULT,
@@ -368,8 +427,6 @@ def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
     'files': [outcome.plain() for outcome in outcomes],
   }
   if any(outcome.status == 'restored' for outcome in outcomes):
-    import jax
-
-    report['device'] = jax.devices()[0].device_kind
+    report['device'] = watch.device
   # ASCII, because the name of a file may not be valid Unicode.
   atomic.write_text(arguments.report, json.dumps(report, indent=2) + '\n')

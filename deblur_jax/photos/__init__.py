@@ -7,6 +7,7 @@ from deblur_jax import lazy
 if TYPE_CHECKING:
   from deblur_jax.photos import (
     blind_check,
+    cluster,
     diagnosis,
     history,
     interrupt,
@@ -24,6 +25,7 @@ __all__ = [
   'Options',
   'Restorer',
   'blind_check',
+  'cluster',
   'diagnosis',
   'history',
   'interrupt',

@@ -9,7 +9,7 @@ import hashlib
 import operator
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,6 +80,38 @@ def restore_files(
   overwritten. Results are written completely or not at all. A result is the same, bit for bit,
   whatever other files are restored in the same call.
   """
+
+  def run(steps: Sequence[Step]) -> Iterator[tuple[jobs.Job, jobs.Outcome]]:
+    for step in steps:
+      tiles = tiling.count(*step.size, restorer.method.needs, tile=restorer.tile)
+      tick = _Ticks(watch, step.size[0] * step.size[1], tiles)
+      yield step.job, restore_step(step, restorer, options, tick)
+      tick.finish()
+
+  return restore_by(run, todo, options, watch=watch)
+
+
+class Step(NamedTuple):
+  """A file that is left to restore."""
+
+  job: jobs.Job
+  size: tuple[int, int]
+  """(height, width) to restore."""
+  note: str
+  """Why an existing result is replaced; '' if there is none."""
+
+
+def restore_by(
+  run: Callable[[Sequence[Step]], Iterable[tuple[jobs.Job, jobs.Outcome]]],
+  todo: Sequence[jobs.Job],
+  options: Options,
+  *,
+  watch: jobs.Watch | None = None,
+) -> jobs.Report:
+  """`restore_files`, with `run` to restore what is left to do.
+
+  `run` returns the outcomes of its steps in any order, as from `restore_step`.
+  """
   outcomes: dict[jobs.Job, jobs.Outcome] = {}
 
   def done(job: jobs.Job, outcome: jobs.Outcome) -> None:
@@ -87,33 +119,39 @@ def restore_files(
     if watch:
       watch.finish(outcome)
 
-  def finish(job: jobs.Job, status: str, message: str = '', **more: Any) -> None:
-    done(job, jobs.Outcome(job.source, job.target, status, message, **more))
-
   pending, finished = jobs.select(todo, options.made, overwrite=options.overwrite)
   for job, outcome in finished:
     done(job, outcome)
-  sizes = _sizes(pending, options.crop, finish)
-  if watch:
-    watch.start(sum(height * width for height, width in sizes.values()))
-  for job, size in sizes.items():
-    tiles = tiling.count(*size, restorer.method.needs, tile=restorer.tile)
-    known = {'size': size, 'tiles': tiles}
-    if options.dry_run:
-      finish(job, 'planned', **known)
-      continue
-    tick = _Ticks(watch, size[0] * size[1], tiles)
+  steps = []
+  for job, note in pending.items():
+    interrupt.check()
     try:
-      outcome = restore_file(job, restorer, options, tick)
-      if options.made is not None:
-        history.record(job.target, job.source, options.made)
-    except Exception as error:  # One bad file must not stop the restoration of a thousand others.
-      finish(job, 'failed', _line(error, job), **known)
-    else:
-      first = (pending[job],) if pending[job] else ()
-      done(job, outcome._replace(notes=(*first, *outcome.notes)))
-    tick.finish()
+      steps.append(Step(job, size_to_restore(job.source, options.crop), note))
+    except Exception as error:
+      done(job, jobs.Outcome(job.source, job.target, 'failed', _line(error, job)))
+  if watch:
+    watch.start(sum(step.size[0] * step.size[1] for step in steps))
+  for job, outcome in run(steps):
+    done(job, outcome)
   return jobs.Report(tuple(outcomes[job] for job in todo))
+
+
+def restore_step(
+  step: Step, restorer: Restorer, options: Options, tick: Callable[[], None] = lambda: None
+) -> jobs.Outcome:
+  """The outcome of one file: restored and recorded, planned in a dry run, or failed."""
+  job = step.job
+  tiles = tiling.count(*step.size, restorer.method.needs, tile=restorer.tile)
+  known = {'size': step.size, 'tiles': tiles}
+  if options.dry_run:
+    return jobs.Outcome(job.source, job.target, 'planned', **known)
+  try:
+    outcome = restore_file(job, restorer, options, tick)
+    if options.made is not None:
+      history.record(job.target, job.source, options.made)
+  except Exception as error:  # One bad file must not stop the restoration of a thousand others.
+    return jobs.Outcome(job.source, job.target, 'failed', _line(error, job), **known)
+  return outcome._replace(notes=(*([step.note] if step.note else []), *outcome.notes))
 
 
 def restore_file(
@@ -322,20 +360,6 @@ def _overdone(found: diagnosis.Diagnosis, changed: diagnosis.Change) -> bool:
   """Whether a result looks as if the PSF was wrong."""
   sharper = found.sharpness_after > MUCH_SHARPER * found.sharpness_before
   return sharper and changed.clipped > MUCH_CLIPPED * changed.count * len(changed.before)
-
-
-def _sizes(
-  todo: Iterable[jobs.Job], crop: Crop | None, finish: Callable
-) -> dict[jobs.Job, tuple[int, int]]:
-  """Job -> (height, width) to restore; jobs that cannot be restored go to `finish`."""
-  sizes = {}
-  for job in todo:
-    interrupt.check()
-    try:
-      sizes[job] = size_to_restore(job.source, crop)
-    except Exception as error:
-      finish(job, 'failed', _line(error, job))
-  return sizes
 
 
 def size_to_restore(path: Path, crop: Crop | None = None) -> tuple[int, int]:
