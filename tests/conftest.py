@@ -17,9 +17,10 @@ os.environ['XLA_FLAGS'] = (
 )
 # Tests that start a program compile the same network again and again, and so does the next run of
 # the suite, which finds here what this one compiled.
-CACHE = pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'compiled'
-MOST_CACHED = 2e9  # bytes
-os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'compiled'),
+)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 
 from absl import flags
@@ -30,6 +31,8 @@ import pytest
 from deblur_jax import models, weights, zoo
 
 LONGEST = 'test_models', 'test_export', 'test_training', 'test_maxim', 'test_distributed'
+CACHE = pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'compiled'
+MOST_CACHED = 2e9  # bytes
 SHARED = pathlib.Path(__file__).resolve().parents[2] / 'shared'
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
