@@ -47,7 +47,7 @@ def test_the_distance_is_the_cheapest_path():
   wall = np.zeros((5, 5, 3))
   wall[:4, 2] = 1  # open at the bottom
   cost = scribble._distance(wall, strokes((5, 5), (0, 0)))
-  assert np.isclose(cost[0, 4], (4 + 4 + 4) / 5)  # down, across, and up again
+  assert np.isclose(cost[0, 4], (4 + 4 * 2**0.5) / 5)  # down, and up again
   wall[4, 2] = 1
   cost = scribble._distance(wall, strokes((5, 5), (0, 0)))
   assert np.isclose(cost[0, 4], 4 / 5 + 2 * 3 * scribble.EDGE)

@@ -1,12 +1,15 @@
 """The page's own computations, run by Node.js: the same as those of the package."""
 
+import itertools
 import json
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.special
+import skimage.data
 
 from deblur_jax import solvers, tiling
 from deblur_jax.guidance import scribble
@@ -128,3 +131,21 @@ def test_the_width_of_an_edge_is_that_of_its_gaussian(sigma):
   )
   assert steepest == pytest.approx(1 / np.sqrt(2 * np.pi) / sigma, rel=0.2)
   assert run('sharpness.js', script, np.full(130 * 200, 0.5), 130, 200) is None
+
+
+def test_the_width_of_edges_compares_different_scenes():
+  sigmas, found = [0.8, 1.3, 2.2, 3.5], []
+  script = (
+    '(([planes]) => planes.map((p) => module.edgeWidth(Float32Array.from(p), 192, 192)))(given)'
+  )
+  for name in ('astronaut', 'camera', 'coffee', 'coins'):
+    grey = np.atleast_3d(getattr(skimage.data, name)())[:192, 96:288].mean(-1) / 255
+    planes = [scipy.ndimage.gaussian_filter(grey, sigma).round(4).ravel() for sigma in sigmas]
+    found.append(run('sharpness.js', script, [plane.tolist() for plane in planes]))
+  assert all(widths == sorted(widths) for widths in found)
+  factors = []
+  for example, widths in itertools.permutations(found, 2):
+    for sigma, wanted in zip(sigmas, example, strict=True):
+      nearest = int(np.abs(np.log(np.divide(widths, wanted))).argmin())
+      factors.append(abs(np.log(sigmas[nearest] / sigma)))
+  assert np.exp(np.median(factors)) < 1.3

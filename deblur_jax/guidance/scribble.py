@@ -61,23 +61,40 @@ def _reduced(array: np.ndarray, factor: int, of) -> np.ndarray:
 
 
 def _distance(small: np.ndarray, stroke: np.ndarray) -> np.ndarray:
-  """Least cost `[h w]` of a path along rows and columns from the stroke; `REACH` without one."""
+  """Least cost `[h w]` of a path over neighbors from the stroke; `REACH` without a stroke."""
   if not stroke.any():
     return np.full(stroke.shape, REACH)
-  length = 1 / max(stroke.shape)
-  # The cost of the way to a pixel along its column (axis 0) or row from the first one.
-  ways = []
-  for axis in (0, 1):
-    steps = length + EDGE * np.square(np.diff(small.astype(np.float64), axis=axis)).sum(-1)
-    ways.append(np.pad(np.cumsum(steps, axis), [(1, 0) if axis == i else (0, 0) for i in (0, 1)]))
+  small, unit = small.astype(np.float64), 1 / max(stroke.shape)
+
+  def cost(one, other, length):
+    return length * unit + EDGE * np.square(one - other).sum(-1)
+
+  across = np.pad(np.cumsum(cost(small[:, 1:], small[:, :-1], 1), 1), ((0, 0), (1, 0)))
+  steps = (
+    cost(small[1:], small[:-1], 1),  # from a row to the next: straight down,
+    cost(small[1:, 1:], small[:-1, :-1], 2**0.5),  # down and to the right,
+    cost(small[1:, :-1], small[:-1, 1:], 2**0.5),  # down and to the left
+  )
+  up = [steps[i][::-1] for i in (0, 2, 1)]
   distance, before = np.where(stroke, 0.0, np.inf), None
   while before is None or (before - distance > 1e-9).any():
-    before = distance
-    for axis, way in enumerate(ways):
-      forward = way + np.minimum.accumulate(distance - way, axis)
-      backward = np.flip(np.minimum.accumulate(np.flip(distance + way, axis), axis), axis) - way
-      distance = np.minimum(distance, np.minimum(forward, backward))
+    before = distance.copy()
+    forward = across + np.minimum.accumulate(distance - across, 1)
+    backward = np.minimum.accumulate((distance + across)[:, ::-1], 1)[:, ::-1] - across
+    distance = np.minimum(distance, np.minimum(forward, backward))
+    _sweep(distance, *steps)
+    _sweep(distance[::-1], *up)
   return distance
+
+
+def _sweep(distance: np.ndarray, down: np.ndarray, right: np.ndarray, left: np.ndarray) -> None:
+  """Lowers each row of `distance`, in place, to what paths from the row above cost."""
+  for above, row, straight, to_right, to_left in zip(
+    distance, distance[1:], down, right, left, strict=False
+  ):
+    np.minimum(row, above + straight, out=row)
+    np.minimum(row[1:], above[:-1] + to_right, out=row[1:])
+    np.minimum(row[:-1], above[1:] + to_left, out=row[:-1])
 
 
 def _linear(guide: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

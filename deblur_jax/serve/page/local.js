@@ -34,7 +34,7 @@ export async function job(image, options, progress, signal) {
     progress({ state: 'running', tiles, progress: done })
   }
   const classical = options.weights !== 'mobile'
-  const needs = classical ? { multiple: 1, halo: 2 * psf(options.psf).size } : NETWORK
+  const needs = classical ? needsOf(options.psf, pixels) : NETWORK
   const pool = classical ? [0, 1, 2].map(() => new Caller('solver_worker.js')) : []
   const byMethod = (planes, rows, columns) => Promise.all(planes.map((plane, c) => pool[c].call(
     { method: options.weights, text: options.psf, plane, rows, columns }, signal)))
@@ -50,6 +50,14 @@ export async function job(image, options, progress, signal) {
   }
   const blob = await written(pixels)
   return { blob, report: reportOf(pixels, options, tiles, blob, (performance.now() - begin) / 1e3) }
+}
+
+function needsOf(text, { width, height }) {
+  const { size } = psf(text)
+  if (size > Math.min(width, height)) {
+    throw new Error(`the blur of ${size} x ${size} pixels is larger than the picture`)
+  }
+  return { multiple: 1, halo: 2 * size }
 }
 
 // A Web Worker whose messages have answers.

@@ -127,6 +127,7 @@ function resultName(name, format) {
 function draw() {
   const { result, preview } = current
   viewer.layers = []
+  viewer.masked = !result // it would hide what has changed
   if (result?.image) {
     const alpha = result.strength ? Math.min(1, controls.strength / result.strength) : 1
     viewer.layers.push({ image: result.image, x: 0, y: 0, alpha })

@@ -40,30 +40,34 @@ function reduced(plane, height, width, factor, h, w) {
   return sums.map((sum) => sum / (factor * factor))
 }
 
-// Least cost of a path along rows and columns from the stroke.
+// Least cost of a path over neighbors from the stroke.
 function distance(planes, stroke, h, w) {
   if (!stroke.some(Boolean)) return new Float64Array(h * w).fill(REACH)
   const found = stroke.map((there) => there ? 0 : Infinity)
-  const cost = (a, b) => planes.reduce((sum, plane) => sum + EDGE * (plane[a] - plane[b]) ** 2,
-    1 / Math.max(h, w))
+  const unit = 1 / Math.max(h, w)
   let most = Infinity // by how much a distance still changes
-  const step = (from, to) => {
-    const next = found[from] + cost(from, to)
+  const step = (from, to, length) => {
+    let next = found[from] + length * unit
+    for (const plane of planes) next += EDGE * (plane[from] - plane[to]) ** 2
     if (next < found[to]) {
       most = Math.max(most, found[to] - next)
       found[to] = next
     }
   }
+  // From the neighbors before pixel `i`, or with signs reversed those after it.
+  const around = (i, column, row) => {
+    const inside = (x) => x >= 0 && x < w
+    const x = i % w
+    if (inside(x + column)) step(i + column, i, 1)
+    if (i + row < 0 || i + row >= h * w) return
+    step(i + row, i, 1)
+    if (inside(x + column)) step(i + row + column, i, Math.SQRT2)
+    if (inside(x - column)) step(i + row - column, i, Math.SQRT2)
+  }
   while (most > 1e-9) {
     most = 0
-    for (let i = 0; i < h * w; i++) {
-      if (i % w) step(i - 1, i)
-      if (i >= w) step(i - w, i)
-    }
-    for (let i = h * w - 1; i >= 0; i--) {
-      if ((i + 1) % w) step(i + 1, i)
-      if (i + w < h * w) step(i + w, i)
-    }
+    for (let i = 0; i < h * w; i++) around(i, -1, -w)
+    for (let i = h * w - 1; i >= 0; i--) around(i, 1, w)
   }
   return found
 }

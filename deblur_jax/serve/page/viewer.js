@@ -15,6 +15,7 @@ export class Viewer {
     this.fitted = true
     this.mask = null // a canvas of the size of the picture, opaque where it is painted
     this.spread = null // a canvas of any size that is drawn over the picture, under the mask
+    this.masked = true // whether to draw both
     this.brush = null // { size, erase, color, soft } while painting
     this.pointers = new Map()
     new ResizeObserver(() => this.resize()).observe(canvas)
@@ -114,12 +115,17 @@ export class Viewer {
       }
       context.restore()
     }
+    if (this.masked) this.drawMask()
+    if (this.layers.length) this.drawBorder()
+  }
+
+  drawMask() {
+    const { context, before } = this
     context.globalAlpha = 0.45
     if (this.spread) context.drawImage(this.spread, 0, 0, before.width, before.height)
     if (!this.brush?.soft) context.globalAlpha = 1
     if (this.mask) context.drawImage(this.mask, 0, 0)
     context.globalAlpha = 1
-    if (this.layers.length) this.drawBorder()
   }
 
   drawBorder() {
