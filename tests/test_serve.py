@@ -19,7 +19,7 @@ import pytest
 from deblur_jax import cli, methods
 from deblur_jax.photos import restore as photo_restore
 from deblur_jax.serve import app as serve_app
-from deblur_jax.serve import run
+from deblur_jax.serve import device, run
 from deblur_jax.serve.keys import Keys
 from deblur_jax.serve.restorers import Restorers
 from deblur_jax.serve.service import Service
@@ -49,8 +49,9 @@ class Running:
   """A server on a free port, in a thread."""
 
   def __init__(self, folder, weights, limits, keys, browser):
-    self.service = Service(Restorers(weights), folder, limits, warm=16)
-    app = serve_app.create(self.service, Keys(keys), browser)
+    restorers = Restorers(weights)
+    self.service = Service(restorers, folder, limits, device.Device(restorers, warm=16))
+    app = serve_app.create(self.service, Keys(keys), ['deblur.example'], browser)
     self.server = run.make_server(app, self.service, host='127.0.0.1', port=0)
     self.socket = socket.create_server(('127.0.0.1', 0), backlog=2048)
     self.port = self.socket.getsockname()[1]
@@ -248,7 +249,8 @@ def test_a_restart_keeps_results_and_a_folder_has_one_owner(brighter, tmp_path, 
   with serving(tmp_path, [brighter]) as running:
     first = running.restore(data).content
     with pytest.raises(ValueError, match='is used by another server'):
-      Service(Restorers([brighter]), tmp_path, Limits())
+      restorers = Restorers([brighter])
+      Service(restorers, tmp_path, Limits(), device.Device(restorers))
   (tmp_path / 'results' / 'half').write_bytes(b'written when the process was killed')
   with serving(tmp_path, [brighter]) as running:
     calls = counted(monkeypatch)

@@ -1,10 +1,13 @@
 """What the server does with requests that are wrong, too large, too slow, or not meant well."""
 
+import argparse
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
 import struct
+import threading
 import time
 import zlib
 
@@ -13,9 +16,12 @@ import PIL.Image
 import pytest
 from test_serve import Limits, coded, counted, picture, serving
 
+from deblur_jax.cli import serve as command
 from deblur_jax.photos import restore as photo_restore
+from deblur_jax.serve import run
 from deblur_jax.serve.keys import Keys, new_key
 from deblur_jax.serve.settings import RefusedError
+from deblur_jax.serve.store import Database
 
 
 @pytest.fixture(scope='module')
@@ -194,6 +200,38 @@ def test_pages_of_other_sites_may_not_ask(server, site, status):
   assert answer.status_code == status
 
 
+@pytest.mark.parametrize(
+  'host,status',
+  [
+    ('localhost:8000', 200),
+    ('127.0.0.1', 200),
+    ('192.168.0.7:8000', 200),
+    ('[::1]:8000', 200),
+    ('Deblur.Example:8000', 200),
+    ('evil.example', 421),
+    ('localhost.evil.example:8000', 421),
+    ('127.0.0.1.evil.example', 421),
+    ('evil.example@localhost:x', 421),
+    ('[::1', 421),
+    ('', 421),
+  ],
+)
+def test_other_names_of_the_server_are_refused(server, host, status):
+  """DNS rebinding: a page of evil.example lets that name point to 127.0.0.1."""
+  for place in ('/', '/v1/models', '/readyz'):
+    answer = server.client.get(place, headers={'host': host})
+    assert answer.status_code == status, place
+    if status != 200:
+      refused(answer, status, 'this host name is not allowed; see --allow-host')
+
+
+def test_names_are_allowed_on_the_command_line():
+  parser = argparse.ArgumentParser()
+  command.add(parser.add_subparsers())
+  given = ['serve', '--host', 'a.example', '--allow-host', 'b.example', '--allow-host', 'c.example']
+  assert command.names(parser.parse_args(given)) == ['a.example', 'b.example', 'c.example']
+
+
 def raw(server, *parts, wait=0.0, body=b''):
   """What the server answers to these bytes, sent one after the other."""
   with socket.create_connection(('127.0.0.1', server.port)) as connection:
@@ -206,7 +244,10 @@ def raw(server, *parts, wait=0.0, body=b''):
   return found
 
 
-HEAD = b'POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n'
+HEAD = (
+  b'POST /v1/restore HTTP/1.1\r\nHost: localhost\r\n'
+  b'Content-Type: multipart/form-data; boundary=b\r\n'
+)
 PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
 
 
@@ -231,6 +272,66 @@ def test_a_slow_upload_is_cut_off(brighter, tmp_path):
     found = raw(running, HEAD + b'Content-Length: 1000\r\n\r\n', PART, b'x', wait=0.1)
     assert found.startswith(b'HTTP/1.1 408 ') and b'did not arrive within 1 s' in found
     assert time.monotonic() - begin > 1
+
+
+def closed(connection):
+  """Waits until the server closes a connection, without an answer."""
+  connection.settimeout(60)
+  with contextlib.suppress(ConnectionResetError):
+    assert connection.recv(1) == b''
+
+
+def test_idle_connections_leave_room_for_requests(brighter, tmp_path, monkeypatch):
+  with contextlib.ExitStack() as stack:
+    running = stack.enter_context(serving(tmp_path, [brighter], Limits(connections=40)))
+    idle = []
+    for i in range(300):  # silent, or in the middle of a head
+      idle.append(stack.enter_context(socket.create_connection(('127.0.0.1', running.port))))
+      idle[-1].sendall(HEAD if i % 2 else b'')
+    assert running.restore(coded(picture())).status_code == 200
+    for connection in idle[:260]:
+      closed(connection)
+    assert running.restore(coded(picture(seed=1))).status_code == 200
+    assert len(running.server.server_state.connections) <= 42
+    # The rest are closed by their age, also if the client goes on sending.
+    monkeypatch.setattr(run, 'HEAD_SECONDS', 0.5)
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+      for _ in range(600):
+        idle[-1].sendall(b'x: y\r\n')
+        time.sleep(0.1)
+    closed(idle[-2])
+
+
+def test_a_client_that_does_not_read_is_cut_off(brighter, tmp_path, monkeypatch):
+  monkeypatch.setattr(run, 'STUCK_SECONDS', 0.5)
+  with serving(tmp_path / 'data', [brighter]) as running:
+    (tmp_path / 'big').write_bytes(bytes(50_000_000))
+    report = {'notes': [], 'method': 'brighter', 'seconds': 1, 'tiles': 1}
+    running.service.results.put('big', 'png', tmp_path / 'big', report)
+    row = "INSERT INTO jobs VALUES ('one', '', 'done', 'big', '', '', NULL, NULL, 0, ?)"
+    running.service.database.run(row, time.time())
+    with socket.create_connection(('127.0.0.1', running.port)) as connection:
+      connection.sendall(b'GET /v1/jobs/one/result HTTP/1.1\r\nHost: localhost\r\n\r\n')
+      assert connection.recv(15) == b'HTTP/1.1 200 OK'
+      deadline = time.monotonic() + 60
+      while running.server.server_state.connections:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(running.client.get('/v1/jobs/one/result').content) == 50_000_000
+
+
+def test_streams_of_events_are_bounded_too(brighter, tmp_path, monkeypatch):
+  go = threading.Event()
+  with serving(tmp_path, [brighter], Limits(connections=4)) as running:
+    counted(monkeypatch, go)
+    client = running.client
+    job = client.post('/v1/jobs', files={'image': coded(picture())}).json()['id']
+    with contextlib.ExitStack() as stack:
+      for _ in range(4):
+        stack.enter_context(client.stream('GET', f'/v1/jobs/{job}/events'))
+      refused(client.get('/v1/models'), 503, 'busy')
+      assert client.get('/healthz').status_code == 200
+      go.set()
 
 
 def test_a_connection_cut_in_the_middle_leaves_nothing(server):
@@ -328,6 +429,56 @@ def test_two_tenants_share_nothing(brighter, tmp_path, monkeypatch, keys):
     path.write_text(new_key('carol')[1])
     os.utime(path, (1, 1))
     refused(running.restore(data, headers=headers['alice']), 401, 'this key is not valid')
+
+
+def test_quotas_survive_a_restart(brighter, tmp_path, keys):
+  path, headers = keys  # bob has 3 requests per hour
+  data, given = coded(picture()), headers['bob']
+  for i in range(2):
+    with serving(tmp_path / 'data', [brighter], keys=path) as running:
+      assert running.restore(data, headers=given).status_code == 200
+      if i == 0:  # saved while it runs, so that it is there if the process is killed
+        deadline = time.monotonic() + 60
+        while not running.service.database.run('SELECT * FROM quotas WHERE available < 2.9'):
+          assert time.monotonic() < deadline
+          time.sleep(0.1)
+  with serving(tmp_path / 'data', [brighter], keys=path) as running:
+    assert running.restore(data, headers=given).status_code == 200
+    refused(running.restore(data, headers=given), 429, 'the quota of 3 requests per hour')
+    # Another quota, or a new key, does not fill it up.
+    key, lines = new_key('bob')
+    path.write_text(lines + 'requests_per_hour = 2\n')
+    os.utime(path, (1, 1))
+    given = {'authorization': f'Bearer {key}'}
+    refused(running.restore(data, headers=given), 429, 'the quota of 2 requests per hour')
+
+
+def test_a_saved_quota_refills_with_time(tmp_path, monkeypatch):
+  path = tmp_path / 'keys.toml'
+  key, lines = new_key('alice')
+  path.write_text(lines + 'requests_per_hour = 60\n')
+  database = Database(tmp_path / 'data')
+  now = 1e9
+  monkeypatch.setattr(time, 'time', lambda: now)
+
+  def start():
+    keys = Keys(path)
+    keys.keep(database)
+    return keys, keys.owner(f'Bearer {key}')
+
+  keys, owner = start()
+  owner.use('requests', 60)
+  keys.save()
+  now += 120  # two of 60 per hour
+  keys, owner = start()
+  owner.use('requests', 2)
+  with pytest.raises(RefusedError, match='try again in 60 s'):
+    owner.use('requests', 1)
+  keys.save()
+  now -= 3600  # the clock is set back
+  with pytest.raises(RefusedError, match='try again in 60 s'):
+    start()[1].use('requests', 1)
+  database.close()
 
 
 def test_quotas_of_pixels_and_files_of_keys_that_are_wrong(tmp_path):

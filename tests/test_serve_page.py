@@ -21,7 +21,7 @@ from test_serve import coded, picture, restored, serving
 
 from deblur_jax import cli, solvers
 from deblur_jax.photos import psfs
-from deblur_jax.serve import app
+from deblur_jax.serve import app, device
 from deblur_jax.serve import browser as serve_browser
 from deblur_jax.serve.keys import Keys
 from deblur_jax.serve.restorers import Restorers
@@ -95,8 +95,10 @@ def test_the_files_of_the_browser_are_served_if_they_are_installed(tmp_path):
   types = {'a.mjs': 'text/javascript', 'b.wasm': 'application/wasm', 'mobile.onnx': 'octet-stream'}
   for name in types:
     (folder / name).write_text(name)
-  service = Service(Restorers(['wiener']), tmp_path / 'data', Limits())
-  with_files = TestClient(app.create(service, Keys(None), folder))
+  restorers = Restorers(['wiener'])
+  service = Service(restorers, tmp_path / 'data', Limits(), device.Device(restorers))
+  local = {'base_url': 'http://localhost'}
+  with_files = TestClient(app.create(service, Keys(None), browser=folder), **local)
   assert with_files.get('/v1/models').json()['browser'] == '/browser/1.30.0-abc/'
   for name, kind in types.items():
     answer = with_files.get(f'/browser/1.30.0-abc/{name}')
@@ -106,7 +108,7 @@ def test_the_files_of_the_browser_are_served_if_they_are_installed(tmp_path):
   policy = with_files.get('/').headers['content-security-policy']
   assert "script-src 'self' 'wasm-unsafe-eval';" in policy and "worker-src 'self';" in policy
   assert 'unsafe-inline' not in policy and "'unsafe-eval'" not in policy and '//' not in policy
-  without = TestClient(app.create(service, Keys(None)))
+  without = TestClient(app.create(service, Keys(None)), **local)
   assert without.get('/v1/models').json()['browser'] is None
   assert without.get('/browser/1.30.0-abc/a.mjs').status_code == 404
 

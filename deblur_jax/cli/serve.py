@@ -44,6 +44,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='TOML file of API keys and quotas; without it no key is needed',
   )
   parser.add_argument(
+    '--allow-host',
+    action='append',
+    default=[],
+    metavar='NAME',
+    help='a name by which clients reach this server, besides localhost, HOST and IP addresses; '
+    'requests for other names get 421; can be repeated',
+  )
+  parser.add_argument(
     '--new-key', metavar='NAME', help='print a new key for NAME and its lines for --keys, and exit'
   )
   parser.add_argument(
@@ -67,7 +75,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-  limits = parser.add_argument_group('limits')
+  group = parser.add_argument_group('limits')
   number = values.above_zero
   for name, default, text in (
     ('--max-megabytes', 64, 'of a request'),
@@ -78,15 +86,23 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     ('--cache-megabytes', 2000, 'of results on disk'),
     ('--keep-hours', 24, 'hours until a result is deleted'),
   ):
-    limits.add_argument(name, type=number, default=default, metavar='N', help=f'{text} ({default})')
-  limits.add_argument(
+    group.add_argument(name, type=number, default=default, metavar='N', help=f'{text} ({default})')
+  group.add_argument(
     '--queue',
     type=values.positive,
     default=16,
     metavar='N',
     help='requests that may wait; further ones get 503 (16)',
   )
-  limits.add_argument(
+  group.add_argument(
+    '--max-connections',
+    type=values.positive,
+    default=400,
+    metavar='N',
+    help='idle connections, beyond which the oldest are closed, and requests at once, beyond which '
+    'they get 503 (400)',
+  )
+  group.add_argument(
     '--max-jobs', type=values.positive, default=200, metavar='N', help='jobs that may wait (200)'
   )
 
@@ -105,19 +121,31 @@ def _serve(arguments: argparse.Namespace) -> int:
       file=sys.stderr,
     )
   from deblur_jax import sharding
-  from deblur_jax.serve import app, browser, keys, run
-  from deblur_jax.serve.restorers import Restorers, default_names
+  from deblur_jax.serve import app, browser, device, keys, run
   from deblur_jax.serve.service import Service
 
   accepted = keys.Keys(arguments.keys)
-  restorers = Restorers(arguments.weights or default_names())
+  restorers = offered(arguments)
   values.use_device(arguments.device)
   sharding.keep_compiled()
+  own = device.Device(restorers, warm=arguments.warm_up)
   data = arguments.data or state_folder()
-  service = Service(restorers, data, _limits(arguments), warm=arguments.warm_up)
-  application = app.create(service, accepted, browser.find(data))
-  run.run(application, service, host=arguments.host, port=arguments.port)
+  service = Service(restorers, data, limits(arguments), own)
+  created = app.create(service, accepted, names(arguments), browser.find(data))
+  run.run(created, service, host=arguments.host, port=arguments.port)
   return 0
+
+
+def names(arguments: argparse.Namespace) -> list[str]:
+  """The names by which clients may reach the server."""
+  return [arguments.host, *arguments.allow_host]
+
+
+def offered(arguments: argparse.Namespace):
+  """The `Restorers` of a server; raises as they do."""
+  from deblur_jax.serve.restorers import Restorers, default_names
+
+  return Restorers(arguments.weights or default_names())
 
 
 def state_folder() -> pathlib.Path:
@@ -150,13 +178,15 @@ def _print_key(name: str) -> int:
   return 0
 
 
-def _limits(arguments: argparse.Namespace):
+def limits(arguments: argparse.Namespace):
+  """The `Limits` of a server."""
   from deblur_jax.serve.settings import Limits
 
   return Limits(
     megabytes=arguments.max_megabytes,
     megapixels=arguments.max_megapixels,
     queue=arguments.queue,
+    connections=arguments.max_connections,
     jobs=arguments.max_jobs,
     seconds=arguments.timeout,
     job_seconds=arguments.job_timeout,

@@ -1,8 +1,9 @@
 """An HTTP server and a page that restore photographs; needs `pip install 'deblur-jax[serve]'`.
 
 A request goes through `gate` (keys, sizes, headers), `app` (routes), `uploads` (the files of a
-request) and `service` (cache, jobs) to the one thread in `worker` that computes. The picture is
-restored and written by `photos.restore.restore_file`, as by `deblur-jax restore`.
+request) and `service` (cache, jobs) to the one thread in `worker` that computes, by
+`device`. The picture is restored and written by `photos.restore.restore_file`, as by `deblur-jax
+restore`.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     answers,
     app,
     browser,
+    device,
     examples,
     gate,
     job_routes,
@@ -34,6 +36,7 @@ __all__ = [
   'answers',
   'app',
   'browser',
+  'device',
   'examples',
   'gate',
   'job_routes',

@@ -1,7 +1,7 @@
 """The routes of the server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 import contextlib
 import pathlib
 from typing import Any
@@ -32,21 +32,33 @@ MEDIA_TYPES = {
 CLEANING_SECONDS = 600
 """How often results and jobs that are too old are deleted."""
 
+SAVING_SECONDS = 1
+"""How often quotas are saved; what was used since is forgotten if the process is killed."""
 
-def create(service: Service, keys: Keys, browser: pathlib.Path | None = None) -> FastAPI:
+
+def create(
+  service: Service,
+  keys: Keys,
+  hosts: Iterable[str] = (),
+  browser: pathlib.Path | None = None,
+) -> FastAPI:
   """The application; its start and end are those of `service`.
 
-  `browser` is the folder of `serve.browser.install`, if the page may offer that network.
+  `hosts` are the names of the server, besides localhost and all IP addresses; `browser` is the
+  folder of `serve.browser.install`, if the page may offer that network.
   """
   jobs = Jobs(service)
+  keys.keep(service.database)
 
   @contextlib.asynccontextmanager
   async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     service.start()
     jobs.resume()
-    cleaning = asyncio.create_task(_clean(service, jobs))
+    tasks = [asyncio.create_task(_clean(service, jobs)), asyncio.create_task(_save(keys))]
     yield
-    cleaning.cancel()
+    for task in tasks:
+      task.cancel()
+    keys.save()
     await asyncio.to_thread(service.close)
 
   app = FastAPI(
@@ -58,7 +70,7 @@ def create(service: Service, keys: Keys, browser: pathlib.Path | None = None) ->
     redoc_url=None,
   )
   app.state.service = service
-  app.add_middleware(Gate, service=service, keys=keys)
+  app.add_middleware(Gate, service=service, keys=keys, hosts=hosts)
   app.add_exception_handler(RefusedError, _refused)
   app.add_exception_handler(HTTPException, _http_error)
   app.add_exception_handler(RequestValidationError, _invalid)
@@ -169,6 +181,12 @@ async def _clean(service: Service, jobs: Jobs) -> None:
     await asyncio.sleep(CLEANING_SECONDS)
     await asyncio.to_thread(service.results.shrink)
     await asyncio.to_thread(jobs.expire)
+
+
+async def _save(keys: Keys) -> None:
+  while True:
+    await asyncio.sleep(SAVING_SECONDS)
+    await asyncio.to_thread(keys.save)
 
 
 async def _gone(request: Request) -> None:

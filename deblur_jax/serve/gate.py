@@ -1,8 +1,11 @@
-"""What every request passes before and after its route: keys, size, time, headers, the log."""
+"""What every request passes beside its route: host, keys, size, time, headers, the log."""
 
 import asyncio
+from collections.abc import Iterable
+import ipaddress
 import json
 import logging
+import re
 import time
 from typing import Any
 
@@ -27,6 +30,9 @@ HEADERS = {
   'x-content-type-options': 'nosniff',
 }
 
+HOST = re.compile(r'(?:\[([^]]*)\]|([^:@/]+))(?::\d+)?')
+"""The header `Host`: an IPv6 address in brackets, or a name or IPv4 address; and a port."""
+
 BODIES_PER_PLACE = 4
 """How many request bodies may arrive at once, for each place in the queue."""
 
@@ -38,9 +44,11 @@ it would otherwise see a broken connection instead of the answer."""
 class Gate:
   """ASGI middleware."""
 
-  def __init__(self, app: ASGIApp, service: Service, keys: Keys):
+  def __init__(self, app: ASGIApp, service: Service, keys: Keys, hosts: Iterable[str] = ()):
+    """`hosts` are the names of this server, besides localhost and all IP addresses."""
     self._app, self._service, self._keys = app, service, keys
-    self._bodies = 0
+    self._hosts = {'localhost', *(host.lower() for host in hosts)}
+    self._bodies = self._open = 0
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
     if scope['type'] != 'http':
@@ -58,9 +66,11 @@ class Gate:
         headers.setdefault('cache-control', 'no-store')
       await send(message)
 
+    self._open += 1
     try:
       await self._pass(scope, receive, answer)
     finally:
+      self._open -= 1
       route = getattr(scope.get('route'), 'path', 'other')
       seconds = time.monotonic() - begin
       self._service.measures.answered(route, status, seconds)
@@ -93,15 +103,20 @@ class Gate:
 
   def _check(self, scope: Scope, headers: Headers, has_body: bool) -> None:
     """Raises RefusedError if the request can be refused by its head."""
+    if not self._is_ours(headers.get('host', '')):
+      # A page of another site can let its own name point to this machine (DNS rebinding).
+      raise RefusedError(421, 'this host name is not allowed; see --allow-host')
     if not scope['path'].startswith('/v1/'):
       return
     if headers.get('sec-fetch-site') in ('cross-site', 'same-site'):
       raise RefusedError(403, 'requests from pages of other sites are not allowed')
+    limits = self._service.limits
+    if self._open > limits.connections:
+      raise RefusedError(503, 'the server is busy; try again later', retry_after=5)
     owner = self._keys.owner(headers.get('authorization', ''))
     scope.setdefault('state', {})['owner'] = owner
     if not has_body:
       return
-    limits = self._service.limits
     length = headers.get('content-length', '0')
     if not length.isdecimal() or int(length) > 1e6 * limits.megabytes:
       raise too_large(limits.megabytes)
@@ -109,6 +124,15 @@ class Gate:
       raise RefusedError(503, 'the server is busy; try again later', retry_after=5)
     if scope['method'] == 'POST':
       owner.use('requests', 1)
+
+  def _is_ours(self, host: str) -> bool:
+    """Whether the header `Host` is an IP address or a name of this server."""
+    found = HOST.fullmatch(host)
+    name = (found[1] or found[2]).lower() if found else ''
+    try:
+      return bool(ipaddress.ip_address(name))  # an address, so nobody's DNS
+    except ValueError:
+      return name in self._hosts
 
 
 class _Body:

@@ -11,12 +11,10 @@ import secrets
 import time
 from typing import Any
 
-import numpy as np
-
 import deblur_jax
 from deblur_jax.formats import kinds
-from deblur_jax.photos import history, pictures, restore
-from deblur_jax.photos import jobs as photo_jobs
+from deblur_jax.photos import pictures
+from deblur_jax.serve.device import Device, result_name
 from deblur_jax.serve.measures import Measures
 from deblur_jax.serve.restorers import Restorers
 from deblur_jax.serve.settings import Limits, RefusedError, Settings, Upload
@@ -31,16 +29,16 @@ CLOSED = 499
 READERS = 2
 """How many uploads are saved and checked at once, beside the thread that computes."""
 
-MOST_SHAPES = 64
-"""Compiled functions are dropped from memory after pictures of this many sizes."""
-
 
 class Service:
   """A server without its routes."""
 
-  def __init__(self, restorers: Restorers, folder: pathlib.Path, limits: Limits, *, warm: int = 0):
-    """`folder` holds results and jobs; `warm` is the side of the picture of the warm-up."""
-    self.restorers, self.limits, self._warm_side = restorers, limits, warm
+  def __init__(
+    self, restorers: Restorers, folder: pathlib.Path, limits: Limits, device: Device | None = None
+  ):
+    """`folder` holds results and jobs; `device` restores, by default in this process."""
+    self.restorers, self.limits = restorers, limits
+    self.device = device or Device(restorers)
     self.database = Database(folder)
     self.results = Results(
       self.database,
@@ -48,14 +46,13 @@ class Service:
       keep_seconds=3600 * limits.keep_hours,
     )
     self.uploads = Uploads(self.database)
-    self.worker = Worker(self._restore, queue=limits.queue)
+    self.worker = Worker(self._restore, queue=limits.queue, threads=self.device.threads)
     self.readers = concurrent.futures.ThreadPoolExecutor(READERS, 'reader')
     self.measures = Measures(self)
     self.ready = self.draining = False
     self.problem = ''
     """Why the warm-up failed."""
-    self._device = ''
-    self._shapes: set[tuple] = set()
+    self._device_kind = ''
 
   def start(self) -> None:
     """Starts the thread that computes, with the warm-up."""
@@ -75,7 +72,7 @@ class Service:
     """Identifies a result: the files, the method, the settings, and whose it is."""
     parts = {
       'version': deblur_jax.__version__,
-      'device': self._device,
+      'device': self._device_kind,
       'tenant': tenant,
       'files': upload.digest,
       'method': self.restorers.digest(settings.weights),
@@ -121,64 +118,22 @@ class Service:
       self.worker.leave(task)
 
   def _restore(self, task: Task) -> Result:
-    """Restores and stores the picture of a task; runs in the thread that computes."""
+    """Restores and stores the picture of a task; runs in a thread that computes."""
     if found := self.results.get(task.key):  # an equal task has just ended
       return found
     upload, settings = task.upload, task.settings
     if task.is_job:
       task.ends = time.monotonic() + self.limits.job_seconds
-    restorer = self.restorers.get(settings)
-    suffix = f'.{settings.format}' if settings.format else upload.source.suffix
-    name = kinds.result_name(pathlib.Path('result').with_suffix(suffix))
-    target = upload.folder / name
-    task.tiles = restore.tiling.count(*upload.size, restorer.method.needs, tile=restorer.tile)
-    options = restore.Options(
-      mask=upload.mask,
-      strip=settings.strip,
-      crop=settings.crop,
-      quality=settings.quality,
-      force=settings.force,
-      diagnose=settings.diagnose,
-      made=history.made(
-        self.restorers.file(settings.weights),
-        {**settings.plain(), 'psf': settings.psf or None, 'mask': upload.mask},
-      ),
-    )
+    target = upload.folder / result_name(upload, settings)
     with self.measures.computing(settings.weights, upload.size):
-      job = photo_jobs.Job(upload.source, target)
-      outcome = restore.restore_file(job, restorer, options, task.tick)
-    self._forget_shapes(settings.weights, upload.size)
-    report = {'method': settings.weights, 'version': deblur_jax.__version__} | outcome.plain()
-    report = {name: value for name, value in report.items() if name not in ('source', 'target')}
+      report = self.device.restore(upload, settings, target, task)
     kind = kinds.SUFFIXES[pictures.suffix(target)]
     return self.results.put(task.key, kind, target, report)
 
-  def _forget_shapes(self, name: str, size: tuple[int, int]) -> None:
-    """Bounds the memory that compiled functions take; JAX's cache on disk keeps them."""
-    self._shapes.add((name, size))
-    if len(self._shapes) > MOST_SHAPES:
-      import jax
-
-      jax.clear_caches()
-      self._shapes.clear()
-
   def _warm_up(self) -> None:
-    """Restores a picture with every network, so that all is loaded, and compiled for one size."""
-    import jax
-
     try:
-      self._device = jax.devices()[0].device_kind
       folder = self.new_upload()
-      source, size = folder / 'warm.png', (self._warm_side, self._warm_side)
-      y, x = np.mgrid[: size[0], : size[1]]
-      plane = (127 + 100 * np.sin(x / 9) * np.cos(y / 7)).astype(np.uint8)
-      image = pictures.pyvips.Image.new_from_array(np.stack([plane] * 3, -1))
-      image.copy(interpretation='srgb').pngsave(str(source))
-      for name in self.restorers.networks():
-        begin = time.monotonic()
-        job = photo_jobs.Job(source, folder / 'warm_result.png')
-        restore.restore_file(job, self.restorers.get(Settings(name)))
-        log.info('%s is ready after %.1f s', name, time.monotonic() - begin)
+      self._device_kind = self.device.warm_up(folder)
       self.uploads.delete(folder)
       self.ready = True
     except Exception as error:  # reported by /healthz, so that the server is started again

@@ -31,6 +31,8 @@ class Limits:
   """Of a picture."""
   queue: int = 16
   """Requests that may wait; the next one gets 503."""
+  connections: int = 400
+  """That wait for a request; beyond it, the oldest are closed. And requests at once."""
   jobs: int = 200
   """Jobs that may wait."""
   seconds: float = 120

@@ -1,4 +1,4 @@
-"""Results and jobs on disk, so that both survive a restart: files, and a SQLite database."""
+"""Results, jobs and quotas on disk, to survive a restart: files, and a SQLite database."""
 
 from collections.abc import Iterator
 import contextlib
@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS jobs (
   id TEXT PRIMARY KEY, tenant TEXT, state TEXT, key TEXT, settings TEXT, files TEXT,
   status INTEGER, error TEXT, made REAL, ended REAL);
+CREATE TABLE IF NOT EXISTS quotas (
+  owner TEXT, what TEXT, available REAL, at REAL, PRIMARY KEY (owner, what));
 """
 
 

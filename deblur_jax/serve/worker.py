@@ -1,4 +1,4 @@
-"""The one thread that computes, and the bounded queue in front of it."""
+"""The threads that compute, one for each device, and the bounded queue in front of them."""
 
 import collections
 from collections.abc import Callable
@@ -46,26 +46,28 @@ class Task:
 
 
 class Worker:
-  """Runs tasks one after the other, in a thread of its own.
+  """Runs tasks one after the other, in threads of its own.
 
   Requests and jobs wait in two queues, which take turns, so neither keeps the other from running.
   Equal tasks that wait or run at the same time are one.
   """
 
-  def __init__(self, run: Callable[[Task], Any], *, queue: int):
-    """`run` returns the result of a task; at most `queue` requests wait."""
+  def __init__(self, run: Callable[[Task], Any], *, queue: int, threads: int = 1):
+    """`run` returns the result of a task; `threads` run at once, and `queue` requests may wait."""
     self._run, self._most = run, queue
     self._queues = (collections.deque[Task](), collections.deque[Task]())  # requests, jobs
     self._tasks: dict[str, Task] = {}  # those that wait or run
     self._turn = 0
     self._changed = threading.Condition()
     self.closed = False
-    self._thread = threading.Thread(target=self._loop, name='device', daemon=True)
+    self._threads = [threading.Thread(target=self._begin, name='device 0', daemon=True)]
+    for i in range(1, threads):
+      self._threads.append(threading.Thread(target=self._loop, name=f'device {i}', daemon=True))
 
   def start(self, first: Callable[[], None]) -> None:
-    """Starts the thread, which calls `first` before any task."""
+    """Starts the threads; one of them calls `first` before any task."""
     self._first = first
-    self._thread.start()
+    self._threads[0].start()
 
   def submit(self, task: Task) -> Task:
     """Adds `task`, or joins an equal one; returns the one that will run.
@@ -101,17 +103,23 @@ class Worker:
       return len(self._queues[0]), len(self._queues[1])
 
   def close(self) -> None:
-    """Cancels all tasks, stops the thread, and waits for it."""
+    """Cancels all tasks, stops the threads, and waits for them."""
     with self._changed:
       self.closed = True
       for task in self._tasks.values():
         task.waiting = 0
-      self._changed.notify()
-    if self._thread.ident:
-      self._thread.join()
+      self._changed.notify_all()
+    for thread in self._threads:  # the first has started the others once it has ended
+      if thread.ident:
+        thread.join()
+
+  def _begin(self) -> None:
+    self._first()
+    for thread in self._threads[1:]:
+      thread.start()
+    self._loop()
 
   def _loop(self) -> None:
-    self._first()
     while task := self._next():
       result = problem = None
       try:
