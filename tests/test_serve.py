@@ -48,7 +48,7 @@ POLYBLUR = {'weights': 'polyblur', 'force': 'true'}
 class Running:
   """A server on a free port, in a thread."""
 
-  def __init__(self, folder, weights, limits, keys, browser):
+  def __init__(self, folder, weights, limits, keys, browser=None):
     restorers = Restorers(weights)
     self.service = Service(restorers, folder, limits, device.Device(restorers, warm=16))
     app = serve_app.create(self.service, Keys(keys), ['deblur.example'], browser)
