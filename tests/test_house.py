@@ -15,7 +15,7 @@ RANKS = (
   {'lazy'},
   {'types', 'spec', 'color', 'atomic', 'cached', 'checks', 'methods', 'heap'},
   {'formats', 'sharding', 'tiling', 'writers', 'optim', 'weights'},
-  {'preemption', 'nn', 'blur', 'datasets', 'checkpoints'},
+  {'preemption', 'nn', 'blur', 'datasets', 'checkpoints', 'guidance'},
   {'data', 'models', 'losses', 'metrics'},
   {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance', 'uncertainty'},
   {'evaluation', 'zoo', 'pair_making'},
