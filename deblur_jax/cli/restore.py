@@ -10,9 +10,9 @@ import tempfile
 import time
 
 from deblur_jax import heap, methods
-from deblur_jax.cli import progress, values
+from deblur_jax.cli import guide, progress, values
 from deblur_jax.formats import kinds
-from deblur_jax.photos import history, jobs
+from deblur_jax.photos import jobs
 
 PIPE = '-'
 
@@ -154,6 +154,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     metavar='I/N',
     help='restore only part I of N of the pictures, to share the work among N machines',
   )
+  guide.add(parser)
   parser.set_defaults(run=_restore)
 
 
@@ -167,21 +168,28 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
   todo = _plan(arguments, inputs, spare)
   psf = _psf(arguments)
-  made = history.made(arguments.weights or methods.DEFAULT, vars(arguments))
+  runs = guide.runs(arguments, todo)
   piped = arguments.output == PIPE
   begin = time.monotonic()
-  pending, finished = jobs.select(todo, made, overwrite=arguments.overwrite)
-  with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
-    try:
-      if pending:
-        report = _compute(arguments, todo, psf, made, watch)
-      else:  # JAX takes a second to import.
-        for _, outcome in finished:
-          watch.finish(outcome)
-        report = jobs.Report(tuple(outcome for _, outcome in finished))
-    finally:
-      if arguments.report:
-        _write_report(arguments, watch.outcomes)
+  outcomes = []
+  for run in runs:
+    for line in guide.understood(run.request):
+      print(line, file=sys.stderr if piped else sys.stdout)
+    pending, finished = jobs.select(run.todo, run.made, overwrite=arguments.overwrite)
+    with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
+      try:
+        if pending:
+          _compute(arguments, run, psf, watch)
+        else:  # JAX takes a second to import.
+          for _, outcome in finished:
+            watch.finish(outcome)
+      finally:
+        outcomes += watch.outcomes
+        if arguments.report:
+          _write_report(arguments, outcomes)
+  if arguments.candidates and not arguments.dry_run:
+    guide.write_sheets(todo, runs)
+  report = jobs.Report(tuple(outcomes))
   if piped and report.restored:
     with open(todo[0].target, 'rb') as file:
       shutil.copyfileobj(file, sys.stdout.buffer)
@@ -194,7 +202,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   return 1 if report.failed else 0
 
 
-def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
+def _compute(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> jobs.Report:
   """Restores what is left to do."""
   heap.share()
   from deblur_jax import sharding
@@ -204,30 +212,34 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
-  restorer = load(
-    arguments.weights or methods.DEFAULT,
-    tile=arguments.tile,
-    self_ensemble=arguments.self_ensemble,
-    strength=arguments.strength,
-    psf=psf,
-    settings=values.settings(arguments.set),
-  )
+  if guide.is_used(arguments):
+    restorer = guide.restorer(arguments, run.request)
+  else:
+    restorer = load(
+      arguments.weights or methods.DEFAULT,
+      tile=arguments.tile,
+      self_ensemble=arguments.self_ensemble,
+      strength=arguments.strength,
+      psf=psf,
+      settings=values.settings(arguments.set),
+    )
   options = restore.Options(
     overwrite=arguments.overwrite,
     strip=arguments.strip,
     compare=arguments.compare,
     write_psf=arguments.write_psf,
     mask=arguments.mask,
+    where=guide.where(arguments, run.request),
     dry_run=arguments.dry_run,
     crop=arguments.crop,
     quality=arguments.quality,
     force=arguments.force,
-    made=made,
+    made=run.made,
     provenance=not arguments.no_provenance,
     uncertainty=_calibration(arguments) if arguments.uncertainty else None,
     signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
-  return restore.restore_files(todo, restorer, options, watch=watch)
+  return restore.restore_files(run.todo, restorer, options, watch=watch)
 
 
 def _calibration(arguments: argparse.Namespace):
@@ -238,7 +250,8 @@ def _calibration(arguments: argparse.Namespace):
   name = arguments.weights or methods.DEFAULT
   if methods.is_solver(name):
     raise ValueError(f'--uncertainty requires a network, but {name} is a classical method')
-  if arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set:
+  changed = arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set
+  if changed or arguments.scribble or guide.is_used(arguments):
     raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
   path = methods.find(name)
   found = None if path.suffix in methods.EXPORTED else weights.read(path)[1].get('uncertainty')
@@ -265,6 +278,7 @@ def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> l
   for what, given in one_only.items():
     if given and len(todo) > 1:
       raise ValueError(f'{what} requires a single picture, but there are {len(todo)}')
+  guide.check(arguments, len(todo))
   return jobs.shard(todo, *arguments.shard) if arguments.shard else todo
 
 

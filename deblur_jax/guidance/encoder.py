@@ -44,7 +44,7 @@ def bags(texts: Sequence[str]) -> np.ndarray:
 
 
 def embed(text: str) -> np.ndarray:
-  """The embedding `[WIDTH]` of a text, float32 in (-1, 1); zeros for unknown words."""
+  """The embedding `[WIDTH]` of a text, float32 in (-1, 1); zeros if it has no words."""
   return np.tanh(bags([text])[0] @ _load()['table'])
 
 

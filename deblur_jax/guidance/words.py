@@ -30,7 +30,7 @@ LIGHT, STRONG = 0.45, 1.5
 """Amounts of 'a little' and 'strongly'; 1 is usual."""
 
 SURE = 0.6
-"""Least probability of a kind, for a clause to be understood."""
+"""If no kind is more probable than this, a clause is not understood."""
 
 OPPOSITE = {'subject': 'background', 'left half': 'right half', 'top half': 'bottom half'}
 OPPOSITE |= {other: one for one, other in OPPOSITE.items()}
@@ -127,17 +127,14 @@ class Request:
   """Where: '' is everywhere, 'not face' all but the face."""
 
   def __str__(self) -> str:
-    """A phrase such as 'motion blur in the subject'."""
-    by_amount: dict[float, list[str]] = {}
-    for fault, amount in self.amounts.items():
-      by_amount.setdefault(amount, []).append(NAMES[fault])
+    """The request as a prompt that `parse` understands, such as 'motion blur in the subject'."""
     what = [
-      ' and '.join(names) + ('' if amount == 1 else f' ({amount:.0%})')
-      for amount, names in by_amount.items()
+      NAMES[fault] + ('' if amount == 1 else f' {100 * amount:g}%')
+      for fault, amount in self.amounts.items()
     ]
-    where = f' in the {self.region}' if self.region else ''
-    where = f' outside the {self.region[4:]}' if self.region.startswith('not ') else where
-    return ', '.join(what) + where
+    if self.region.startswith('not '):
+      return f'{", ".join(what)} outside the {self.region[4:]}'
+    return ', '.join(what) + (f' in the {self.region}' if self.region else '')
 
   def row(self) -> tuple[str, str, str]:
     """(kinds, strength, region), as in `tests/prompts.csv`."""
@@ -151,6 +148,13 @@ class Request:
     level = {1.0: '', LIGHT: 'light', STRONG: 'strong'}
     strength = '?' if len(amount) > 1 else level.get(*amount, f'{100 * max(amount):g}')
     return (named[0] if named else '+'.join(parts), strength, self.region)
+
+
+def network(amounts: Mapping[str, float]) -> str | None:
+  """The shipped weights for what is to be removed; None if that is not blur."""
+  if 'motion' in amounts:
+    return 'general'
+  return 'mobile' if 'defocus' in amounts else None
 
 
 @dataclasses.dataclass
