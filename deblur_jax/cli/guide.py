@@ -52,6 +52,11 @@ class Run(NamedTuple):
   todo: list[jobs.Job]
   made: dict[str, Any]
   request: words.Request | None
+  title: str = 'understood'
+
+  def lines(self) -> list[str]:
+    """The line that says what was understood, if there were words."""
+    return [] if self.request is None else [f'{self.title}: {self.request}']
 
 
 def is_used(arguments: argparse.Namespace) -> bool:
@@ -105,7 +110,8 @@ def runs(arguments: argparse.Namespace, todo: Sequence[jobs.Job]) -> list[Run]:
   for number, prompt in enumerate(candidates.prompts(arguments.candidates, liked, asked), 1):
     request = words.parse(prompt)
     targets = [job._replace(target=candidate(job.target, number)) for job in todo]
-    found.append(Run(targets, _made(arguments, request, prompt=prompt), request))
+    made = _made(arguments, request)
+    found.append(Run(targets, made, request, f'candidate {number}'))
   return found
 
 
@@ -136,11 +142,6 @@ def where(arguments: argparse.Namespace, request: words.Request | None):
   from deblur_jax.photos import guided
 
   return guided.where(request.region if request else '', arguments.scribble)
-
-
-def understood(request: words.Request | None) -> list[str]:
-  """The line that says what was understood, if there were words."""
-  return [] if request is None else [f'understood: {request}']
 
 
 def write_sheets(todo: Sequence[jobs.Job], found: Sequence[Run]) -> None:
@@ -175,12 +176,10 @@ def _chosen(path: pathlib.Path) -> words.Request:
   return request
 
 
-def _made(
-  arguments: argparse.Namespace, request: words.Request | None, **more: Any
-) -> dict[str, Any]:
+def _made(arguments: argparse.Namespace, request: words.Request | None) -> dict[str, Any]:
   """What results depend on."""
-  name = arguments.weights or methods.DEFAULT
+  name, more = arguments.weights or methods.DEFAULT, {}
   if request is not None:
-    more = {'prompt': str(request), **more}
+    more = {'prompt': str(request)}
     name = arguments.weights or words.network(request.amounts)
   return history.made(name, {**vars(arguments), **more})

@@ -173,7 +173,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   begin = time.monotonic()
   outcomes = []
   for run in runs:
-    for line in guide.understood(run.request):
+    for line in run.lines():
       print(line, file=sys.stderr if piped else sys.stdout)
     pending, finished = jobs.select(run.todo, run.made, overwrite=arguments.overwrite)
     with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:

@@ -55,7 +55,7 @@ def prompts(count: int, liked: Taste, request: Request | None = None) -> list[st
   found: list[str] = []
   index = 0
   while len(found) < count:
-    at = [0.5] * 3 if index == 0 else [_halton(index, base) for base in (2, 3, 5)]
+    at = [_halton(index + 1, base) for base in (2, 3, 5)] if index else [0.5] * 3
     amounts = [
       min(max(round(middle + (2 * share - 1) * liked.spread, 2), 0.05), 1.0)
       for middle, share in zip((liked.deblur, liked.denoise), at, strict=False)

@@ -21,6 +21,9 @@ FEATHER = 0.02
 SURELY, SURELY_NOT = 0.9, 0.1
 """Saliencies, as shares of the largest, from which pixels start as subject or as background."""
 
+NEIGHBORS = 8
+"""How often the cascade must see a face at slightly different places and sizes."""
+
 
 def mask(name: str, image: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
   """The mask of a region, uint8 `[h w]`: 255 inside, 0 outside, with a soft border.
@@ -152,7 +155,12 @@ def face(image: np.ndarray) -> np.ndarray:
   if most < least:
     return inside > 0
   found = _faces().detect_multi_scale(
-    image, scale_factor=1.15, step_ratio=1, min_size=(least, least), max_size=(most, most)
+    image,
+    scale_factor=1.15,
+    step_ratio=1,
+    min_size=(least, least),
+    max_size=(most, most),
+    min_neighbor_number=NEIGHBORS,
   )
   for one in found:
     across, down = one['width'], one['height']

@@ -14,8 +14,12 @@ STRONG = 60
 CHANGED = 40
 """Least difference from the picture, of 255, of a stroke on a copy of it."""
 
-STEP = 0.01
-"""The cost of a step between equal pixels, where one across the strongest edge costs about 1."""
+STEP, EDGE, UNLIKE = 0.01, 3.0, 0.2
+"""The costs of a step between equal pixels, of one from black to white, and of one onto a pixel
+that has the colors of the other strokes."""
+
+BINS = 16
+"""Of a color histogram, per channel."""
 
 RADIUS, SMOOTH = 8, 1e-3
 """Of the guided filter, in pixels at `SIDE` and as a variance of values in [0, 1]."""
@@ -26,10 +30,11 @@ def mask_from_strokes(image: np.ndarray, strokes: np.ndarray) -> np.ndarray:
 
   `image` is uint8 `[h w 3]`. `strokes` is a picture of the same size with green and red strokes:
   `[h w 4]`, drawn on transparent, or `[h w 3]`, drawn on a copy of the picture or on white. Every
-  pixel belongs to the stroke to which there is the cheapest way, where crossing edges is expensive;
-  a guided filter (He et al. 2013) then fits the border to the edges. If there are strokes of one
-  color only, the border of the picture counts as the other. Raises ValueError if there are none, or
-  the sizes differ.
+  pixel belongs to the stroke to which there is the cheapest way, where edges and colors of the
+  other strokes are expensive (as in Bai and Sapiro, "A geodesic framework for interactive
+  segmentation", 2007); a guided filter (He et al. 2013) then fits the border to the edges. If there
+  are strokes of one color only, the border of the picture counts as the other. Raises ValueError if
+  there are none, or the sizes differ.
   """
   if strokes.shape[:2] != image.shape[:2]:
     (height, width), (tall, wide) = strokes.shape[:2], image.shape[:2]
@@ -75,9 +80,25 @@ def _nearest(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarra
   )
   smooth = cv2.GaussianBlur(image, (0, 0), 1)
   slopes = [np.hypot(*np.gradient(smooth[..., c])) for c in range(3)]
-  cost = STEP + np.max(slopes, axis=0)
-  far = [graph.MCP_Geometric(cost).find_costs(np.argwhere(one))[0] for one in (green, red)]
+  cost = STEP + EDGE * np.max(slopes, axis=0)
+  likely = _likely(smooth, green, red)
+  far = [
+    graph.MCP_Geometric(cost + UNLIKE * unlike).find_costs(np.argwhere(one))[0]
+    for one, unlike in ((green, 1 - likely), (red, likely))
+  ]
   return far[0] < far[1]
+
+
+def _likely(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarray:
+  """How much more the colors `[h w]` are those under green strokes, in [0, 1]."""
+  bins = np.minimum((image * BINS).astype(int), BINS - 1)
+  shares = []
+  for one in (green, red):
+    counts = np.zeros((BINS,) * 3)
+    np.add.at(counts, tuple(bins[one].T), 1)
+    found = scipy.ndimage.gaussian_filter(counts / counts.sum(), 1) + 1e-5
+    shares.append(found[tuple(np.moveaxis(bins, -1, 0))])
+  return shares[0] / (shares[0] + shares[1])
 
 
 def _guided(guide: np.ndarray, plane: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 
+from deblur_jax import methods
 from deblur_jax.guidance import encoder
 
 FAULTS = ('motion', 'defocus', 'noise', 'jpeg')
@@ -153,7 +154,7 @@ class Request:
 def network(amounts: Mapping[str, float]) -> str | None:
   """The shipped weights for what is to be removed; None if that is not blur."""
   if 'motion' in amounts:
-    return 'general'
+    return methods.DEFAULT
   return 'mobile' if 'defocus' in amounts else None
 
 
