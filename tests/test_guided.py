@@ -115,6 +115,16 @@ def test_only_the_region_changes_and_the_rest_has_equal_bits(here, brighter, cap
   )
 
 
+def test_a_result_is_made_again_by_its_record(here, capsys):
+  save('a.png', np.uint8(noisy(plain(), 5)))
+  assert call(capsys, 'a.png', '--prompt', 'Please denoise the left half')[0] == 0
+  assert cli.main(['inspect', 'restored/a.png', '--source', 'a.png']) == 0
+  out = capsys.readouterr().out
+  assert 'with non_local_means' in out and '--prompt noise in the left half' in out
+  assert 'algorithmicallyEnhanced' in out  # and not by a network
+  assert 'the same file, bit for bit' in out
+
+
 def test_prompt_mask_strength_and_crop_combine(here, brighter, capsys):
   mask = np.zeros((40, 60), np.uint8)
   mask[:20] = 255
@@ -178,6 +188,8 @@ def test_candidates_and_a_choice(here, brighter, capsys):
   assert (code, err) == (0, [])
   np.testing.assert_array_equal(pixels('restored/a.png'), pixels(names[1]))
   chosen = history.History().find(here / names[1]).options['prompt']
+  assert candidates.choices('restored') == [chosen]
+  assert call(capsys, *given, '--choose', names[1])[0] == 0  # the same choice, once more
   assert candidates.choices('restored') == [chosen]
   assert call(capsys, *given, '--candidates', '3')[0] == 0
   now = history.History().find(here / names[0]).options['prompt']

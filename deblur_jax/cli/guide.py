@@ -162,17 +162,20 @@ def _request(arguments: argparse.Namespace) -> words.Request | None:
       return words.parse(arguments.prompt)
     except ValueError as error:
       raise ValueError(f'--prompt: {error}') from None
-  return _chosen(pathlib.Path(arguments.choose)) if arguments.choose is not None else None
+  if arguments.choose is None:
+    return None
+  return _chosen(pathlib.Path(arguments.choose), remember=not arguments.dry_run)
 
 
-def _chosen(path: pathlib.Path) -> words.Request:
-  """The request that a candidate was made with, which is remembered."""
+def _chosen(path: pathlib.Path, *, remember: bool) -> words.Request:
+  """The request that a candidate was made with."""
   made = history.History().find(path)
   if made is None or 'prompt' not in made.options:
     raise ValueError(f'--choose {path}: not written by --candidates or --prompt in this folder')
   prompt = made.options['prompt']
   request = words.parse(prompt)
-  candidates.remember(path.parent, prompt)
+  if remember:
+    candidates.remember(path.parent, prompt)
   return request
 
 

@@ -74,7 +74,9 @@ def prompts(count: int, liked: Taste, request: Request | None = None) -> list[st
 
 
 def remember(folder: str | os.PathLike[str], prompt: str) -> None:
-  """Adds a choice to the memory of a folder of results."""
+  """Adds a choice to the memory of a folder of results, unless it was the last one."""
+  if choices(folder)[-1:] == [prompt]:
+    return
   with open(pathlib.Path(folder) / FILE, 'a', encoding='ascii') as file:
     file.write(json.dumps({'prompt': prompt}) + '\n')
 

@@ -13,7 +13,7 @@ import numpy as np
 FINE, COARSE = 0.8, 3.2
 """Sigmas in pixels of the two scales whose detail is compared."""
 
-LEAST_NOISE = 0.5 / 255
+LEAST_NOISE = 1 / 255
 """Less noise cannot be seen, and counts as this much."""
 
 MOST = 1.5

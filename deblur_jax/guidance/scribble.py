@@ -86,7 +86,14 @@ def _nearest(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarra
     graph.MCP_Geometric(cost + UNLIKE * unlike).find_costs(np.argwhere(one))[0]
     for one, unlike in ((green, 1 - likely), (red, likely))
   ]
-  return far[0] < far[1]
+  inside = _touched(far[0] < far[1], green)
+  return ~_touched(~inside, red)
+
+
+def _touched(inside: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+  """The connected parts of `inside` that a stroke touches."""
+  parts, _ = scipy.ndimage.label(inside)
+  return inside & np.isin(parts, np.unique(parts[seeds & inside]))
 
 
 def _likely(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarray:

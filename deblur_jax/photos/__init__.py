@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from deblur_jax.photos import (
     blind_check,
     diagnosis,
+    guided,
     history,
     interrupt,
     jobs,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     psfs,
     restore,
     restorer,
+    sheet,
     writing,
   )
   from deblur_jax.photos.restore import Options, restore_files
@@ -25,6 +27,7 @@ __all__ = [
   'Restorer',
   'blind_check',
   'diagnosis',
+  'guided',
   'history',
   'interrupt',
   'jobs',
@@ -34,6 +37,7 @@ __all__ = [
   'restore',
   'restore_files',
   'restorer',
+  'sheet',
   'writing',
 ]
 
