@@ -102,12 +102,12 @@ def subject(image: np.ndarray) -> np.ndarray:
   cv2.grabCut(bgr, marks, None, *models, 4, cv2.GC_INIT_WITH_MASK)
   inside = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
   inside = scipy.ndimage.binary_opening(inside, iterations=2)
-  parts, count = scipy.ndimage.label(inside)
-  if not count:
+  count, parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
+  if count == 1:
     return inside
   sizes = np.bincount(parts.ravel())[1:]
   kept = 1 + np.flatnonzero(sizes >= 0.2 * sizes.max())
-  return scipy.ndimage.binary_fill_holes(np.isin(parts, kept))
+  return np.asarray(scipy.ndimage.binary_fill_holes(np.isin(parts, kept)))
 
 
 def saliency(image: np.ndarray) -> np.ndarray:

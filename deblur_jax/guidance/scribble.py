@@ -75,7 +75,7 @@ def _nearest(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarra
   border = np.ones(green.shape, bool)
   border[1:-1, 1:-1] = False
   green, red = (
-    one if one.any() else border & ~scipy.ndimage.binary_dilation(other, iterations=9)
+    one if one.any() else border & ~np.asarray(scipy.ndimage.binary_dilation(other, iterations=9))
     for one, other in ((green, red), (red, green))
   )
   smooth = cv2.GaussianBlur(image, (0, 0), 1)
@@ -92,7 +92,7 @@ def _nearest(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarra
 
 def _touched(inside: np.ndarray, seeds: np.ndarray) -> np.ndarray:
   """The connected parts of `inside` that a stroke touches."""
-  parts, _ = scipy.ndimage.label(inside)
+  _, parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
   return inside & np.isin(parts, np.unique(parts[seeds & inside]))
 
 

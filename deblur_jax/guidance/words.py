@@ -53,7 +53,7 @@ _REGIONS = (
     'corner',
   ),
   (r'(?:left|right|top|upper|bottom|lower)(?:[ -]hand)? (?:half|side|part|edge|area)', 'half'),
-  (r'(?:(?<=on the )|(?<=the ))(?:left|right|top|bottom)\b', 'half'),
+  (r'(?<=the )(?:left|right|top|bottom)\b(?! (?:third|quarter|fifth|row|line))', 'half'),
   (r'(?:corners|edges|borders|outer parts?)', 'not center'),
   (r'(?:center|centre|middle)', 'center'),
   (r'(?:backgrounds?|backdrop|bokeh|surroundings)', 'background'),
@@ -67,7 +67,7 @@ _EXCEPT = (
   r'excluding|outside(?: of)?|but not(?: in| on)?)'
 )
 _KEEP = r'keep|keeping|leave|leaving|preserve|retain|maintain|ignore|spare|protect'
-_NOT = r'do not|never|without|not|no'
+_NOT = r'do not|never|without|not|nothing|no'
 _GOOD = r'(?:is|are|looks?) (?:already )?(?:fine|ok|okay|good|sharp|perfect|great|clean|in focus)'
 _UNCHANGED = (
   r'as (?:it|they) (?:is|are|was|were)|alone|untouched|unchanged|the rest|everything else'
@@ -94,6 +94,8 @@ _PICTURE = (
   'church|wedding|party|zoo|beach|phone|camera|web|internet|way|original'
 )
 """Words after 'the' that name no part of the picture that would have to be found."""
+_PART = 'hands?|hair|arms?|legs?|feet|body|head|mouth|nose|teeth|hat|dress|shoes?|clothes|car|sky'
+"""Words that do, and that the encoder could mistake: hands shake."""
 _ADD_BLUR = re.compile(
   r'\bblur (?:the|it|this|my|her|his|out)\b|\bblurrier\b|\b(?:more|add|some more) '
   r'(?:\w+ )?(?:blur|bokeh|grain|noise)\b|\bsofter\b|\bsoften\b'
@@ -147,7 +149,7 @@ class Request:
     ]
     amount = set(self.amounts.values())
     level = {1.0: '', LIGHT: 'light', STRONG: 'strong'}
-    strength = '?' if len(amount) > 1 else level.get(*amount, f'{100 * max(amount):g}')
+    strength = '?' if len(amount) > 1 else level.get(max(amount), f'{100 * max(amount):g}')
     return (named[0] if named else '+'.join(parts), strength, self.region)
 
 
@@ -244,7 +246,8 @@ def _plain(prompt: str) -> str:
 
 def _check_language(text: str) -> None:
   """Raises ValueError for an empty prompt, and for one that hardly has a known word."""
-  found = [word for word in encoder.words(text) if not word[0].isdecimal()]
+  plainer = _find_regions(text, True)[1]
+  found = [word for word in encoder.words(plainer) if not word[0].isdecimal()]
   if not text:
     raise ValueError(f'the prompt is empty; {HELP}')
   known = sum(_is_known(word) for word in found)
@@ -269,7 +272,9 @@ def _clauses(text: str) -> Iterator[str]:
   )
   text = re.sub(r'\bbut not\b', '_but not', text)
   text = re.sub(r'(?<=\d)\s*,\s*(?=\d)', '_', text)
-  for part in re.split(r'[,;:.!?()]+(?!\d)|\bbut\b|\band\b|\bthen\b|\bwhile\b|\bbecause\b', text):
+  for part in re.split(
+    r'[,;:.!?()]+(?!\d)|\bbut\b|\band\b|\bthen\b|(?=\bwithout\b)|\bwhile\b|\bbecause\b', text
+  ):
     part = part.replace('_but', 'but').replace('_', ',').strip()
     if part:
       yield part
@@ -321,7 +326,10 @@ def _named(name: str, text: str) -> str:
   """The region that a text stands for."""
   if name == 'box':
     return ','.join(re.findall(r'\d+', text))
-  sides = [_SIDES.get(word, word) for word in re.findall('left|right|top|upper|bottom|lower', text)]
+  sides = [
+    _SIDES.get(str(word), str(word))
+    for word in re.findall('left|right|top|upper|bottom|lower', text)
+  ]
   if name == 'corner':
     return ' '.join(sides)
   return f'{sides[0]} half' if name == 'half' else name
@@ -362,9 +370,11 @@ def _check_object(rest: str, text: str) -> None:
   """Raises ValueError if what is to be restored, as in 'sharpen the mountain', is unknown."""
   for match in _OBJECT.finditer(rest):
     is_picture = re.search(rf'\b(?:{_PICTURE})\b', match[1])
-    if not is_picture and _kind(match[1]) not in MEANING:
+    is_part = re.search(rf'\b(?:{_PART})\b', match[1]) and not re.search(r'\bin\b', match[0])
+    if is_part or (not is_picture and _kind(match[1]) not in MEANING):
       raise _not_understood(text)
 
 
 def _not_understood(text: str) -> ValueError:
-  return ValueError(f"did not understand '{text}'; {HELP}")
+  shown = text if len(text) <= 80 else f'{text[:77]}...'
+  return ValueError(f"did not understand '{shown}'; {HELP}")

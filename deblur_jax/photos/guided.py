@@ -145,7 +145,7 @@ def load(
     needs = dataclasses.replace(inner.method.needs, halo=inner.method.needs.halo + REACH)
     names += [inner.method.name]
   # The sum of steps is done by one function, so that tiles are cut and blended once.
-  method = zoo.Method(' + '.join(names), lambda images, **known: images, needs)
+  method = zoo.Method(' + '.join(names), lambda blurred, **known: blurred, needs)
   return Guided(
     method,
     tile,
