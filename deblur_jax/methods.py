@@ -37,6 +37,15 @@ WITHOUT_PSF = ('polyblur',)
 """The classical methods that estimate the PSF themselves."""
 
 
+STEPS = ('deblock', 'non_local_means')
+"""What `photos.guided` does besides deblurring; no weights, and no methods by themselves."""
+
+
+def is_network(name: str) -> bool:
+  """Whether the method `name`, or a part of a name such as 'non_local_means + general', is one."""
+  return any(not is_solver(part) and part not in STEPS for part in name.split(' + '))
+
+
 def is_solver(name: str | os.PathLike[str]) -> bool:
   """Whether `name` is a classical method; './wiener' means the folder or file of that name."""
   return os.fspath(name) in SOLVERS

@@ -13,8 +13,8 @@ import deblur_jax
 
 ROOT = pathlib.Path(deblur_jax.__file__).parent
 PACKAGES = sorted(path.parent.name for path in ROOT.glob('*/__init__.py'))
-LIGHT = ('blur', 'data', 'datasets', 'evaluation', 'formats', 'nn', 'pair_making', 'photos')
-LIGHT += ('serve',)
+LIGHT = ('blur', 'data', 'datasets', 'evaluation', 'formats', 'guidance', 'nn', 'pair_making')
+LIGHT += ('photos', 'serve')
 
 
 @pytest.mark.parametrize('package', PACKAGES)

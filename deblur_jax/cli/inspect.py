@@ -106,7 +106,7 @@ def _made_again(path: pathlib.Path, source: pathlib.Path) -> tuple[str, bool]:
     raise ValueError(f'{path}: cannot be made again, its settings are not recorded')
   if hashlib.sha256(source.read_bytes()).hexdigest() != record.source_sha256:
     return f'{source} is not the file it was made from', False
-  if held := [name for name in ('psf', 'mask') if f'{name}_sha256' in record.settings]:
+  if held := [name for name in history.FILES if f'{name}_sha256' in record.settings]:
     raise ValueError(f'{path}: cannot be made again, the record does not hold its {held[0]}')
   if digest := record.settings.get('weights_sha256'):
     name = record.settings['weights']

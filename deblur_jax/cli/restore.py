@@ -13,9 +13,9 @@ import time
 
 import deblur_jax
 from deblur_jax import heap, methods
-from deblur_jax.cli import progress, values
+from deblur_jax.cli import guide, progress, values
 from deblur_jax.formats import kinds
-from deblur_jax.photos import history, jobs
+from deblur_jax.photos import jobs
 
 PIPE = '-'
 
@@ -169,6 +169,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     metavar='N',
     help='processes with --ray (one for each GPU, or for each machine without)',
   )
+  guide.add(parser)
   parser.set_defaults(run=_restore)
 
 
@@ -182,21 +183,29 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   inputs = [_standard_input(spare) if given == PIPE else given for given in arguments.inputs]
   todo = _plan(arguments, inputs, spare)
   psf = _psf(arguments)
-  made = history.made(arguments.weights or methods.DEFAULT, vars(arguments))
+  runs = guide.runs(arguments, todo)
   piped = arguments.output == PIPE
   begin = time.monotonic()
-  pending, finished = jobs.select(todo, made, overwrite=arguments.overwrite)
-  with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
-    try:
-      if pending:
-        report = _compute(arguments, todo, psf, made, watch)
-      else:  # JAX takes a second to import.
-        for _, outcome in finished:
-          watch.finish(outcome)
-        report = jobs.Report(tuple(outcome for _, outcome in finished))
-    finally:
-      if arguments.report:
-        _write_report(arguments, todo, watch)
+  outcomes = []
+  for run in runs:
+    for line in run.lines():
+      print(line, file=sys.stderr if piped else sys.stdout)
+    pending, finished = jobs.select(run.todo, run.made, overwrite=arguments.overwrite)
+    with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
+      try:
+        if pending:
+          _compute(arguments, run, psf, watch)
+        else:  # JAX takes a second to import.
+          for _, outcome in finished:
+            watch.finish(outcome)
+      finally:
+        place = {job.source: i for i, job in enumerate(run.todo)}
+        outcomes += sorted(watch.outcomes, key=lambda outcome: place[outcome.source])
+        if arguments.report:
+          _write_report(arguments, outcomes, watch.device)
+  if arguments.candidates and not arguments.dry_run:
+    guide.write_sheets(todo, runs)
+  report = jobs.Report(tuple(outcomes))
   if piped and report.restored:
     with open(todo[0].target, 'rb') as file:
       shutil.copyfileobj(file, sys.stdout.buffer)
@@ -209,46 +218,46 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   return 1 if report.failed else 0
 
 
-def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
+def _compute(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> jobs.Report:
   """Restores what is left to do, here or on a cluster."""
   if arguments.ray and not arguments.dry_run:
-    return _compute_by_ray(arguments, todo, psf, made, watch)
-  restorer, options = _prepare(arguments, psf, made)
+    return _compute_by_ray(arguments, run, psf, watch)
+  restorer, options = _prepare(arguments, run, psf)
   import jax
 
   from deblur_jax.photos import restore
 
   watch.device = jax.devices()[0].device_kind
-  return restore.restore_files(todo, restorer, options, watch=watch)
+  return restore.restore_files(run.todo, restorer, options, watch=watch)
 
 
-def _compute_by_ray(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Report:
+def _compute_by_ray(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> jobs.Report:
   from deblur_jax.photos import cluster, restore
 
-  prepare = functools.partial(_prepare_elsewhere, arguments, psf, made, deblur_jax.__version__)
-  options = restore.Options(overwrite=arguments.overwrite, crop=arguments.crop, made=made)
+  prepare = functools.partial(_prepare_elsewhere, arguments, run, psf, deblur_jax.__version__)
+  options = restore.Options(overwrite=arguments.overwrite, crop=arguments.crop, made=run.made)
   use_gpus = arguments.device != 'cpu'
   with cluster.connect(
     arguments.ray, prepare, workers=arguments.workers, use_gpus=use_gpus
   ) as found:
-    run = functools.partial(found.run, watch=watch)
+    steps = functools.partial(found.run, watch=watch)
     try:
-      return restore.restore_by(run, todo, options, watch=watch)
+      return restore.restore_by(steps, run.todo, options, watch=watch)
     finally:
       watch.device = found.device
 
 
-def _prepare_elsewhere(arguments: argparse.Namespace, psf, made, version: str):
+def _prepare_elsewhere(arguments: argparse.Namespace, run: guide.Run, psf, version: str):
   """`_prepare` on another machine; raises ValueError if results would differ there."""
-  name, host = arguments.weights or methods.DEFAULT, platform.node()
+  host = platform.node()
   if version != deblur_jax.__version__:
     raise ValueError(f'--ray: {host} has deblur-jax {deblur_jax.__version__}, not {version}')
-  if made != history.made(name, vars(arguments)):
+  if run.made != guide.made_by(arguments, run.request):
     raise ValueError(f'--ray: the weights, PSF or mask on {host} differ from those here')
-  return _prepare(arguments, psf, made)
+  return _prepare(arguments, run, psf)
 
 
-def _prepare(arguments: argparse.Namespace, psf, made):
+def _prepare(arguments: argparse.Namespace, run: guide.Run, psf):
   """The `Restorer` and the `restore.Options`, with JAX set up."""
   heap.share()
   from deblur_jax import sharding
@@ -258,25 +267,29 @@ def _prepare(arguments: argparse.Namespace, psf, made):
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
-  restorer = load(
-    arguments.weights or methods.DEFAULT,
-    tile=arguments.tile,
-    self_ensemble=arguments.self_ensemble,
-    strength=arguments.strength,
-    psf=psf,
-    settings=values.settings(arguments.set),
-  )
+  if guide.is_used(arguments):
+    restorer = guide.restorer(arguments, run.request)
+  else:
+    restorer = load(
+      arguments.weights or methods.DEFAULT,
+      tile=arguments.tile,
+      self_ensemble=arguments.self_ensemble,
+      strength=arguments.strength,
+      psf=psf,
+      settings=values.settings(arguments.set),
+    )
   return restorer, restore.Options(
     overwrite=arguments.overwrite,
     strip=arguments.strip,
     compare=arguments.compare,
     write_psf=arguments.write_psf,
     mask=arguments.mask,
+    where=guide.where(arguments, run.request),
     dry_run=arguments.dry_run,
     crop=arguments.crop,
     quality=arguments.quality,
     force=arguments.force,
-    made=made,
+    made=run.made,
     provenance=not arguments.no_provenance,
     uncertainty=_calibration(arguments) if arguments.uncertainty else None,
     signer=signature.Signer(*arguments.sign) if arguments.sign else None,
@@ -291,7 +304,8 @@ def _calibration(arguments: argparse.Namespace):
   name = arguments.weights or methods.DEFAULT
   if methods.is_solver(name):
     raise ValueError(f'--uncertainty requires a network, but {name} is a classical method')
-  if arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set:
+  changed = arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set
+  if changed or arguments.scribble or guide.is_used(arguments):
     raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
   path = methods.find(name)
   found = None if path.suffix in methods.EXPORTED else weights.read(path)[1].get('uncertainty')
@@ -318,6 +332,7 @@ def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> l
   for what, given in one_only.items():
     if given and len(todo) > 1:
       raise ValueError(f'{what} requires a single picture, but there are {len(todo)}')
+  guide.check(arguments, len(todo))
   return jobs.shard(todo, *arguments.shard) if arguments.shard else todo
 
 
@@ -411,12 +426,9 @@ def _psf(arguments: argparse.Namespace):
   return psf
 
 
-def _write_report(arguments: argparse.Namespace, todo: list[jobs.Job], watch) -> None:
-  """Writes the report, with the files in the order of the plan."""
+def _write_report(arguments: argparse.Namespace, outcomes: list, device: str) -> None:
   from deblur_jax import atomic
 
-  place = {job.source: i for i, job in enumerate(todo)}
-  outcomes = sorted(watch.outcomes, key=lambda outcome: place[outcome.source])
   report = {
     'version': deblur_jax.__version__,
     'weights': arguments.weights or methods.DEFAULT,
@@ -427,6 +439,6 @@ def _write_report(arguments: argparse.Namespace, todo: list[jobs.Job], watch) ->
     'files': [outcome.plain() for outcome in outcomes],
   }
   if any(outcome.status == 'restored' for outcome in outcomes):
-    report['device'] = watch.device
+    report['device'] = device
   # ASCII, because the name of a file may not be valid Unicode.
   atomic.write_text(arguments.report, json.dumps(report, indent=2) + '\n')

@@ -1,6 +1,6 @@
 """Where to restore, from a few strokes that spread over a picture up to its edges.
 
-The page does the same in `serve/page/scribble.js`.
+The page does the same as `spread` in `serve/page/scribble.js`.
 """
 
 import numpy as np
@@ -19,6 +19,44 @@ REACH = 0.3
 RADIUS, SMOOTH = 3, 1e-3
 """Of the guided filter: half its window in reduced pixels, and the variance of the guide below
 which it only smooths."""
+
+
+STRONG = 60
+"""Least difference of green and red, of 255, of a stroke's color."""
+
+CHANGED = 40
+"""Least difference from the picture, of 255, of a stroke on a copy of it."""
+
+
+def mask_from_strokes(image: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+  """The mask that strokes mean, uint8 `[h w]`: 255 to restore, 0 to leave alone, see `spread`.
+
+  `image` is uint8 `[h w 3]`. `strokes` is a picture of the same size with green and red strokes:
+  `[h w 4]`, drawn on transparent, or `[h w 3]`, drawn on a copy of the picture or on white. Raises
+  ValueError if there are none, or the sizes differ.
+  """
+  if strokes.shape[:2] != image.shape[:2]:
+    (height, width), (tall, wide) = strokes.shape[:2], image.shape[:2]
+    raise ValueError(f'the strokes are {width}x{height} pixels, but the picture is {wide}x{tall}')
+  green, red = drawn(image, strokes)
+  if not green.any() and not red.any():
+    raise ValueError('no strokes found: draw in green what to restore, in red what to leave alone')
+  mask = spread(image / np.float32(255), green, red)
+  mask = np.clip((mask - 0.2) / 0.6, 0, 1)  # exactly 0 and 1 away from the border
+  mask[green], mask[red & ~green] = 1, 0
+  return np.rint(255 * mask).astype(np.uint8)
+
+
+def drawn(image: np.ndarray, strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Where strokes are green, and where red, bool `[h w]` each."""
+  colors = strokes[..., :3].astype(np.int16)
+  if strokes.shape[-1] == 4:
+    is_stroke = strokes[..., 3] > 127
+  else:
+    is_stroke = np.abs(colors - image).max(-1) > CHANGED
+  r, g, b = np.moveaxis(colors, -1, 0)
+  green = is_stroke & (g - np.maximum(r, b) > STRONG)
+  return green, is_stroke & (r - np.maximum(g, b) > STRONG)
 
 
 def spread(picture: np.ndarray, sharpen: np.ndarray, leave: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     blind_check,
     cluster,
     diagnosis,
+    guided,
     history,
     interrupt,
     jobs,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     psfs,
     restore,
     restorer,
+    sheet,
     writing,
   )
   from deblur_jax.photos.restore import Options, restore_files
@@ -27,6 +29,7 @@ __all__ = [
   'blind_check',
   'cluster',
   'diagnosis',
+  'guided',
   'history',
   'interrupt',
   'jobs',
@@ -36,6 +39,7 @@ __all__ = [
   'restore',
   'restore_files',
   'restorer',
+  'sheet',
   'writing',
 ]
 

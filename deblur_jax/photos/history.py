@@ -29,11 +29,18 @@ DEFAULTS = {
   'crop': None,
   'quality': None,
   'set': [],
+  'prompt': None,
+  'scribble': None,
+  'example': None,
 }
 """The options of `deblur-jax restore` besides --weights that change a result."""
 
 JOINED = {'crop': ',', 'sign': ' '}
 """Options of several values, and how they are written."""
+
+
+FILES = ('psf', 'mask', 'scribble', 'example')
+"""Options that may name a file, which is identified by its digest."""
 
 
 class Made(NamedTuple):
@@ -64,19 +71,19 @@ class History:
     return Made(line['options'], line['source_bytes'], _state(target) == line['state'])
 
 
-def made(weights_name: str | os.PathLike[str], options: Mapping[str, Any]) -> dict[str, Any]:
-  """What a result depends on: the weights, and `options` that differ from their defaults.
+def made(weights_name: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+  """What a result depends on: the weights, if any, and `options` that differ from their defaults.
 
   Weights and files are identified by their digests, too. Raises as `methods.find`.
   """
-  found: dict[str, Any] = {'weights': os.fspath(weights_name)}
-  if not methods.is_solver(weights_name):
+  found: dict[str, Any] = {} if weights_name is None else {'weights': os.fspath(weights_name)}
+  if weights_name is not None and not methods.is_solver(weights_name):
     found['weights_sha256'] = weights.digest(methods.find(weights_name))
   for name, default in DEFAULTS.items():
     value = options.get(name, default)
     if value != default:
       found[name] = JOINED[name].join(map(str, value)) if name in JOINED else value
-  for name in ('psf', 'mask'):
+  for name in FILES:
     path = pathlib.Path(found.get(name, ''))
     if path.is_file():
       found[name] = os.fspath(found[name])

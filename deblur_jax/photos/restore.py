@@ -45,6 +45,8 @@ class Options:
   """Whether to also write the estimated PSF, as NAME.psf.png."""
   mask: Path | None = None
   """A grey picture of the same size as every input: white where to restore."""
+  where: Callable[[pictures.Picture], np.ndarray] | None = None
+  """Returns a mask uint8 `[h w]` for each picture, as from `guided.where`; multiplied by `mask`."""
   dry_run: bool = False
   """Whether to only report what would be done."""
   crop: Crop | None = None
@@ -166,8 +168,7 @@ def restore_file(
   """
   begin = time.monotonic()
   picture = pictures.read(job.source)
-  mask = pictures.read_mask(options.mask, picture.shape[:2]) if options.mask else None
-  mask = _Rows(_cropped(mask, options.crop)) if mask else None
+  mask = _mask(picture, options)
   picture = _cropped(picture, options.crop)
   samples = diagnosis.windows(picture.shape, picture.rows) if options.diagnose else None
   notes: Counter[str] = Counter((*picture.notes, *pictures.doubts(picture)))
@@ -258,9 +259,35 @@ class _Rows:
     return self._picture.rows(start, stop)[None]
 
 
+class _Product:
+  """The product `[1 h w 1]` of two masks, in [0, 1]."""
+
+  def __init__(self, *masks: tiling.Images):
+    self._masks, self.shape = masks, masks[0].shape
+
+  def __getitem__(self, part: tuple[slice, slice], /) -> np.ndarray:
+    one, other = (pictures.as_float(mask[part]) for mask in self._masks)
+    return one * other
+
+
+def _mask(picture: pictures.Picture, options: Options) -> tiling.Images | None:
+  """The mask `[1 h w 1]` of what is restored, cropped; None if that is everything."""
+  masks: list[tiling.Images] = []
+  if options.mask:
+    given = pictures.read_mask(options.mask, picture.shape[:2])
+    masks.append(_Rows(_cropped(given, options.crop)))
+  if options.where:
+    found = options.where(picture)[None, ..., None]
+    if options.crop:
+      left, top, width, height = options.crop
+      found = found[:, top : top + height, left : left + width]
+    masks.append(found)
+  return _Product(*masks) if len(masks) > 1 else next(iter(masks), None)
+
+
 def _parts(
   picture: pictures.Picture,
-  mask: _Rows | None,
+  mask: tiling.Images | None,
   restorer: Restorer,
   notes: Counter[str],
   tick: Callable[[], None],
@@ -332,13 +359,13 @@ def _record(source: Path, asked: str, used: str, made: Mapping[str, Any] | None)
   """The record of a restoration; it holds no names of files."""
   settings = None
   if made is not None:
-    files = {name for name in ('psf', 'mask') if f'{name}_sha256' in made}
+    files = {name for name in history.FILES if f'{name}_sha256' in made}
     left_out = {'weights', 'no_provenance', 'sign'} | files
-    settings = {'weights': asked}
+    settings = {'weights': asked.split(' + ')[-1]} if 'weights' in made else {}
     settings |= {name: value for name, value in made.items() if name not in left_out}
   with open(source, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  is_network = not methods.is_solver(used) and used != UNCHANGED
+  is_network = methods.is_network(used) and used != UNCHANGED
   return Record(deblur_jax.__version__, used, is_network, settings, digest)
 
 

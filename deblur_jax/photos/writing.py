@@ -123,20 +123,25 @@ def write_side_by_side(path: Path, before: Picture, after: Picture) -> None:
   """
   height, width = before.shape[:2]
   halves = []
-  for picture, label in ((before, 'before'), (after, 'after')):
+  for picture, name in ((before, 'before'), (after, 'after')):
     image = picture.image
     image = (image * 255).cast('uchar') if image.format == 'float' else image.colourspace('srgb')
     image = image.flatten(background=[255]) if image.hasalpha() else image
-    strip = _label(label, width, max(20, min(height, width) // 24))
+    strip = label(name, width, max(20, min(height, width) // 24))
     halves.append(strip.join(image, 'vertical'))
   shown = halves[0].join(halves[1], 'horizontal', shim=max(2, width // 200), background=255)
   if before.image.get_typeof('icc-profile-data') and before.image.bands >= 3:
     shown = shown.copy()
     profile = before.image.get('icc-profile-data')
     shown.set_type(pyvips.GValue.blob_type, 'icc-profile-data', profile)
+  write_png(path, shown)
+
+
+def write_png(path: Path, image: pyvips.Image) -> None:
+  """Writes an image as PNG, with its ICC profile; raises as `write`."""
   try:
     with atomic.replacing(path) as partial:
-      shown.pngsave(os.fsencode(partial), keep='icc')
+      image.pngsave(os.fsencode(partial), keep='icc')
   except pyvips.Error as error:
     raise PictureError(f'cannot be written ({libvips_reason(error)})') from None
 
@@ -259,11 +264,13 @@ def _metadata(
   return like.metadata._replace(exif=block, xmp=xmp), lost
 
 
-def _label(text: str, width: int, height: int) -> pyvips.Image:
-  """Text on a white strip."""
+def label(text: str, width: int, height: int) -> pyvips.Image:
+  """Text on a white strip, RGB, as large as fits."""
   from PIL import Image, ImageDraw, ImageFont  # imported here because few runs need it
 
   strip = Image.new('RGB', (width, height), 'white')
   font = ImageFont.load_default(height * 0.7)
+  if (needed := font.getlength(text) + 2 * (height // 3)) > width:
+    font = ImageFont.load_default(max(height * 0.7 * width / needed, 6))
   ImageDraw.Draw(strip).text((height // 3, height // 2), text, 'black', font, anchor='lm')
   return pyvips.Image.new_from_array(np.asarray(strip)).copy(interpretation='srgb')

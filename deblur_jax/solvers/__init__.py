@@ -8,7 +8,7 @@ Images are float32, gray `[h w]` or `[... h w c]`, in linear light; nothing is c
 jitted, vmapped and differentiated.
 """
 
-from deblur_jax.solvers import estimate_gaussian, estimate_noise, estimate_psf
+from deblur_jax.solvers import deblock, estimate_gaussian, estimate_noise, estimate_psf
 from deblur_jax.solvers.deep_image_prior import deep_image_prior
 from deblur_jax.solvers.hyper_laplacian import hyper_laplacian
 from deblur_jax.solvers.plug_and_play import plug_and_play
@@ -24,6 +24,7 @@ from deblur_jax.solvers.wiener import wiener
 __all__ = [
   'SOLVERS',
   'WITHOUT_PSF',
+  'deblock',
   'deep_image_prior',
   'estimate_gaussian',
   'estimate_noise',
