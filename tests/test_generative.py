@@ -10,6 +10,7 @@ from configs import common, indi, refine
 from deblur_jax import models, trainers, weights, zoo
 from deblur_jax.methods import SHIPPED
 from deblur_jax.nn import bridge
+from deblur_jax.photos import restorer
 
 
 class Known(nn.Module):
@@ -166,3 +167,18 @@ def test_weights_sample_by_seed(tmp_path):
   np.testing.assert_array_equal(first, method.restore(blurred))  # 0 is what is used without
   assert np.abs(first - zoo.load(path, settings={'steps': 3}).restore(blurred)).max() > 1e-3
   assert not zoo.load('mobile').samples
+
+
+def test_samples_are_averaged(tmp_path):
+  shape = models.make('refine', 'smoke')
+  params = jax.tree.map(lambda leaf: leaf / 9, params_of(shape))
+  path = tmp_path / 'refine.safetensors'
+  arguments = {'variant': 'smoke', 'restorer': shape.restorer}
+  weights.write(path, params, {'network': 'refine', 'arguments': arguments})
+  image = np.random.default_rng(0).random((12, 9, 3)).astype('f')
+  restore = restorer.load(path).method.restore
+  padded = np.pad(image, ((0, 0), (0, 1), (0, 0)), 'reflect')[None]
+  expected = np.mean([restore(padded, seed=seed)[0, :, :9] for seed in range(3)], axis=0)
+  np.testing.assert_allclose(restorer.load(path, samples=3)(image), expected, atol=1e-5)
+  with pytest.raises(ValueError, match='no samples to average'):
+    restorer.load('mobile', samples=3)

@@ -82,6 +82,8 @@ def check(arguments: argparse.Namespace, count: int) -> None:
     raise ValueError('--candidates writes several files, so it cannot be used with -o -')
   if is_used(arguments) and arguments.psf:
     raise ValueError('--psf is for classical methods: remove it, or --prompt and the like')
+  if is_used(arguments) and arguments.samples > 1:
+    raise ValueError('--samples is for plain results: remove it, or --prompt and the like')
   if is_used(arguments) and methods.is_solver(arguments.weights or methods.DEFAULT):
     raise ValueError(
       f'{arguments.weights} is a classical method: --prompt, --example, --candidates and --choose '

@@ -119,6 +119,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--self-ensemble', action='store_true', help='average over 8 orientations: slower, smoother'
   )
   parser.add_argument(
+    '--samples',
+    type=values.positive,
+    default=1,
+    metavar='N',
+    help='average N results of a network that samples, such as refine: smoother',
+  )
+  parser.add_argument(
     '--device',
     choices=values.DEVICES,
     help='device to compute on (an accelerator if there is one)',
@@ -274,6 +281,7 @@ def _prepare(arguments: argparse.Namespace, run: guide.Run, psf):
       arguments.weights or methods.DEFAULT,
       tile=arguments.tile,
       self_ensemble=arguments.self_ensemble,
+      samples=arguments.samples,
       strength=arguments.strength,
       psf=psf,
       settings=values.settings(arguments.set),
@@ -305,6 +313,7 @@ def _calibration(arguments: argparse.Namespace):
   if methods.is_solver(name):
     raise ValueError(f'--uncertainty requires a network, but {name} is a classical method')
   changed = arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set
+  changed = changed or arguments.samples > 1
   if changed or arguments.scribble or guide.is_used(arguments):
     raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
   path = methods.find(name)
@@ -436,6 +445,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list, device: str) ->
     **({'set': arguments.set} if arguments.set else {}),
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
+    **({'samples': arguments.samples} if arguments.samples > 1 else {}),
     'files': [outcome.plain() for outcome in outcomes],
   }
   if any(outcome.status == 'restored' for outcome in outcomes):

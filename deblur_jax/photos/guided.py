@@ -65,10 +65,12 @@ class Guided(Restorer):
     precise = self.precise
     yield from Restorer(
       self.method._replace(restore=apply.by(self.deblur)),
-      self.tile,
-      self.self_ensemble,
-      self.strength,
-      None if precise is None else lambda: self.method._replace(restore=apply.by(precise())),
+      tile=self.tile,
+      self_ensemble=self.self_ensemble,
+      strength=self.strength,
+      precise=None
+      if precise is None
+      else lambda: self.method._replace(restore=apply.by(precise())),
     ).parts(images, note=note, **rest)
 
   def _matched(self, probe: np.ndarray, sigma: float, note: Note) -> dict[str, float]:
@@ -148,10 +150,10 @@ def load(
   method = zoo.Method(' + '.join(names), lambda blurred, **known: blurred, needs)
   return Guided(
     method,
-    tile,
-    self_ensemble,
-    strength,
-    inner and inner.precise,
+    tile=tile,
+    self_ensemble=self_ensemble,
+    strength=strength,
+    precise=inner and inner.precise,
     amounts=amounts,
     like=look,
     deblur=inner and inner.method,

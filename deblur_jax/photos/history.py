@@ -20,6 +20,7 @@ DEFAULTS = {
   'psf': None,
   'strength': 1.0,
   'self_ensemble': False,
+  'samples': 1,
   'tile': None,
   'mask': None,
   'strip': False,

@@ -50,6 +50,8 @@ class Restorer:
   """Side of the tiles in pixels; None chooses it automatically."""
   self_ensemble: bool = False
   """Whether to average over rotated and mirrored copies, which takes eight times as long."""
+  samples: int = 1
+  """How many results to average, of a method that samples."""
   strength: float = 1.0
   """Blends the input (0) and the result (1)."""
   precise: Callable[[], zoo.Method] | None = None
@@ -143,6 +145,7 @@ class Restorer:
     known = {} if psf is None else {'psf': psf}
     known |= {'transfer': transfer} if needs.borders else {}  # only classical methods have borders
     restore = functools.partial(self.method.restore, **known)
+    restore = _mean_of_samples(restore, self.samples) if self.samples > 1 else restore
     restore = tiling.smaller_when_out_of_memory(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
@@ -188,6 +191,7 @@ def load(
   *,
   tile: int | None = None,
   self_ensemble: bool = False,
+  samples: int = 1,
   strength: float = 1.0,
   psf: np.ndarray | int | None = None,
   settings: Mapping[str, Any] | None = None,
@@ -198,9 +202,9 @@ def load(
   `name` is the name of shipped weights (`methods.shipped`), a run's folder, a `.safetensors` file
   or a classical method (`solvers.SOLVERS`). For a classical method, `psf` is the PSF `[kh kw]` that
   blurred the pictures, or the odd side in pixels of a PSF to estimate for each picture by
-  `solvers.estimate_psf`. `tile`, `self_ensemble`, `strength` and `force` are those of `Restorer`,
-  `settings` those of `zoo.load`. Raises FileNotFoundError if there is no such method, ValueError if
-  the arguments do not fit the method.
+  `solvers.estimate_psf`. `tile`, `self_ensemble`, `samples`, `strength` and `force` are those of
+  `Restorer`, `settings` those of `zoo.load`. Raises FileNotFoundError if there is no such method,
+  ValueError if the arguments do not fit the method.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'strength must be from 0 to 1, not {strength}')
@@ -216,6 +220,8 @@ def load(
   else:
     find = WITHOUT_PSF[str(name)] if solver and psf is None else None
     method = zoo.load(name, psf=psf, settings=settings)
+  if samples > 1 and not method.samples:
+    raise ValueError(f'{name} restores a picture in one way only: there are no samples to average')
   if tile is not None:
     tiling.side(method.needs, tile)  # Raises ValueError now rather than at the first picture.
   # Cached because many tiles of a picture may overflow.
@@ -224,7 +230,7 @@ def load(
   fallback = None
   if find and methods.DEFAULT in methods.shipped():
     fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
-  return Restorer(method, tile, self_ensemble, strength, precise, find, fallback, force)
+  return Restorer(method, tile, self_ensemble, samples, strength, precise, find, fallback, force)
 
 
 def _fallback(restorer: Restorer) -> tuple[Restorer, str]:
@@ -275,6 +281,15 @@ def _finite(restore: Callable, precise: Callable[[], zoo.Method] | None, note: N
     return restored
 
   return run
+
+
+def _mean_of_samples(restore: Callable, count: int) -> Callable[[np.ndarray], np.ndarray]:
+  """The mean of `count` results of a method that samples, with the seeds 0, 1, ..."""
+
+  def mean(images: np.ndarray) -> np.ndarray:
+    return np.asarray(sum(restore(images, seed=seed) for seed in range(count)) / count)
+
+  return mean
 
 
 def _ticking(restore: Callable, tick: Callable[[], None]) -> Callable[[np.ndarray], np.ndarray]:
