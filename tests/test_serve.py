@@ -48,7 +48,7 @@ POLYBLUR = {'weights': 'polyblur', 'force': 'true'}
 class Running:
   """A server on a free port, in a thread."""
 
-  def __init__(self, folder, weights, limits, keys, browser):
+  def __init__(self, folder, weights, limits, keys, browser=None):
     self.service = Service(Restorers(weights), folder, limits, warm=16)
     app = serve_app.create(self.service, Keys(keys), browser)
     self.server = run.make_server(app, self.service, host='127.0.0.1', port=0)
