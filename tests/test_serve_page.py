@@ -6,6 +6,7 @@ The test of the network that runs in the browser needs ONNXRUNTIME_WEB, the path
 
 import contextlib
 import html.parser
+import importlib.util
 import io
 import os
 import pathlib
@@ -31,6 +32,10 @@ from deblur_jax.serve.settings import Limits
 FILES = sorted(app.PAGE.iterdir())
 TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'javascript', '.svg': 'image/svg+xml'}
 NAMESPACE = 'http://www.w3.org/2000/svg'
+
+exporting = pytest.mark.skipif(
+  importlib.util.find_spec('jax2onnx') is None, reason='the extra export is not installed'
+)
 
 FORBIDDEN = re.compile(r'(https?:)?//[a-z]|\beval\b|innerHTML|\sstyle="|\son\w+="')
 """Other hosts, and what the content security policy does not allow."""
@@ -113,6 +118,18 @@ def test_the_files_of_the_browser_are_served_if_they_are_installed(tmp_path):
   assert without.get('/browser/1.30.0-abc/a.mjs').status_code == 404
 
 
+@exporting
+def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(serve_browser, 'URL', 'http://127.0.0.1:9/archive.tgz')
+  assert cli.main(['serve', '--browser-runtime', '--data', str(tmp_path)]) == 2
+  assert 'pass its path to --browser-runtime' in capsys.readouterr().err.splitlines()[-1]
+  assert not list((tmp_path / 'browser').iterdir())
+  given = ['serve', '--browser-runtime', str(tmp_path / 'none.tgz'), '--data', str(tmp_path)]
+  assert cli.main(given) == 2
+  assert capsys.readouterr().err == f'deblur-jax: {tmp_path}/none.tgz: no such file\n'
+
+
+@exporting
 def test_another_archive_is_refused_and_leaves_nothing(tmp_path, capsys):
   (tmp_path / 'other.tgz').write_bytes(b'something else')
   data = tmp_path / 'data'
@@ -311,12 +328,12 @@ def test_this_browser_restores_and_sends_nothing(page, tmp_path):
   assert page.locator('#local').is_checked()
 
 
+@exporting
 @pytest.mark.slow
 def test_the_browser_runs_the_network(browser, brighter, tmp_path):
   archive = os.environ.get('ONNXRUNTIME_WEB')
   if not archive:
     pytest.skip('ONNXRUNTIME_WEB does not name the archive of onnxruntime-web')
-  pytest.importorskip('jax2onnx', reason='the extra export is not installed')
   installed = serve_browser.install(tmp_path, pathlib.Path(archive))
   assert serve_browser.find(tmp_path) == installed
   with (

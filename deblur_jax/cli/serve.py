@@ -11,6 +11,8 @@ from deblur_jax.cli import values
 
 PACKAGES = ('fastapi', 'uvicorn', 'prometheus_client', 'python_multipart')
 
+EXPORT_PACKAGES = ('jax2onnx', 'onnx', 'onnxruntime')
+
 LOCAL = ('127.0.0.1', '::1', 'localhost')
 
 
@@ -158,8 +160,15 @@ def _install(arguments: argparse.Namespace) -> int:
   """Makes the network of the page available to browsers."""
   from deblur_jax.serve import browser
 
+  missing = [name for name in EXPORT_PACKAGES if importlib.util.find_spec(name) is None]
+  if missing:
+    raise ValueError(
+      f"no {', '.join(missing)}: --browser-runtime requires pip install 'deblur-jax[export]'"
+    )
   given = arguments.browser_runtime
   archive = None if given == 'download' else pathlib.Path(given)
+  if archive and not archive.is_file():
+    raise FileNotFoundError(f'{archive}: no such file')
   if archive is None:
     print(f'downloading {browser.URL}', file=sys.stderr)
   folder = browser.install(arguments.data or state_folder(), archive)

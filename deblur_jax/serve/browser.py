@@ -4,10 +4,12 @@ They are too large for the package, so `install` downloads the runtime once and 
 """
 
 import hashlib
+import http.client
 import pathlib
 import shutil
 import tarfile
 import tempfile
+import urllib.error
 import urllib.request
 
 from deblur_jax import methods, weights
@@ -45,8 +47,8 @@ def find(data: pathlib.Path) -> pathlib.Path | None:
 def install(data: pathlib.Path, archive: pathlib.Path | None = None) -> pathlib.Path:
   """Puts the files into the data of a server, all or none, and returns their folder.
 
-  `archive` is the archive of `URL` if it is already on disk. Raises OSError if it cannot be
-  downloaded or read, ValueError if it is not the expected one, or as `export.onnx.write`.
+  `archive` is the archive of `URL` if it is already on disk. Raises ValueError if it cannot be
+  downloaded or is not the expected one, OSError if it cannot be read, or as `export.onnx.write`.
   """
   target = folder(data)
   target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +66,13 @@ def install(data: pathlib.Path, archive: pathlib.Path | None = None) -> pathlib.
 
 
 def _download(path: pathlib.Path) -> pathlib.Path:
-  with urllib.request.urlopen(URL, timeout=SECONDS) as answer, open(path, 'wb') as file:
-    shutil.copyfileobj(answer, file, 1 << 20)
+  try:
+    with urllib.request.urlopen(URL, timeout=SECONDS) as answer, open(path, 'wb') as file:
+      shutil.copyfileobj(answer, file, 1 << 20)
+  except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+    reason = getattr(error, 'reason', error)
+    hint = 'download it elsewhere and pass its path to --browser-runtime'
+    raise ValueError(f'{URL}: {reason}; {hint}') from None
   return path
 
 
