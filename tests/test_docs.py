@@ -153,7 +153,10 @@ def check_tool(words):
   path = ROOT / words[0]
   assert path.is_file(), words[0]
   options = {word.partition('=')[0] for word in words[1:] if word.startswith('--')}
-  if path.parent.name == 'launch':
+  if path.name == 'ray_serve.py':
+    text = path.read_text() + (ROOT / 'deblur_jax/cli/serve.py').read_text()
+    assert all(f"'{option}'" in text for option in options)
+  elif path.parent.name == 'launch':
     check_main([word for word in words[1:] if word.startswith('--config')])
   else:
     text = path.read_text()
