@@ -99,7 +99,7 @@ def subject(image: np.ndarray) -> np.ndarray:
   cv2.setRNGSeed(0)
   models = np.zeros((1, 65)), np.zeros((1, 65))
   bgr = np.ascontiguousarray(image[..., ::-1])
-  cv2.grabCut(bgr, marks, None, *models, 4, cv2.GC_INIT_WITH_MASK)
+  cv2.grabCut(bgr, marks, (0, 0, 1, 1), *models, 4, cv2.GC_INIT_WITH_MASK)
   inside = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
   inside = scipy.ndimage.binary_opening(inside, iterations=2)
   count, parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)

@@ -75,7 +75,9 @@ def _nearest(image: np.ndarray, green: np.ndarray, red: np.ndarray) -> np.ndarra
   border = np.ones(green.shape, bool)
   border[1:-1, 1:-1] = False
   green, red = (
-    one if one.any() else border & ~np.asarray(scipy.ndimage.binary_dilation(other, iterations=9))
+    one
+    if one.any()
+    else border & ~np.asarray(scipy.ndimage.binary_dilation(other, iterations=9), bool)
     for one, other in ((green, red), (red, green))
   )
   smooth = cv2.GaussianBlur(image, (0, 0), 1)
