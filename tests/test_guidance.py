@@ -296,3 +296,5 @@ def test_candidates_of_a_prompt_keep_its_faults_and_region():
   assert {one.region for one in found} == {'left half'}
   assert {tuple(one.amounts) for one in found} == {('noise',)}
   assert len({one.amounts['noise'] for one in found}) == 4
+  narrow = candidates.Taste(1.0, 1.0, 0.1, 0.05)
+  assert len(set(candidates.prompts(12, narrow, words.parse('remove JPEG artifacts')))) == 12

@@ -56,8 +56,9 @@ def prompts(count: int, liked: Taste, request: Request | None = None) -> list[st
   index = 0
   while len(found) < count:
     at = [_halton(index + 1, base) for base in (2, 3, 5)] if index else [0.5] * 3
+    spread = liked.spread * max(1, index / count)  # wider if all nearer ones are taken
     amounts = [
-      min(max(round(middle + (2 * share - 1) * liked.spread, 2), 0.05), 1.0)
+      min(max(round(middle + (2 * share - 1) * spread, 2), 0.05), 1.0)
       for middle, share in zip((liked.deblur, liked.denoise), at, strict=False)
     ]
     deblur, denoise = amounts
@@ -65,7 +66,7 @@ def prompts(count: int, liked: Taste, request: Request | None = None) -> list[st
       blur = 'defocus' if at[2] < liked.defocus else 'motion'
       one = Request({blur: deblur, 'noise': denoise})
     else:
-      own = {'noise': denoise, 'jpeg': 1.0}
+      own = {'noise': denoise, 'jpeg': denoise}
       one = Request({fault: own.get(fault, deblur) for fault in request.amounts}, request.region)
     index += 1
     if str(one) not in found:

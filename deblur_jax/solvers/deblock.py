@@ -74,6 +74,6 @@ def _compressed(levels: np.ndarray, quality: int) -> np.ndarray:
   is_color = levels.ndim == 3
   options = [cv2.IMWRITE_JPEG_QUALITY, quality]
   data = cv2.imencode('.jpg', levels[..., ::-1] if is_color else levels, options)[1]
-  found = cv2.imdecode(data, cv2.IMREAD_COLOR if is_color else cv2.IMREAD_GRAYSCALE)
-  assert found is not None  # it was just encoded
+  mode = cv2.IMREAD_COLOR if is_color else cv2.IMREAD_GRAYSCALE
+  found = np.asarray(cv2.imdecode(data, mode))
   return found[..., ::-1] if is_color else found
