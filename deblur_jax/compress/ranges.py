@@ -42,7 +42,7 @@ def collect(
   session = onnxruntime.InferenceSession(
     model.SerializeToString(), options, providers=['CPUExecutionProvider']
   )
-  runs = [session.run(None, feed) for feed in feeds]
+  runs: list[Any] = [session.run(None, feed) for feed in feeds]
   step = len(RESULTS)
   return {
     name: _range([run[step * i : step * (i + 1)] for run in runs], cut)
