@@ -73,6 +73,17 @@ def test_a_rare_product_does_not_spoil_all_others(clipping, tmp_path, monkeypatc
   assert quantize.write(clipping, tmp_path / 'largest.onnx', *sets, max_loss=30).loss > 1
 
 
+def test_what_is_accepted_at_once_is_written_once(clipping, tmp_path, monkeypatch):
+  written, write = [], quantize._Trials.write
+  monkeypatch.setattr(
+    quantize._Trials,
+    'write',
+    lambda self, in_float: written.append(in_float) or write(self, in_float),
+  )
+  quantize.write(clipping, tmp_path / 'a.onnx', pictures(4, seed=0), pictures(1, seed=1))
+  assert len(written) == 1
+
+
 def test_only_the_layers_that_cost_most_stay_in_float(clipping, tmp_path, monkeypatch):
   monkeypatch.setattr(quantize, 'PERCENTILE', 100)
   sets, lines = (pictures(4, seed=0), pictures(2, seed=1)), []

@@ -84,7 +84,8 @@ def write(
   with tempfile.TemporaryDirectory(prefix='deblur_jax_') as folder:
     trial = _Trials(source, network, calibration, pathlib.Path(folder))
     found = _search(trial, network, held_out, max_loss, say)
-    trial.write(found.in_float)
+    if set(found.in_float) != trial.written:
+      trial.write(found.in_float)
     _copy_metadata(source, trial.result, _record(found, calibration, held_out))
     with atomic.replacing(path) as partial:
       partial.write_bytes(trial.result.read_bytes())
@@ -102,6 +103,7 @@ class _Trials:
 
     self._prepared, self.result = folder / 'prepared.onnx', folder / 'int8.onnx'
     self._ranges = folder / 'ranges.json'
+    self.written: set[str] = set()  # the layers in float of the file that was written last
     # Its own symbolic shapes fail on sizes that are any multiple of something.
     with _quietly():
       quant_pre_process(os.fspath(source), os.fspath(self._prepared), skip_symbolic_shape=True)
@@ -130,6 +132,7 @@ class _Trials:
     """Writes `self.result`, with these layers in float."""
     from onnxruntime import quantization  # pyright: ignore[reportMissingImports]
 
+    self.written = set(in_float)
     with _quietly():
       quantization.quantize_static(
         os.fspath(self._prepared),
@@ -139,7 +142,7 @@ class _Trials:
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=list(LAYERS),
-        nodes_to_quantize=sorted(set(self.layers) - set(in_float)),
+        nodes_to_quantize=sorted(set(self.layers) - self.written),
         calibration_cache_path=os.fspath(self._ranges),
         extra_options={'MatMulConstBOnly': True},
       )
