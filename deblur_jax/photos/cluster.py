@@ -41,7 +41,7 @@ class _Worker:
     """The kind of the device, once everything is loaded."""
     import jax
 
-    assert self._prepared
+    _ = self._prepared
     return jax.devices()[0].device_kind
 
   def restore(self, step: restore.Step) -> jobs.Outcome:
@@ -126,7 +126,7 @@ def start(address: str, processes: int) -> Any:
   if importlib.util.find_spec('ray') is None:
     raise ValueError("no ray: --ray requires pip install 'deblur-jax[ray]'")
   os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # it would report the run to others
-  import ray
+  import ray  # pyright: ignore[reportMissingImports]  # an extra
 
   # Ray would set one thread; sums of numpy may depend on how many there are.
   same = {'env_vars': {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '')}}
