@@ -16,6 +16,9 @@ from deblur_jax.photos import jobs
 
 PIPE = '-'
 
+GUIDANCE = ('prompt', 'scribble', 'example', 'candidates', 'choose')
+"""Options that a report lists if they are given."""
+
 
 def add(commands: argparse._SubParsersAction) -> None:
   """Adds `deblur-jax restore`."""
@@ -171,25 +174,9 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   runs = guide.runs(arguments, todo)
   piped = arguments.output == PIPE
   begin = time.monotonic()
-  outcomes = []
-  for run in runs:
-    for line in run.lines():
-      print(line, file=sys.stderr if piped else sys.stdout)
-    pending, finished = jobs.select(run.todo, run.made, overwrite=arguments.overwrite)
-    with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
-      try:
-        if pending:
-          _compute(arguments, run, psf, watch)
-        else:  # JAX takes a second to import.
-          for _, outcome in finished:
-            watch.finish(outcome)
-      finally:
-        outcomes += watch.outcomes
-        if arguments.report:
-          _write_report(arguments, outcomes)
+  report = _report(arguments, runs, psf, spare)
   if arguments.candidates and not arguments.dry_run:
     guide.write_sheets(todo, runs)
-  report = jobs.Report(tuple(outcomes))
   if piped and report.restored:
     with open(todo[0].target, 'rb') as file:
       shutil.copyfileobj(file, sys.stdout.buffer)
@@ -202,8 +189,32 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   return 1 if report.failed else 0
 
 
-def _compute(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> jobs.Report:
-  """Restores what is left to do."""
+def _report(
+  arguments: argparse.Namespace, runs: list[guide.Run], psf, spare: pathlib.Path
+) -> jobs.Report:
+  """Restores what is left to do, and reports all outcomes."""
+  output = sys.stderr if arguments.output == PIPE else sys.stdout
+  outcomes = []
+  for run in runs:
+    for line in run.lines():
+      print(line, file=output)
+    pending, finished = jobs.select(run.todo, run.made, overwrite=arguments.overwrite)
+    with progress.watch(spare, output, bool(pending)) as watch:
+      try:
+        if pending:
+          _compute(arguments, run, psf, watch)
+        else:  # JAX takes a second to import.
+          for _, outcome in finished:
+            watch.finish(outcome)
+      finally:
+        outcomes += watch.outcomes
+        if arguments.report:
+          _write_report(arguments, outcomes)
+  return jobs.Report(tuple(outcomes))
+
+
+def _compute(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> None:
+  """Restores the files of a run, except those that are done."""
   heap.share()
   from deblur_jax import sharding
   from deblur_jax.photos import restore
@@ -239,7 +250,7 @@ def _compute(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> jobs.
     uncertainty=_calibration(arguments) if arguments.uncertainty else None,
     signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
-  return restore.restore_files(run.todo, restorer, options, watch=watch)
+  restore.restore_files(run.todo, restorer, options, watch=watch)
 
 
 def _calibration(arguments: argparse.Namespace):
@@ -377,6 +388,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list) -> None:
     'weights': arguments.weights or methods.DEFAULT,
     **({'psf': arguments.psf} if arguments.psf else {}),
     **({'set': arguments.set} if arguments.set else {}),
+    **{name: value for name in GUIDANCE if (value := getattr(arguments, name)) is not None},
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
     'files': [outcome.plain() for outcome in outcomes],
