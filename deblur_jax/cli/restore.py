@@ -19,6 +19,9 @@ from deblur_jax.photos import jobs
 
 PIPE = '-'
 
+GUIDANCE = ('prompt', 'scribble', 'example', 'candidates', 'choose')
+"""Options that a report lists if they are given."""
+
 
 def add(commands: argparse._SubParsersAction) -> None:
   """Adds `deblur-jax restore`."""
@@ -193,12 +196,32 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
   runs = guide.runs(arguments, todo)
   piped = arguments.output == PIPE
   begin = time.monotonic()
+  report = _report(arguments, runs, psf, spare)
+  if arguments.candidates and not arguments.dry_run:
+    guide.write_sheets(todo, runs)
+  if piped and report.restored:
+    with open(todo[0].target, 'rb') as file:
+      shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+  elif not piped:
+    took = time.monotonic() - begin
+    print(f'{progress.summary(report, arguments.dry_run, took)} -> {arguments.output}')
+    if line := progress.unsupported(jobs.left_out(inputs, **_scan(arguments, spare))):
+      print(line)
+  return 1 if report.failed else 0
+
+
+def _report(
+  arguments: argparse.Namespace, runs: list[guide.Run], psf, spare: pathlib.Path
+) -> jobs.Report:
+  """Restores what is left to do, and reports all outcomes, in the order of the plan."""
+  output = sys.stderr if arguments.output == PIPE else sys.stdout
   outcomes = []
   for run in runs:
     for line in run.lines():
-      print(line, file=sys.stderr if piped else sys.stdout)
+      print(line, file=output)
     pending, finished = jobs.select(run.todo, run.made, overwrite=arguments.overwrite)
-    with progress.watch(spare, sys.stderr if piped else sys.stdout, bool(pending)) as watch:
+    with progress.watch(spare, output, bool(pending)) as watch:
       try:
         if pending:
           _compute(arguments, run, psf, watch)
@@ -210,19 +233,7 @@ def _restore_with(arguments: argparse.Namespace, spare: pathlib.Path) -> int:
         outcomes += sorted(watch.outcomes, key=lambda outcome: place[outcome.source])
         if arguments.report:
           _write_report(arguments, outcomes, watch.device)
-  if arguments.candidates and not arguments.dry_run:
-    guide.write_sheets(todo, runs)
-  report = jobs.Report(tuple(outcomes))
-  if piped and report.restored:
-    with open(todo[0].target, 'rb') as file:
-      shutil.copyfileobj(file, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
-  elif not piped:
-    took = time.monotonic() - begin
-    print(f'{progress.summary(report, arguments.dry_run, took)} -> {arguments.output}')
-    if line := progress.unsupported(jobs.left_out(inputs, **_scan(arguments, spare))):
-      print(line)
-  return 1 if report.failed else 0
+  return jobs.Report(tuple(outcomes))
 
 
 def _compute(arguments: argparse.Namespace, run: guide.Run, psf, watch) -> jobs.Report:
@@ -443,6 +454,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list, device: str) ->
     'weights': arguments.weights or methods.DEFAULT,
     **({'psf': arguments.psf} if arguments.psf else {}),
     **({'set': arguments.set} if arguments.set else {}),
+    **{name: value for name in GUIDANCE if (value := getattr(arguments, name)) is not None},
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
     **({'samples': arguments.samples} if arguments.samples > 1 else {}),

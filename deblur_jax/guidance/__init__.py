@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deblur_jax import lazy
 
 if TYPE_CHECKING:
-  from deblur_jax.guidance import candidates, encoder, example, regions, scribble, words
+  from deblur_jax.guidance import candidates, encoder, example, grammar, regions, scribble, words
   from deblur_jax.guidance.scribble import mask_from_strokes
   from deblur_jax.guidance.words import Request, parse
 
@@ -17,6 +17,7 @@ __all__ = [
   'candidates',
   'encoder',
   'example',
+  'grammar',
   'mask_from_strokes',
   'parse',
   'regions',

@@ -21,8 +21,9 @@ FEATHER = 0.02
 SURELY, SURELY_NOT = 0.9, 0.1
 """Saliencies, as shares of the largest, from which pixels start as subject or as background."""
 
-NEIGHBORS = 8
-"""How often the cascade must see a face at slightly different places and sizes."""
+NEIGHBORS, SMALLER = 5, 0.6
+"""How often the cascade must see a face at slightly different places and sizes, and how large it
+must be, compared with the largest one; most false alarms are small."""
 
 
 def mask(name: str, image: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -156,13 +157,16 @@ def face(image: np.ndarray) -> np.ndarray:
     return inside > 0
   found = _faces().detect_multi_scale(
     image,
-    scale_factor=1.15,
+    scale_factor=1.1,
     step_ratio=1,
     min_size=(least, least),
     max_size=(most, most),
     min_neighbor_number=NEIGHBORS,
   )
+  largest = max((one['width'] for one in found), default=0)
   for one in found:
+    if one['width'] < SMALLER * largest:
+      continue
     across, down = one['width'], one['height']
     middle = (one['c'] + across // 2, one['r'] + down // 2)
     cv2.ellipse(inside, middle, (round(0.6 * across), round(0.75 * down)), 0, 0, 360, 1, -1)

@@ -11,7 +11,7 @@ import difflib
 import re
 
 from deblur_jax import methods
-from deblur_jax.guidance import encoder
+from deblur_jax.guidance import encoder, grammar
 
 FAULTS = ('motion', 'defocus', 'noise', 'jpeg')
 NAMES = {
@@ -39,84 +39,6 @@ OPPOSITE |= {other: one for one, other in OPPOSITE.items()}
 HELP = (
   'can remove motion blur, defocus, noise and JPEG artifacts; a little or strongly; everywhere or '
   'in the subject, background, face, text, a half or corner, the center or a box X,Y,W,H'
-)
-
-_FIGURES = (
-  'person|people|man|woman|boy|girl|child|children|kids?|baby|bride|groom|couple|dog|cat|bird|'
-  'horse|animal|flower|player|dancer|singer|model'
-)
-_SIDES = {'upper': 'top', 'lower': 'bottom'}
-_REGIONS = (
-  (r'\d+ *, *\d+ *, *\d+ *, *\d+', 'box'),
-  (
-    r'(?:top|upper|bottom|lower)[ -](?:left|right)(?: (?:corner|quarter|part|area|side))?',
-    'corner',
-  ),
-  (r'(?:left|right|top|upper|bottom|lower)(?:[ -]hand)? (?:half|side|part|edge|area)', 'half'),
-  (r'(?<=the )(?:left|right|top|bottom)\b(?! (?:third|quarter|fifth|row|line))', 'half'),
-  (r'(?:corners|edges|borders|outer parts?)', 'not center'),
-  (r'(?:center|centre|middle)', 'center'),
-  (r'(?:backgrounds?|backdrop|bokeh|surroundings)', 'background'),
-  (r'(?:main )?(?:subjects?|foreground)', 'subject'),
-  (r'(?:faces?|eyes?|skin)', 'face'),
-  (r'(?:texts?|letters|lettering|writing|licen[sc]e plates?|number plates?|captions?)', 'text'),
-)
-_DETERMINER = r'(?:(?:the|my|her|his|their|our|its|this|that|both|all)\s+)*'
-_EXCEPT = (
-  r'(?:(?:everything|all|anywhere|everywhere) but|except(?: for| in| on)?|other than|apart from|'
-  r'excluding|outside(?: of)?|but not(?: in| on)?)'
-)
-_KEEP = r'keep|keeping|leave|leaving|preserve|retain|maintain|ignore|spare|protect'
-_NOT = r'do not|never|without|not|nothing|no'
-_GOOD = r'(?:is|are|looks?) (?:already )?(?:fine|ok|okay|good|sharp|perfect|great|clean|in focus)'
-_UNCHANGED = (
-  r'as (?:it|they) (?:is|are|was|were)|alone|untouched|unchanged|the rest|everything else'
-)
-_LIGHT = (
-  r'slightly|slight|a (?:little|bit|touch)(?: bit)?|gently|gentle|lightly|subtly|subtle|mildly|'
-  r'mild|go easy|(?:light|soft)(?= (?:noise|denois|sharp|deblur|touch|hand))|barely'
-)
-_STRONG = (
-  r'strong(?:ly)?|heav(?:y|ily)(?! compressed)|aggressive(?:ly)?|maximum|max|maximal(?:ly)?|'
-  r'completely|fully|entirely|extra|as (?:sharp|clean|crisp|clear) as .*'
-)
-_VERB = (
-  r'remove|reduce|sharpen|deblur|unblur|denoise|fix|restore|improve|enhance|clean(?: up)?|refocus|'
-  r'get|make|take|lower|correct|clear|only|unshake|stabili[sz]e|focus|less'
-)
-_OBJECT = re.compile(
-  r'\b(?:remove|sharpen|deblur|unblur|denoise|fix|restore|improve|enhance|clean(?: up)?|refocus|'
-  r'unshake|stabili[sz]e|(?<!focus )(?<!focused )(?:in|on)) (?:the|my|her|his|their)((?: \w+){1,3})'
-)
-_PICTURE = (
-  'area|photos?|pictures?|images?|shots?|pics?|scans?|snapshots?|photographs?|frame|whole|entire|'
-  'details?|thing|quality|evening|night|dark|morning|wind|rain|snow|car|train|bus|boat|concert|'
-  'church|wedding|party|zoo|beach|phone|camera|web|internet|way|original'
-)
-"""Words after 'the' that name no part of the picture that would have to be found."""
-_PART = 'hands?|hair|arms?|legs?|feet|body|head|mouth|nose|teeth|hat|dress|shoes?|clothes|car|sky'
-"""Words that do, and that the encoder could mistake: hands shake."""
-_ADD_BLUR = re.compile(
-  r'\bblur (?:the|it|this|my|her|his|out)\b|\bblurrier\b|\b(?:more|add|some more) '
-  r'(?:\w+ )?(?:blur|bokeh|grain|noise)\b|\bsofter\b|\bsoften\b'
-)
-_PLAIN = (
-  (r"\bwo ?n't\b", 'will not'),
-  (r"\bcan ?n?'t|\bcannot\b", 'can not'),
-  (r"n't\b", ' not'),
-  (r'\bdont\b', 'do not'),
-  (r"'s\b|'re\b", ' is'),
-  (r"i'd\b", 'i would'),
-  (r"i'm\b", 'i am'),
-  (r'\bde[- ](?=nois|blur)', 'de'),
-  (r'\bhalf[- ](?=strength)|\bby half\b', '50% '),
-  (r'\bpercent\b|\bper cent\b', '%'),
-  (r'\b(?:is|are|was) not (?:\w+ly |very |quite )?(in focus|focused)\b', 'is out of focus'),
-  (r'\b(?:is|are|was) not (?:\w+ly |very |quite )?(sharp|crisp|clear|readable)\b', 'is blurry'),
-  (
-    r'\bdo not (?:want|like|need) (?:(?:any|the|this|all|that) )*(?=\w*(?:nois|grain|blur|artif))',
-    'remove ',
-  ),
 )
 
 
@@ -239,7 +161,7 @@ def _outside(name: str) -> str:
 def _plain(prompt: str) -> str:
   """Lower case, without contractions."""
   text = prompt.lower().replace('\u2019', "'").strip()
-  for pattern, instead in _PLAIN:
+  for pattern, instead in grammar.PLAIN:
     text = re.sub(pattern, instead, text)
   return ' '.join(text.split())
 
@@ -258,9 +180,11 @@ def _check_language(text: str) -> None:
 def _is_known(word: str) -> bool:
   """Whether a word is in the vocabulary, perhaps misspelled, or in the grammar."""
   known = encoder.vocabulary()
-  if word in known or re.fullmatch(f'{_FIGURES}|{_KEEP}|{_NOT}|{_LIGHT}|{_STRONG}', word):
+  if word in known or re.fullmatch(
+    f'{grammar.FIGURES}|{grammar.KEEP}|{grammar.NOT}|{grammar.LIGHT}|{grammar.STRONG}', word
+  ):
     return True
-  if any(re.fullmatch(pattern, word) for pattern, _ in _REGIONS):
+  if any(re.fullmatch(pattern, word) for pattern, _ in grammar.REGIONS):
     return True
   return len(word) > 4 and bool(difflib.get_close_matches(word, known, 1, 0.85))
 
@@ -268,7 +192,9 @@ def _is_known(word: str) -> bool:
 def _clauses(text: str) -> Iterator[str]:
   """The clauses of a prompt; 'everything but' stays whole."""
   text = re.sub(
-    rf'\b(everything|all|anything|everywhere) but\b(?! (?:{_KEEP}|{_NOT})\b)', r'\1 _but', text
+    rf'\b(everything|all|anything|everywhere) but\b(?! (?:{grammar.KEEP}|{grammar.NOT})\b)',
+    r'\1 _but',
+    text,
   )
   text = re.sub(r'\bbut not\b', '_but not', text)
   text = re.sub(r'(?<=\d)\s*,\s*(?=\d)', '_', text)
@@ -282,21 +208,23 @@ def _clauses(text: str) -> Iterator[str]:
 
 def _clause(text: str) -> _Clause:
   """What one clause says."""
-  if _ADD_BLUR.search(text):
+  if grammar.ADD_BLUR.search(text):
     raise ValueError(f"the prompt asks to add blur or noise ('{text}'), which is not possible")
   rest, spared = text, []
-  if match := re.search(rf'\b{_EXCEPT}\b', text):
+  if match := re.search(rf'\b{grammar.EXCEPT}\b', text):
     rest = text[: match.start()]
     spared, remainder = _find_regions(text[match.end() :], True)
     if not spared:
       raise _not_understood(text[match.start() :])
     rest = f'{rest} {remainder}'
-  acts = bool(re.search(rf'\b(?:{_VERB}|{_KEEP}|touch|change)\b', rest))
+  acts = bool(re.search(rf'\b(?:{grammar.VERB}|{grammar.KEEP}|touch|change)\b', rest))
   regions, rest = _find_regions(rest, acts)
-  is_good = bool(regions) and bool(re.search(_GOOD, rest))
-  negative = bool(re.search(rf'\b(?:{_NOT})\b', rest))
-  keeps = bool(re.search(rf'\b(?:{_KEEP})\b', rest))
-  rest, amount = _amount(re.sub(rf'\b(?:{_NOT}|{_KEEP})\b|{_UNCHANGED}', ' ', rest))
+  is_good = bool(regions) and bool(re.search(grammar.GOOD, rest))
+  negative = bool(re.search(rf'\b(?:{grammar.NOT})\b', rest))
+  keeps = bool(re.search(rf'\b(?:{grammar.KEEP})\b', rest))
+  rest, amount = _amount(
+    re.sub(rf'\b(?:{grammar.NOT}|{grammar.KEEP})\b|{grammar.UNCHANGED}', ' ', rest)
+  )
   kind = 'none' if is_good else _kind(rest)
   kept = is_good or negative != keeps
   if kept and not regions and kind == 'none' and keeps and not _filler(text):
@@ -311,14 +239,16 @@ def _find_regions(text: str, acts: bool) -> tuple[list[str], str]:
   People and animals are regions only if the clause `acts` on them: 'sharpen the bird'.
   """
   found = []
-  patterns = (*_REGIONS, (_FIGURES, 'subject')) if acts else _REGIONS
+  patterns = (*grammar.REGIONS, (grammar.FIGURES, 'subject')) if acts else grammar.REGIONS
   for pattern, name in patterns:
 
     def take(match, name=name):
       found.append(_named(name, match[1]))
       return 'the area'
 
-    text = re.sub(rf'\b{_DETERMINER}({pattern})(?:\'s| is(?= eyes| face))?(?![\w-])', take, text)
+    text = re.sub(
+      rf'\b{grammar.DETERMINER}({pattern})(?:\'s| is(?= eyes| face))?(?![\w-])', take, text
+    )
   return list(dict.fromkeys(found)), text
 
 
@@ -327,7 +257,7 @@ def _named(name: str, text: str) -> str:
   if name == 'box':
     return ','.join(re.findall(r'\d+', text))
   sides = [
-    _SIDES.get(str(word), str(word))
+    grammar.SIDES.get(str(word), str(word))
     for word in re.findall('left|right|top|upper|bottom|lower', text)
   ]
   if name == 'corner':
@@ -342,7 +272,7 @@ def _amount(text: str) -> tuple[str, float | None]:
     if not 0 < share <= 2:
       raise ValueError(f'the prompt asks for {match[0]}, which is not from 1 to 200 %')
     return text.replace(match[0], ' '), share
-  for pattern, amount in ((_LIGHT, LIGHT), (_STRONG, STRONG)):
+  for pattern, amount in ((grammar.LIGHT, LIGHT), (grammar.STRONG, STRONG)):
     if match := re.search(rf'\b(?:{pattern})(?!\w)', text):
       rest = match[0] if match[0].startswith('as ') else ' '
       return text.replace(match[0], rest), amount
@@ -368,9 +298,9 @@ def _filler(text: str) -> bool:
 
 def _check_object(rest: str, text: str) -> None:
   """Raises ValueError if what is to be restored, as in 'sharpen the mountain', is unknown."""
-  for match in _OBJECT.finditer(rest):
-    is_picture = re.search(rf'\b(?:{_PICTURE})\b', match[1])
-    is_part = re.search(rf'\b(?:{_PART})\b', match[1]) and not re.search(r'\bin\b', match[0])
+  for match in grammar.OBJECT.finditer(rest):
+    is_picture = re.search(rf'\b(?:{grammar.PICTURE})\b', match[1])
+    is_part = re.search(rf'\b(?:{grammar.PART})\b', match[1]) and not re.search(r'\bin\b', match[0])
     if is_part or (not is_picture and _kind(match[1]) not in MEANING):
       raise _not_understood(text)
 
