@@ -148,16 +148,19 @@ def restore_file(
       found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
       if restorer.method.needs.borders and _overdone(found, changed):
         notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    if options.compare:
-      beside = job.target.with_name(f'{job.target.name}.compare.png')
-      writing.write_side_by_side(beside, picture, result)
-    if options.write_psf and psf:
-      writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
     record = _record(job.source, asked, restorer.method.name, options.made)
+    beside: dict[str, Callable[[pathlib.Path], None]] = {}
+    if options.compare:
+      beside['compare'] = lambda path: writing.write_side_by_side(path, picture, result)
+    if options.write_psf and psf:
+      beside['psf'] = lambda path: writing.write_plane(path, np.asarray(psf.psf))
+    if options.uncertainty:
+      plane, sentence = _half_widths(restorer, picture, options.uncertainty, tick)
+      notes.update([sentence])
+      beside['uncertainty'] = lambda path: writing.write_plane(path, plane)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
     notes.update(_write(job, result, picture, options, record))
-  if options.uncertainty:
-    notes.update([_write_uncertainty(job.target, restorer, picture, options.uncertainty, tick)])
+    notes.update(_write_beside(job.target, beside))
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   size = picture.shape[:2]
   return jobs.Outcome(
@@ -271,21 +274,33 @@ def _write(
   return lost
 
 
-def _write_uncertainty(
-  target: pathlib.Path,
-  restorer: Restorer,
-  picture: pictures.Picture,
-  calibration: Calibration,
-  tick: Callable[[], None],
-) -> str:
-  """Writes half the widths of the intervals as a picture; returns a sentence about them."""
+def _write_beside(
+  target: pathlib.Path, beside: Mapping[str, Callable[[pathlib.Path], None]]
+) -> list[str]:
+  """Calls each function with the path of its file beside `target`; returns what went wrong.
+
+  The result is complete by then, so a file that cannot be written does not make it a failure.
+  """
+  problems = []
+  for name, write in beside.items():
+    path = target.with_name(f'{target.name}.{name}.png')
+    try:
+      write(path)
+    except (OSError, ValueError) as error:
+      reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+      problems.append(f'{path.name} could not be written ({reason}); the result is complete')
+  return problems
+
+
+def _half_widths(
+  restorer: Restorer, picture: pictures.Picture, calibration: Calibration, tick: Callable[[], None]
+) -> tuple[np.ndarray, str]:
+  """Half the widths of the intervals `[h w]`, and a sentence about them."""
   rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(_Rows(picture), tick=tick)]
   plane = calibration.scale * np.concatenate(rows)
-  path = target.with_name(f'{target.name}.uncertainty.png')
-  writing.write_plane(path, plane)
-  return (
+  return plane, (
     f'{1 - calibration.risk:.0%} of the values are expected within '
-    f'{255 * plane.mean():.1f} of 255 levels on average; white in {path.name} is '
+    f'{255 * plane.mean():.1f} of 255 levels on average; white in the map is '
     f'{255 * plane.max():.1f}'
   )
 

@@ -158,14 +158,19 @@ class Restorer:
       yield rows, restored
 
   def spreads(
-    self, images: tiling.Images, *, tick: Callable[[], None] = lambda: None
+    self,
+    images: tiling.Images,
+    *,
+    note: Note = lambda text: None,
+    tick: Callable[[], None] = lambda: None,
   ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields `(rows, spread [1 r w c])` of the single image in `images`, as `parts` does results.
 
     It is the spread over the eight turns of each tile, see `uncertainty.spread`.
     """
     needs = self.method.needs
-    tiles = _ticking(_on_colors(spread.of_turns(self.method.restore)), tick)
+    restore = tiling.smaller_when_out_of_memory(self.method.restore, needs, note)
+    tiles = _ticking(_on_colors(spread.of_turns(restore)), tick)
     for (_, rows), spreads in tiling.bands(tiles, images, needs, tile=self.tile):
       yield rows, spreads
 
