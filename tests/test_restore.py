@@ -18,7 +18,7 @@ from deblur_jax.formats import kinds
 from deblur_jax.photos import jobs, pictures, restore
 from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.types import Needs
-from deblur_jax.uncertainty import conformal
+from deblur_jax.uncertainty import conformal, stored
 
 
 @pytest.fixture(scope='session')
@@ -663,7 +663,8 @@ def test_mask_compare_and_strip_reach_the_files(tmp_path):
 def test_a_file_beside_a_result_that_cannot_be_written_is_a_note(tmp_path, name):
   PIL.Image.fromarray(picture(30, 40)).save(tmp_path / 'a.png')
   (tmp_path / f'out/a.png.{name}.png').mkdir(parents=True)  # a folder of that name
-  options = {'compare': True, 'uncertainty': conformal.Calibration(1.0, 0.1, 0.1, 30)}
+  known = stored.Stored(conformal.Calibration(1.0, 0.1, 0.1, 30), None)
+  options = {'compare': True, 'uncertainty': known}
   (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'out', brighter(1), **options).outcomes
   assert outcome.status == 'restored'
   (note,) = (note for note in outcome.notes if 'could not be written' in note)

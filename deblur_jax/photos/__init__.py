@@ -6,6 +6,7 @@ from deblur_jax import lazy
 
 if TYPE_CHECKING:
   from deblur_jax.photos import (
+    assessment,
     blind_check,
     diagnosis,
     history,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     psfs,
     restore,
     restorer,
+    trust,
     writing,
   )
   from deblur_jax.photos.restore import Options, restore_files
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
   'Options',
   'Restorer',
+  'assessment',
   'blind_check',
   'diagnosis',
   'history',
@@ -34,6 +37,7 @@ __all__ = [
   'restore',
   'restore_files',
   'restorer',
+  'trust',
   'writing',
 ]
 

@@ -16,12 +16,22 @@ import numpy as np
 import deblur_jax
 from deblur_jax import color, methods, tiling
 from deblur_jax.formats import conversion, kinds
-from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures, writing
-from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load
+from deblur_jax.photos import (
+  blind_check,
+  diagnosis,
+  history,
+  interrupt,
+  jobs,
+  pictures,
+  trust,
+  writing,
+)
+from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load, middle
 from deblur_jax.provenance.disclosure import Record
 from deblur_jax.provenance.signature import Signer
 from deblur_jax.solvers import estimate_psf
 from deblur_jax.uncertainty.conformal import Calibration
+from deblur_jax.uncertainty.stored import Stored
 
 Crop = tuple[int, int, int, int]
 
@@ -63,8 +73,9 @@ class Options:
   """Whether to record in the result's XMP how it was made, see `provenance.disclosure`."""
   signer: Signer | None = None
   """Signs every result by C2PA."""
-  uncertainty: Calibration | None = None
-  """Writes NAME.uncertainty.png, how far each pixel may be off by this calibration."""
+  uncertainty: Stored | None = None
+  """What calibration found out about the restorer. If it is given, the outcome has the reliability
+  of the result, and NAME.uncertainty.png shows how far each pixel may be off."""
 
 
 def restore_files(
@@ -154,10 +165,19 @@ def restore_file(
       beside['compare'] = lambda path: writing.write_side_by_side(path, picture, result)
     if options.write_psf and psf:
       beside['psf'] = lambda path: writing.write_plane(path, np.asarray(psf.psf))
-    if options.uncertainty:
-      plane, sentence = _half_widths(restorer, picture, options.uncertainty, tick)
-      notes.update([sentence])
-      beside['uncertainty'] = lambda path: writing.write_plane(path, plane)
+    reliability = None
+    if options.uncertainty and restorer.method.name != asked:
+      notes.update(['no reliability, as it was calibrated for another method'])
+    elif options.uncertainty:
+      intervals, score = options.uncertainty
+      spreads = _spreads(restorer, picture, notes, tick) if intervals else None
+      if intervals and spreads is not None:
+        plane = intervals.scale * spreads
+        notes.update([_about(plane, intervals)])
+        beside['uncertainty'] = lambda path: writing.write_plane(path, plane)
+      if score and found and samples is not None:
+        known = _known(picture, psf, spreads)
+        reliability = score(trust.evidence(samples, after, found, changed, **known))
     job.target.parent.mkdir(parents=True, exist_ok=True)
     notes.update(_write(job, result, picture, options, record))
     notes.update(_write_beside(job.target, beside))
@@ -173,6 +193,7 @@ def restore_file(
     notes=(*counted, *(found.warnings if found else ())),
     diagnosis=found,
     psf=psf,
+    reliability=reliability,
   )
 
 
@@ -292,13 +313,26 @@ def _write_beside(
   return problems
 
 
-def _half_widths(
-  restorer: Restorer, picture: pictures.Picture, calibration: Calibration, tick: Callable[[], None]
-) -> tuple[np.ndarray, str]:
-  """Half the widths of the intervals `[h w]`, and a sentence about them."""
-  rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(_Rows(picture), tick=tick)]
-  plane = calibration.scale * np.concatenate(rows)
-  return plane, (
+def _spreads(
+  restorer: Restorer, picture: pictures.Picture, notes: Counter[str], tick: Callable[[], None]
+) -> np.ndarray:
+  """The spread of each pixel `[h w]`."""
+  found = restorer.spreads(_Rows(picture), note=lambda text: notes.update([text]), tick=tick)
+  return np.concatenate([spread.mean(axis=-1)[0] for _, spread in found])
+
+
+def _known(
+  picture: pictures.Picture, psf: estimate_psf.Estimate | None, spreads: np.ndarray | None
+) -> dict[str, Any]:
+  """The keyword arguments of `trust.evidence`."""
+  if spreads is not None:
+    return {'spread': float(spreads.mean())}
+  return {'psf': trust.of_psf(middle(_Rows(picture)), psf, _transfer(picture)[0])} if psf else {}
+
+
+def _about(plane: np.ndarray, calibration: Calibration) -> str:
+  """A sentence about half the widths of the intervals."""
+  return (
     f'{1 - calibration.risk:.0%} of the values are expected within '
     f'{255 * plane.mean():.1f} of 255 levels on average; white in the map is '
     f'{255 * plane.max():.1f}'
