@@ -60,6 +60,8 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     )
   if settings.steps < 1:
     raise ValueError(f'config.critic.steps must be at least 1, not {settings.steps}')
+  if config.head.kind:
+    raise ValueError('adversarial training does not support config.head: train the head afterwards')
   if config.accumulate != 1:
     raise ValueError('adversarial training requires config.accumulate to be 1')
   gan_loss, critic = (

@@ -11,7 +11,7 @@ import optax
 from deblur_jax import losses, models, optim, spec
 from deblur_jax import weights as files
 from deblur_jax.blur import synthesis
-from deblur_jax.losses import LOSSES, perceptual
+from deblur_jax.losses import LOSSES, interval, perceptual
 from deblur_jax.metrics import METRICS
 from deblur_jax.types import Batch, Trainer, TrainState, as_float
 
@@ -27,6 +27,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
       raise ValueError(f'accumulate {config.accumulate} does not divide a batch of {size} pictures')
   optimizer, rate = optim.make(config.optim, config.steps)
   pair, judge = pairing(config), content(config, model)
+  frozen = config.head.kind and config.head.frozen
 
   def init(key: jax.Array, batch: Batch) -> TrainState:
     shape = (1, *batch['sharp'].shape[1:])
@@ -62,6 +63,9 @@ def make(config: Any, model: nn.Module) -> Trainer:
       'learning_rate': rate(state.step, state.opt_state),
     }
     ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
+    if frozen:  # neither weight decay nor rounding may change it
+      params = {**params, 'base': state.params['base']}
+      ema = ema and {**ema, 'base': state.ema['base']}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
   def predict(state: TrainState, blurred: jax.Array) -> jax.Array:
@@ -158,7 +162,8 @@ def content(
 
   Reads config.loss (name -> weight) and config.more_loss (see `losses.parse`), summed over the
   stages or scales of networks that have several, and config.perceptual, which only compares the
-  final result.
+  final result. If config.head has a kind, its loss is added, or the only one if the network is
+  frozen.
   """
   own = {name: weight for name, weight in config.loss.items() if weight}
   known = {name: (weight, spec.find('loss', name, LOSSES)) for name, weight in own.items()}
@@ -169,8 +174,24 @@ def content(
   seen = dict(config.perceptual)
   seen_weight = seen.pop('weight')
   compare = perceptual.load(**seen) if seen_weight else None
+  head = config.head
+  alone = head.kind and head.frozen
+
+  def of_head(output: Mapping[str, Any], sharp: jax.Array) -> jax.Array:
+    if head.kind == 'variance':
+      restored = jax.lax.stop_gradient(output['restored'])
+      return interval.beta_nll(output['log_variance'], restored, sharp, beta=head.beta).mean()
+    low, high = head.outside / 2, 1 - head.outside / 2
+    losses = [
+      interval.pinball(output['low'], sharp, quantile=low),
+      interval.pinball(output['high'], sharp, quantile=high),
+    ]
+    return sum(loss.mean() for loss in losses)
 
   def judge(output: Mapping[str, Any], sharp: jax.Array):
+    if alone:
+      loss = of_head(output, sharp)
+      return loss, {'head': loss}
     judged = supervised(model, output, sharp)
     terms: dict[str, Any] = {
       name: sum(loss(*pair).mean() for pair in judged) for name, (_, loss) in terms_of.items()
@@ -179,6 +200,9 @@ def content(
     if compare:
       terms['perceptual'] = compare(output['restored'], sharp).mean()
       loss = loss + seen_weight * terms['perceptual']
+    if head.kind:
+      terms['head'] = of_head(output, sharp)
+      loss = loss + head.weight * terms['head']
     return loss, terms
 
   return judge
