@@ -58,6 +58,14 @@ def base() -> ConfigDict:
     'weight': 0.0,  # of the losses against the result of a larger network
     'weights': '',  # of that network: a name, a run's folder or a file
   }
+  config.head = {  # predicts how far results may be off, see docs/uncertainty.md
+    'kind': '',  # quantiles or variance; '' for no head
+    'features': 16,
+    'outside': 0.1,  # share of the values outside the interval between two quantiles
+    'beta': 0.5,  # of the loss of a variance; 0 is the plain likelihood
+    'weight': 1.0,  # of the head's loss next to the others, unless the network is frozen
+    'frozen': True,  # trains the head alone, on the network and weights of config.start
+  }
   config.optim = optimizer()
   config.ema = 0.0  # decay of the moving average of the parameters; 0 for none
   config.evaluate = {'builtin': evaluation('builtin', draws=4)}

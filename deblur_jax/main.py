@@ -37,6 +37,11 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default: run
 _EVALUATE = flags.DEFINE_string(
   'evaluate', None, 'Evaluate these weights (a run folder or .safetensors) instead of training.'
 )
+_UNCERTAINTY = flags.DEFINE_bool(
+  'uncertainty',
+  False,
+  'With --evaluate: also measure how well the uncertainty of calibrated weights holds.',
+)
 _ALLOW_CHANGES = flags.DEFINE_bool(
   'allow_changes',
   False,
@@ -70,7 +75,7 @@ def main(argv: list[str]) -> None:
   try:
     _join()
     if _EVALUATE.value:
-      evaluate(_CONFIG.value, _workdir(), _EVALUATE.value)
+      evaluate(_CONFIG.value, _workdir(), _EVALUATE.value, uncertainty=_UNCERTAINTY.value)
     else:
       train.train(_CONFIG.value, _workdir(), allow_changes=_ALLOW_CHANGES.value)
   except train.Stopped as stop:
@@ -86,11 +91,12 @@ def main(argv: list[str]) -> None:
     _leave(f'{_LOST} ({_line(error)[:200]})')
 
 
-def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
+def evaluate(config: Any, workdir: pathlib.Path, name: str, *, uncertainty: bool = False) -> None:
   """Scores the method `name` (see `zoo.load`) on every set of `config.evaluate`.
 
   Writes results.json, results.csv and gallery.png into `workdir`/evaluated/NAME, so that a run in
-  `workdir` keeps the scores of its own weights. Raises ValueError if there are no sets.
+  `workdir` keeps the scores of its own weights; with `uncertainty`, also what `assessment.run`
+  writes. Raises ValueError if there are no sets.
   """
   method = zoo.load(name)
   sets = blurred_set.open_sets(config.evaluate)
@@ -106,6 +112,10 @@ def evaluate(config: Any, workdir: pathlib.Path, name: str) -> None:
   figures.save(folder / 'gallery.png', figures.gallery(reports))
   restoration.show(Console().print, folder)
   print(f'wrote scores and pictures to {folder}')
+  if uncertainty:
+    from deblur_jax.photos import assessment  # not needed for training
+
+    assessment.run({called: name}, config.evaluate, folder, Console().print)
 
 
 def _name_in(workdir: pathlib.Path, manifest: dict[str, Any]) -> str:

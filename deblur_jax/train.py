@@ -24,6 +24,7 @@ from deblur_jax.nn import int8
 from deblur_jax.preemption import Preemption
 from deblur_jax.trainers import TRAINERS
 from deblur_jax.types import Trainer, TrainState
+from deblur_jax.uncertainty import head
 
 MOST_VALIDATION = 32
 """Most held-out pictures to score, spread over all of them; more could cost more than training."""
@@ -96,8 +97,10 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 def open_run(config: Any, workdir: pathlib.Path) -> Run:
   """The parts of the run that `config` describes; writes nothing. Raises as `train`."""
   mesh = sharding.make_mesh(config.fsdp)
-  if config.start:
+  if config.start and not config.head.kind:
     _follow_width(config, workdir)
+  if config.head.kind:
+    _add_head(config, workdir)
   model = _model(config)
   trainer = _trainer(config, model)
   spec.functions('writer', config.writer, {})  # fails before the folder is claimed
@@ -127,6 +130,29 @@ def _follow_width(config: Any, workdir: pathlib.Path) -> None:
     network = {**manifest.get('arguments', {}), 'name': manifest.get('network')}
   if pruned and network['name'] == config.model.name:
     config.model[width] = network[width]
+
+
+def _add_head(config: Any, workdir: pathlib.Path) -> None:
+  """Makes the network in `config` one with a head.
+
+  If the network is frozen it is that of `config.start`, or of the run if that has started.
+  """
+  settings = config.head
+  if settings.frozen and not config.start:
+    raise ValueError(
+      'config.head.frozen trains the head alone: set config.start to the weights it is for, or '
+      'config.head.frozen to False'
+    )
+  network: Any = dict(config.model)
+  if runs.read(workdir)['sessions']:
+    network = runs.settings(workdir)['model']
+  elif settings.frozen:
+    manifest = weights.read(methods.find(config.start))[1]
+    network = {**manifest.get('arguments', {}), 'name': manifest.get('network')}
+  if network['name'] != head.NAME:
+    network = head.around(network, kind=settings.kind, features=settings.features)
+  with config.unlocked():
+    config.model = network
 
 
 def _pruned(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,6 +265,8 @@ def _begin_with(name, state):
   """
   path = methods.find(name)
   params = weights.read(path)[0]
+  if 'base' in state.params and 'base' not in params:  # a network with a head
+    params = {'base': params}
   weights.check_fit(params, weights.shared(state.params, params), what=str(path))
   given = traverse_util.flatten_dict(params)
   leaves: dict[Any, Any] = traverse_util.flatten_dict(state.params)

@@ -18,6 +18,7 @@ from deblur_jax.formats import kinds
 from deblur_jax.photos import jobs, pictures, restore
 from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.types import Needs
+from deblur_jax.uncertainty import conformal, stored
 
 
 @pytest.fixture(scope='session')
@@ -656,6 +657,21 @@ def test_mask_compare_and_strip_reach_the_files(tmp_path):
   PIL.Image.fromarray(mask[:-1]).save(tmp_path / 'mask.png')
   (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'new', brighter(), **options).outcomes
   assert 'is 40x29 pixels, but the picture is 40x30' in outcome.message
+
+
+@pytest.mark.parametrize('name', ['compare', 'uncertainty'])
+def test_a_file_beside_a_result_that_cannot_be_written_is_a_note(tmp_path, name):
+  PIL.Image.fromarray(picture(30, 40)).save(tmp_path / 'a.png')
+  (tmp_path / f'out/a.png.{name}.png').mkdir(parents=True)  # a folder of that name
+  known = stored.Stored(conformal.Calibration(1.0, 0.1, 0.1, 30), None)
+  options = {'compare': True, 'uncertainty': known}
+  (outcome,) = restored(tmp_path / 'a.png', tmp_path / 'out', brighter(1), **options).outcomes
+  assert outcome.status == 'restored'
+  (note,) = (note for note in outcome.notes if 'could not be written' in note)
+  assert note.startswith(f'a.png.{name}.png could not be written (')
+  assert pixels(tmp_path / 'out/a.png').shape == (30, 40, 3)
+  other = {'compare': 'uncertainty', 'uncertainty': 'compare'}[name]
+  assert (tmp_path / f'out/a.png.{other}.png').is_file()
 
 
 def test_incidents_and_warnings_are_told(tmp_path):

@@ -37,6 +37,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     '--metrics', metavar='NAME|...', help='metrics to add; package.module:name for an external one'
   )
   parser.add_argument(
+    '--uncertainty',
+    action='store_true',
+    help='also measure how well the uncertainty of methods that are calibrated (see deblur-jax '
+    'calibrate) holds: coverage, width and AUSE of intervals, calibration error of the reliability',
+  )
+  parser.add_argument(
     '--lpips', metavar='FILE', help='weights of LPIPS (see deblur_jax/metrics/perceptual.py)'
   )
   parser.add_argument('--dists', metavar='FILE', help='weights of DISTS (see the same file)')
@@ -61,4 +67,9 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     console.print(message, soft_wrap=isinstance(message, str), markup=False)
 
   command = shlex.join(['deblur-jax', *sys.argv[1:]])
-  return 1 if benchmark.run(plan, say, command=command) else 0
+  failed = benchmark.run(plan, say, command=command)
+  if arguments.uncertainty:
+    from deblur_jax.photos import assessment
+
+    assessment.run(plan.methods, plan.sets, plan.output, say)
+  return 1 if failed else 0

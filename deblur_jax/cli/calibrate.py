@@ -15,7 +15,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='measure how far results may be off',
     description='Restores pictures whose sharp versions are known, and writes a copy of the '
     'weights with a calibration, for restore --uncertainty: intervals that, with a stated '
-    'confidence, hold a stated share of the values of new pictures that are blurred like these.',
+    'confidence, hold a stated share of the values of new pictures that are blurred like these, '
+    'and the probability that a result is better than its input.',
   )
   parser.add_argument('weights', help="weights by name, a run's folder, or a .safetensors file")
   parser.add_argument('-o', '--output', required=True, metavar='OUT.safetensors')
@@ -33,6 +34,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     default=1,
     metavar='N',
     help='how often each sharp picture is used, blurred differently (default: 1)',
+  )
+  parser.add_argument(
+    '--spread',
+    default='turns',
+    metavar='OF',
+    help='what intervals are made of: turns, the differences between eight orientations (default); '
+    'stages of the network, which cost nothing; dropout; the head of a network trained with one; '
+    'or names of other weights, separated by commas, that form an ensemble with these',
   )
   parser.add_argument(
     '--risk',
@@ -63,13 +72,13 @@ def _calibrate(arguments: argparse.Namespace) -> int:
   from deblur_jax import methods, weights
   from deblur_jax.data import sources
   from deblur_jax.evaluation import blurred_set
-  from deblur_jax.photos import restorer
+  from deblur_jax.photos import restorer, trust
   from deblur_jax.uncertainty import conformal
 
   path = methods.find(arguments.weights)
   if path.suffix in methods.EXPORTED:
     raise ValueError(f'{path}: calibrate the weights, not an exported file')
-  network = restorer.load(path)
+  network = restorer.load(path, spread_of=arguments.spread)
   named = values.picture_set(arguments.pairs)
   pictures = blurred_set.open_set(
     **named,
@@ -79,17 +88,13 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     **({'blur': arguments.blur} if arguments.blur else {}),
   )
   conformal.largest_loss(len(pictures), arguments.risk, arguments.delta)  # before any work
-  ratios = [
-    network.ratios(pictures[i]['blurred'], pictures[i]['sharp'])
-    for i in track(range(len(pictures)), 'restoring', transient=True)
-  ]
+  judged = trust.judge(network, pictures)
+  judged = list(track(judged, 'restoring', total=len(pictures), transient=True))
   digest = sources.digest(pictures.source) or named['source']
-  found = conformal.calibrate(ratios, risk=arguments.risk, delta=arguments.delta, data=digest)
-  weights.annotate(path, output, uncertainty=found._asdict())
-  inside = sum(conformal.coverage(one, found.scale) for one in ratios) / len(ratios)
-  print(f'{output}: calibrated on {len(ratios)} pictures')
-  print(
-    f'intervals of {found.scale:.2f} times the spread hold {inside:.1%} of the values here, and '
-    f'with {1 - found.delta:.0%} confidence at least {1 - found.risk:.0%} of those of new pictures'
+  found = trust.calibrated(
+    judged, risk=arguments.risk, delta=arguments.delta, data=digest, spread_of=arguments.spread
   )
+  weights.annotate(path, output, **found.plain())
+  print(f'{output}: calibrated on {len(judged)} pictures')
+  print(trust.describe(found, judged))
   return 0

@@ -15,7 +15,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     'inspect',
     help='show what made a picture',
     description='Shows what a picture says about itself: how deblur-jax restored it, its digital '
-    'source type, and whether its C2PA signature, by whatever program, holds.',
+    'source type, and whether its C2PA signature, by whatever program, holds. Without a record of '
+    'a restoration, estimates from the pixels whether the picture was deblurred.',
   )
   parser.add_argument('pictures', nargs='+', metavar='PICTURE')
   parser.add_argument(
@@ -50,7 +51,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _lines(path: pathlib.Path) -> Iterator[str]:
   """What a picture says about itself."""
-  from deblur_jax.photos import history
+  from deblur_jax.photos import forensics, history
   from deblur_jax.provenance import disclosure
 
   xmp = _xmp(path)
@@ -65,6 +66,10 @@ def _lines(path: pathlib.Path) -> Iterator[str]:
     yield f'SHA-256 of the original: {record.source_sha256}'
   else:
     yield 'no record of a restoration by deblur-jax'
+    yield (
+      f'from the pixels: {forensics.estimate(path):.0%} likely to be deblurred, if half of all '
+      'pictures were (an estimate, often wrong)'
+    )
   if stated := disclosure.source_type(xmp):
     yield f'digital source type: {stated}'
   yield _signature(path)

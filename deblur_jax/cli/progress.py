@@ -40,7 +40,9 @@ class Lines:
       return []
     notes = [f'  {note}' for note in outcome.notes]
     psf = f'; PSF estimated, confidence {outcome.psf.confidence:.2f}' if outcome.psf else ''
-    return [f'{name}: {outcome.diagnosis}{psf} ({outcome.seconds:.1f} s)', *notes]
+    sure = outcome.reliability
+    sure = '' if sure is None else f'; reliability {sure:.2f}'
+    return [f'{name}: {outcome.diagnosis}{psf}{sure} ({outcome.seconds:.1f} s)', *notes]
 
   def _shown(self, path: pathlib.Path) -> str:
     if self._spare not in path.parents:

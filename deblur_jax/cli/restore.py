@@ -144,8 +144,9 @@ def add(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--uncertainty',
     action='store_true',
-    help='also write how far each pixel may be off: NAME.jpg.uncertainty.png; takes nine times as '
-    'long, and weights from deblur-jax calibrate',
+    help='also print the probability that the result is better than the input, and write how far '
+    'each pixel may be off: NAME.jpg.uncertainty.png; with networks it takes up to nine times as '
+    'long. For shipped weights, those from deblur-jax calibrate, and --psf auto',
   )
   parser.add_argument(
     '--no-provenance',
@@ -280,22 +281,25 @@ def _prepare(arguments: argparse.Namespace, run: guide.Run, psf):
   heap.share()
   from deblur_jax import sharding
   from deblur_jax.photos import restore
-  from deblur_jax.photos.restorer import load
+  from deblur_jax.photos.restorer import TURNS, load
   from deblur_jax.provenance import signature
 
   values.use_device(arguments.device)
   sharding.keep_compiled()
+  name = arguments.weights or methods.DEFAULT
+  known = _stored(arguments, name) if arguments.uncertainty else None
   if guide.is_used(arguments):
     restorer = guide.restorer(arguments, run.request)
   else:
     restorer = load(
-      arguments.weights or methods.DEFAULT,
+      name,
       tile=arguments.tile,
       self_ensemble=arguments.self_ensemble,
       samples=arguments.samples,
       strength=arguments.strength,
       psf=psf,
       settings=values.settings(arguments.set),
+      spread_of=known.intervals.spread_of if known and known.intervals else TURNS,
     )
   return restorer, restore.Options(
     overwrite=arguments.overwrite,
@@ -310,28 +314,25 @@ def _prepare(arguments: argparse.Namespace, run: guide.Run, psf):
     force=arguments.force,
     made=run.made,
     provenance=not arguments.no_provenance,
-    uncertainty=_calibration(arguments) if arguments.uncertainty else None,
+    uncertainty=known,
     signer=signature.Signer(*arguments.sign) if arguments.sign else None,
   )
 
 
-def _calibration(arguments: argparse.Namespace):
-  """What `deblur-jax calibrate` put into the weights; raises ValueError if nothing."""
-  from deblur_jax import weights
-  from deblur_jax.uncertainty import conformal
+def _stored(arguments: argparse.Namespace, name: str):
+  """What calibration found out about the method; raises ValueError if nothing."""
+  from deblur_jax.uncertainty import stored
 
-  name = arguments.weights or methods.DEFAULT
-  if methods.is_solver(name):
-    raise ValueError(f'--uncertainty requires a network, but {name} is a classical method')
   changed = arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set
   changed = changed or arguments.samples > 1
   if changed or arguments.scribble or guide.is_used(arguments):
     raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
-  path = methods.find(name)
-  found = None if path.suffix in methods.EXPORTED else weights.read(path)[1].get('uncertainty')
+  found = stored.find(name)
+  if methods.is_solver(name) and (found is None or not str(arguments.psf).startswith('auto')):
+    raise ValueError('--uncertainty requires a network, or total_variation with --psf auto')
   if found is None:
     raise ValueError(f'{name} has no calibration: deblur-jax calibrate makes a copy that has one')
-  return conformal.Calibration(**found)
+  return found
 
 
 def _plan(arguments: argparse.Namespace, inputs: list, spare: pathlib.Path) -> list[jobs.Job]:

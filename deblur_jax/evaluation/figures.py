@@ -13,6 +13,7 @@ from deblur_jax import atomic
 from deblur_jax.evaluation import protocols
 from deblur_jax.evaluation.restoration import Report
 from deblur_jax.evaluation.tables import Line, ScoredSet
+from deblur_jax.uncertainty import measures
 
 _GAP, _CAPTION = 8, 22
 
@@ -79,9 +80,7 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
   for axes in figure.axes:
     axes.set(xlabel='step')
     axes.grid(alpha=0.3)
-  canvas = FigureCanvasAgg(figure)
-  canvas.draw()
-  return np.asarray(canvas.buffer_rgba())[..., :3]
+  return _pixels(figure)
 
 
 def quality_and_time(lines: Sequence[Line], sets: Mapping[str, ScoredSet]) -> np.ndarray:
@@ -113,6 +112,62 @@ def quality_and_time(lines: Sequence[Line], sets: Mapping[str, ScoredSet]) -> np
   figure.legend(marks.values(), marks.keys(), loc='outside right upper')
   devices = dict.fromkeys(line.costs['device'] for line in lines if line.costs)
   figure.suptitle(', '.join(devices), fontsize='small')
+  return _pixels(figure)
+
+
+def reliability(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = '') -> np.ndarray:
+  """Shares of improved pictures against their scores, uint8 `[h w 3]`.
+
+  `scores` are, by method, the scores of pictures and whether each was improved.
+  """
+  figure = Figure(figsize=(5, 4.5), layout='constrained')
+  axes = figure.subplots()
+  axes.plot([0, 1], [0, 1], color='grey', ls='--', label='as promised')
+  for method, (score, better) in scores.items():
+    found = measures.bins(score, better)
+    axes.plot(*zip(*[one[:2] for one in found], strict=True), marker='o', label=method)
+    for x, y, count in found:
+      axes.annotate(str(count), (x, y), xytext=(4, -10), textcoords='offset points', fontsize=7)
+  axes.set(xlabel='reliability', ylabel='share that is better than the input', title=title)
+  return _drawn(figure)
+
+
+def sparsification(curves: Mapping[str, measures.Sparsification], title: str = '') -> np.ndarray:
+  """Error of what is left when the most uncertain values are removed, uint8 `[h w 3]`."""
+  figure = Figure(figsize=(5, 4.5), layout='constrained')
+  axes = figure.subplots()
+  for index, (method, one) in enumerate(curves.items()):
+    label = f'{method}, AUSE {one.ause:.3f}'
+    axes.plot(one.removed, one.by_spread, color=f'C{index}', label=label)
+    axes.plot(one.removed, one.by_error, color=f'C{index}', ls='--')
+  axes.plot([], [], color='grey', ls='--', label='in the order of the errors themselves')
+  axes.set(
+    xlabel='share of the most uncertain values removed',
+    ylabel='mean error of the rest',
+    title=title,
+  )
+  return _drawn(figure)
+
+
+def roc(curves: Mapping[str, measures.ROC]) -> np.ndarray:
+  """True cases found against false alarms, uint8 `[h w 3]`."""
+  figure = Figure(figsize=(5, 4.5), layout='constrained')
+  axes = figure.subplots()
+  axes.plot([0, 1], [0, 1], color='grey', ls='--', label='by chance')
+  for name, one in curves.items():
+    axes.plot(one.false, one.true, label=f'{name}, AUC {one.area:.2f}')
+  axes.set(xlabel='share of false alarms', ylabel='share found')
+  return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> np.ndarray:
+  for axes in figure.axes:
+    axes.grid(alpha=0.3)
+    axes.legend()
+  return _pixels(figure)
+
+
+def _pixels(figure: Figure) -> np.ndarray:
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax import spec
-from deblur_jax.losses import adversarial, perceptual, pixel
+from deblur_jax.losses import adversarial, interval, perceptual, pixel
 
-__all__ = ['LOSSES', 'Loss', 'adversarial', 'parse', 'perceptual', 'pixel']
+__all__ = ['LOSSES', 'Loss', 'adversarial', 'interval', 'parse', 'perceptual', 'pixel']
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -6,9 +6,11 @@ from deblur_jax import lazy
 
 if TYPE_CHECKING:
   from deblur_jax.photos import (
+    assessment,
     blind_check,
     cluster,
     diagnosis,
+    forensics,
     guided,
     history,
     interrupt,
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     restore,
     restorer,
     sheet,
+    trust,
     writing,
   )
   from deblur_jax.photos.restore import Options, restore_files
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
   'Options',
   'Restorer',
+  'assessment',
   'blind_check',
   'cluster',
   'diagnosis',
+  'forensics',
   'guided',
   'history',
   'interrupt',
@@ -40,6 +45,7 @@ __all__ = [
   'restore_files',
   'restorer',
   'sheet',
+  'trust',
   'writing',
 ]
 

@@ -46,11 +46,17 @@ class Outcome(NamedTuple):
   """`diagnosis.Diagnosis` of a restored picture."""
   psf: Any = None
   """`solvers.estimate_psf.Estimate` of the blur, if the PSF was not given."""
+  reliability: float | None = None
+  """The probability that the result is better than the input, if it was calibrated for."""
 
   def plain(self) -> dict[str, Any]:
     """All that is known, as JSON values: the entry of the file in a report."""
     height, width = self.size or (None, None)
-    entry = {'source': str(self.source), 'target': str(self.target), 'status': self.status}
+    entry: dict[str, Any] = {
+      'source': str(self.source),
+      'target': str(self.target),
+      'status': self.status,
+    }
     entry |= {'message': self.message} if self.message else {}
     entry |= {'height': height, 'width': width, 'tiles': self.tiles} if self.size else {}
     if self.status == 'restored':
@@ -59,6 +65,8 @@ class Outcome(NamedTuple):
       entry['diagnosis'] = self.diagnosis.plain()
     if self.psf:
       entry['psf_confidence'] = round(self.psf.confidence, 3)
+    if self.reliability is not None:
+      entry['reliability'] = round(self.reliability, 3)
     return entry
 
 

@@ -16,12 +16,22 @@ import numpy as np
 import deblur_jax
 from deblur_jax import color, methods, tiling
 from deblur_jax.formats import conversion, kinds
-from deblur_jax.photos import blind_check, diagnosis, history, interrupt, jobs, pictures, writing
-from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load
+from deblur_jax.photos import (
+  blind_check,
+  diagnosis,
+  history,
+  interrupt,
+  jobs,
+  pictures,
+  trust,
+  writing,
+)
+from deblur_jax.photos.restorer import UNCHANGED, Path, Restorer, load, middle
 from deblur_jax.provenance.disclosure import Record
 from deblur_jax.provenance.signature import Signer
 from deblur_jax.solvers import estimate_psf
 from deblur_jax.uncertainty.conformal import Calibration
+from deblur_jax.uncertainty.stored import Stored
 
 Crop = tuple[int, int, int, int]
 
@@ -65,8 +75,9 @@ class Options:
   """Whether to record in the result's XMP how it was made, see `provenance.disclosure`."""
   signer: Signer | None = None
   """Signs every result by C2PA."""
-  uncertainty: Calibration | None = None
-  """Writes NAME.uncertainty.png, how far each pixel may be off by this calibration."""
+  uncertainty: Stored | None = None
+  """What calibration found out about the restorer. If it is given, the outcome has the reliability
+  of the result, and NAME.uncertainty.png shows how far each pixel may be off."""
 
 
 def restore_files(
@@ -187,16 +198,28 @@ def restore_file(
       found = diagnosis.diagnose(samples, after, changed, min(picture.shape[:2]))
       if restorer.method.needs.borders and _overdone(found, changed):
         notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    if options.compare:
-      beside = job.target.with_name(f'{job.target.name}.compare.png')
-      writing.write_side_by_side(beside, picture, result)
-    if options.write_psf and psf:
-      writing.write_plane(job.target.with_name(f'{job.target.name}.psf.png'), np.asarray(psf.psf))
     record = _record(job.source, asked, restorer.method.name, options.made)
+    beside: dict[str, Callable[[pathlib.Path], None]] = {}
+    if options.compare:
+      beside['compare'] = lambda path: writing.write_side_by_side(path, picture, result)
+    if options.write_psf and psf:
+      beside['psf'] = lambda path: writing.write_plane(path, np.asarray(psf.psf))
+    reliability = None
+    if options.uncertainty and restorer.method.name != asked:
+      notes.update(['no reliability, as it was calibrated for another method'])
+    elif options.uncertainty:
+      intervals, score = options.uncertainty
+      spreads = _spreads(restorer, picture, notes, tick) if intervals else None
+      if intervals and spreads is not None:
+        plane = intervals.scale * spreads
+        notes.update([_about(plane, intervals)])
+        beside['uncertainty'] = lambda path: writing.write_plane(path, plane)
+      if score and found and samples is not None:
+        known = _known(picture, psf, spreads)
+        reliability = score(trust.evidence(samples, after, found, changed, **known))
+    job.target.parent.mkdir(parents=True, exist_ok=True)
     notes.update(_write(job, result, picture, options, record))
-  if options.uncertainty:
-    notes.update([_write_uncertainty(job.target, restorer, picture, options.uncertainty, tick)])
+    notes.update(_write_beside(job.target, beside))
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   size = picture.shape[:2]
   return jobs.Outcome(
@@ -209,6 +232,7 @@ def restore_file(
     notes=(*counted, *(found.warnings if found else ())),
     diagnosis=found,
     psf=psf,
+    reliability=reliability,
   )
 
 
@@ -336,21 +360,46 @@ def _write(
   return lost
 
 
-def _write_uncertainty(
-  target: pathlib.Path,
-  restorer: Restorer,
-  picture: pictures.Picture,
-  calibration: Calibration,
-  tick: Callable[[], None],
-) -> str:
-  """Writes half the widths of the intervals as a picture; returns a sentence about them."""
-  rows = [spread.mean(axis=-1)[0] for _, spread in restorer.spreads(_Rows(picture), tick=tick)]
-  plane = calibration.scale * np.concatenate(rows)
-  path = target.with_name(f'{target.name}.uncertainty.png')
-  writing.write_plane(path, plane)
+def _write_beside(
+  target: pathlib.Path, beside: Mapping[str, Callable[[pathlib.Path], None]]
+) -> list[str]:
+  """Calls each function with the path of its file beside `target`; returns what went wrong.
+
+  The result is complete by then, so a file that cannot be written does not make it a failure.
+  """
+  problems = []
+  for name, write in beside.items():
+    path = target.with_name(f'{target.name}.{name}.png')
+    try:
+      write(path)
+    except (OSError, ValueError) as error:
+      reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+      problems.append(f'{path.name} could not be written ({reason}); the result is complete')
+  return problems
+
+
+def _spreads(
+  restorer: Restorer, picture: pictures.Picture, notes: Counter[str], tick: Callable[[], None]
+) -> np.ndarray:
+  """The spread of each pixel `[h w]`."""
+  found = restorer.spreads(_Rows(picture), note=lambda text: notes.update([text]), tick=tick)
+  return np.concatenate([spread.mean(axis=-1)[0] for _, spread in found])
+
+
+def _known(
+  picture: pictures.Picture, psf: estimate_psf.Estimate | None, spreads: np.ndarray | None
+) -> dict[str, Any]:
+  """The keyword arguments of `trust.evidence`."""
+  if spreads is not None:
+    return {'spread': float(spreads.mean())}
+  return {'psf': trust.of_psf(middle(_Rows(picture)), psf, _transfer(picture)[0])} if psf else {}
+
+
+def _about(plane: np.ndarray, calibration: Calibration) -> str:
+  """A sentence about half the widths of the intervals."""
   return (
     f'{1 - calibration.risk:.0%} of the values are expected within '
-    f'{255 * plane.mean():.1f} of 255 levels on average; white in {path.name} is '
+    f'{255 * plane.mean():.1f} of 255 levels on average; white in the map is '
     f'{255 * plane.max():.1f}'
   )
 

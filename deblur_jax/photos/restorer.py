@@ -11,6 +11,7 @@ import os
 from typing import Any
 import warnings
 
+import jax
 import numpy as np
 
 from deblur_jax import color, methods, tiling, zoo
@@ -34,6 +35,10 @@ MOST_FLOAT = 16
 
 LOOKED_AT = 2048
 """Side in pixels of the central crop from which a PSF is estimated."""
+
+TURNS = 'turns'
+OF_NETWORK = {'stages': spread.of_stages, 'dropout': spread.of_dropout, 'head': spread.of_head}
+"""What spreads can be taken over, besides other methods."""
 
 FALLBACK_STRENGTH = 0.5
 """Strength of the default weights if no PSF was found. On 40 real shaken and defocused shots
@@ -62,6 +67,8 @@ class Restorer:
   """Returns what restores a picture if the estimated PSF is rejected; None leaves it unchanged."""
   force: bool = False
   """Whether to use an estimated PSF even if it is likely wrong."""
+  find_spread: spread.Spread | None = None
+  """How `spreads` are computed; None means that of the eight turns of `method`."""
 
   def __call__(self, image: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray:
     """The restored image, of the dtype and shape of `image`.
@@ -161,21 +168,21 @@ class Restorer:
       yield rows, restored
 
   def spreads(
-    self, images: tiling.Images, *, tick: Callable[[], None] = lambda: None
+    self,
+    images: tiling.Images,
+    *,
+    note: Note = lambda text: None,
+    tick: Callable[[], None] = lambda: None,
   ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields `(rows, spread [1 r w c])` of the single image in `images`, as `parts` does results.
 
-    It is the spread over the eight turns of each tile, see `uncertainty.spread`.
+    See `uncertainty.spread`; each tile has its own.
     """
-    needs = self.method.needs
-    tiles = _ticking(_on_colors(spread.of_turns(self.method.restore)), tick)
+    needs, compute = self.method.needs, self.find_spread or spread.of_turns(self.method.restore)
+    compute = tiling.smaller_when_out_of_memory(compute, needs, note)
+    tiles = _ticking(_on_colors(compute), tick)
     for (_, rows), spreads in tiling.bands(tiles, images, needs, tile=self.tile):
       yield rows, spreads
-
-  def ratios(self, blurred: np.ndarray, sharp: np.ndarray) -> np.ndarray:
-    """|sharp - restored| / spread `[h w c]` of a picture `[h w c]` whose sharp version is known."""
-    spreads = np.concatenate([spread for _, spread in self.spreads(blurred[None])], axis=1)[0]
-    return np.abs(as_float(sharp) - as_float(self(blurred))) / spreads
 
 
 def middle(images: tiling.Images) -> np.ndarray:
@@ -196,6 +203,7 @@ def load(
   psf: np.ndarray | int | None = None,
   settings: Mapping[str, Any] | None = None,
   force: bool = False,
+  spread_of: str = TURNS,
 ) -> Restorer:
   """A function that restores numpy images with the method `name`.
 
@@ -203,8 +211,10 @@ def load(
   or a classical method (`solvers.SOLVERS`). For a classical method, `psf` is the PSF `[kh kw]` that
   blurred the pictures, or the odd side in pixels of a PSF to estimate for each picture by
   `solvers.estimate_psf`. `tile`, `self_ensemble`, `samples`, `strength` and `force` are those of
-  `Restorer`, `settings` those of `zoo.load`. Raises FileNotFoundError if there is no such method,
-  ValueError if the arguments do not fit the method.
+  `Restorer`, `settings` those of `zoo.load`. `spread_of` says what spreads are taken over: 'turns',
+  'stages' of the network, 'dropout', the 'head' of the network, or names of other methods with
+  commas between, that form an ensemble with this one. Raises FileNotFoundError if there is no such
+  method, ValueError if the arguments do not fit the method.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'strength must be from 0 to 1, not {strength}')
@@ -230,7 +240,25 @@ def load(
   fallback = None
   if find and methods.DEFAULT in methods.shipped():
     fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
-  return Restorer(method, tile, self_ensemble, samples, strength, precise, find, fallback, force)
+  compute = None if spread_of == TURNS else _spread(name, method, spread_of)
+  return Restorer(
+    method, tile, self_ensemble, samples, strength, precise, find, fallback, force, compute
+  )
+
+
+def _spread(name: Path, method: zoo.Method, spread_of: str) -> spread.Spread:
+  """What computes the spread over `spread_of`, see `load`."""
+  if spread_of in OF_NETWORK:
+    model, params, _ = zoo.network(name)
+    return OF_NETWORK[spread_of](model, jax.device_put(params))
+  others = [zoo.load(other) for other in spread_of.split(',')]
+
+  def compute(images: np.ndarray) -> np.ndarray:
+    # Tiled, because others may require other multiples.
+    several = (tiling.tiled(other.restore, images, other.needs) for other in others)
+    return spread.of_results((method.restore(images), *several))
+
+  return compute
 
 
 def _fallback(restorer: Restorer) -> tuple[Restorer, str]:

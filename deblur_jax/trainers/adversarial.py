@@ -62,6 +62,8 @@ def make(config: Any, model: nn.Module, roles: Callable[..., Roles] = _to_restor
     raise ValueError(f'config.critic.steps must be at least 1, not {settings.steps}')
   if config.first:
     raise ValueError('config.first is for the generative trainer')
+  if config.head.kind:
+    raise ValueError('adversarial training does not support config.head: train the head afterwards')
   if config.accumulate != 1:
     raise ValueError('adversarial training requires config.accumulate to be 1')
   if config.teacher.weights or config.teacher.weight:

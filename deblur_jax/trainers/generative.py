@@ -33,6 +33,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
     raise ValueError('the generative trainer needs a network that restores in steps: indi, refine')
   if config.teacher.weights or config.teacher.weight:
     raise ValueError('generative training does not support config.teacher')
+  if config.head.kind:
+    raise ValueError('generative training does not support config.head')
   if config.accumulate != 1:
     raise ValueError('the generative trainer takes whole batches: set accumulate to 1')
   optimizer, rate = optim.make(config.optim, config.steps)

@@ -11,7 +11,7 @@ import optax
 from deblur_jax import losses, methods, models, optim, spec
 from deblur_jax import weights as files
 from deblur_jax.blur import synthesis
-from deblur_jax.losses import LOSSES, perceptual
+from deblur_jax.losses import LOSSES, interval, perceptual
 from deblur_jax.metrics import METRICS
 from deblur_jax.types import Batch, Trainer, TrainState, as_float
 
@@ -31,6 +31,11 @@ def make(config: Any, model: nn.Module) -> Trainer:
       raise ValueError(f'accumulate {config.accumulate} does not divide a batch of {size} pictures')
   optimizer, rate = optim.make(config.optim, config.steps)
   pair, judge, taught = pairing(config), content(config, model), teacher(config)
+  frozen = config.head.kind and config.head.frozen
+  if frozen and taught:
+    raise ValueError(
+      'a frozen network learns nothing from config.teacher: set head.frozen to False'
+    )
 
   def init(key: jax.Array, batch: Batch) -> TrainState:
     shape = (1, *batch['sharp'].shape[1:])
@@ -60,7 +65,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
     blurred, sharp = pair(batch, blur_key)
     (loss, (terms, psnr)), gradient = gradients(state.params, blurred, sharp, dropout_key)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     metrics = {
       'loss': loss,
       **({f'loss/{name}': term for name, term in terms.items()} if len(terms) > 1 else {}),
@@ -69,6 +74,9 @@ def make(config: Any, model: nn.Module) -> Trainer:
       'learning_rate': rate(state.step, state.opt_state),
     }
     ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
+    if frozen:  # neither weight decay nor rounding may change it
+      params = {**params, 'base': state.params['base']}
+      ema = ema and {**ema, 'base': state.ema['base']}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
   def predict(state: TrainState, blurred: jax.Array) -> jax.Array:
@@ -191,7 +199,8 @@ def content(
 
   Reads config.loss (name -> weight) and config.more_loss (see `losses.parse`), summed over the
   stages or scales of networks that have several, and config.perceptual, which only compares the
-  final result.
+  final result. If config.head has a kind, its loss is added, or the only one if the network is
+  frozen.
   """
   own = {name: weight for name, weight in config.loss.items() if weight}
   known = {name: (weight, spec.find('loss', name, LOSSES)) for name, weight in own.items()}
@@ -202,8 +211,22 @@ def content(
   seen = dict(config.perceptual)
   seen_weight = seen.pop('weight')
   compare = perceptual.load(**seen) if seen_weight else None
+  head = config.head
+  alone = head.kind and head.frozen
+
+  def of_head(output: Mapping[str, Any], sharp: jax.Array) -> jax.Array:
+    if head.kind == 'variance':
+      restored = jax.lax.stop_gradient(output['restored'])
+      return interval.beta_nll(output['log_variance'], restored, sharp, beta=head.beta).mean()
+    low, high = head.outside / 2, 1 - head.outside / 2
+    below = interval.pinball(output['low'], sharp, quantile=low)
+    above = interval.pinball(output['high'], sharp, quantile=high)
+    return below.mean() + above.mean()
 
   def judge(output: Mapping[str, Any], sharp: jax.Array):
+    if alone:
+      loss = of_head(output, sharp)
+      return loss, {'head': loss}
     judged = supervised(model, output, sharp)
     terms: dict[str, Any] = {
       name: sum(loss(*pair).mean() for pair in judged) for name, (_, loss) in terms_of.items()
@@ -212,6 +235,9 @@ def content(
     if compare:
       terms['perceptual'] = compare(output['restored'], sharp).mean()
       loss = loss + seen_weight * terms['perceptual']
+    if head.kind:
+      terms['head'] = of_head(output, sharp)
+      loss = loss + head.weight * terms['head']
     return loss, terms
 
   return judge

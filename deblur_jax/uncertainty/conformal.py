@@ -32,6 +32,8 @@ class Calibration(NamedTuple):
   pictures: int
   data: str = ''
   """What the pictures were."""
+  spread_of: str = 'turns'
+  """What the spread was taken over, see `photos.load`."""
 
 
 def calibrate(
