@@ -34,7 +34,6 @@ def main() -> None:
   pairs = [
     (as_float(pictures[i]['blurred']), as_float(pictures[i]['sharp'])) for i in range(len(pictures))
   ]
-  print(f'{len(pairs)} pictures of {pairs[0][0].shape[0]}x{pairs[0][0].shape[1]}\n')
   print('| result | PSNR | SSIM | blur effect | Laplacian |')
   print('|---|---:|---:|---:|---:|')
   row('blurred', [blurred for blurred, _ in pairs], pairs)
@@ -48,18 +47,29 @@ def main() -> None:
     ]
     curve.append((steps, *row(f'{steps} steps', drawn[0], pairs)))
     if len(drawn) > 1:
-      row(f'{steps} steps, mean of {len(drawn)}', list(np.mean(drawn, axis=0)), pairs)
+      means = [np.mean(samples, axis=0) for samples in zip(*drawn, strict=True)]
+      row(f'{steps} steps, mean of {len(drawn)}', means, pairs)
   if arguments.figure:
     draw(curve, arguments.figure)
 
 
 def row(name: str, restored: list, pairs: list) -> tuple[float, float]:
   """Prints a line of the table; returns (PSNR, share of the Laplacian's variance)."""
-  stacked = np.clip(np.stack(restored), 0, 1)
-  sharp = np.stack([one for _, one in pairs])
-  psnr, ssim = (float(np.mean(METRICS[one](stacked, sharp))) for one in ('psnr', 'ssim'))
-  effect = float(np.mean(SHARPNESS['blur_effect'](stacked)))
-  share = float(np.median(SHARPNESS['laplacian'](stacked) / SHARPNESS['laplacian'](sharp)))
+  found = [np.clip(one, 0, 1)[None] for one in restored]
+  sharp = [one[None] for _, one in pairs]
+  psnr, ssim = (
+    float(np.mean([METRICS[metric](*two)[0] for two in zip(found, sharp, strict=True)]))
+    for metric in ('psnr', 'ssim')
+  )
+  effect = float(np.mean([SHARPNESS['blur_effect'](one)[0] for one in found]))
+  share = float(
+    np.median(
+      [
+        SHARPNESS['laplacian'](one)[0] / SHARPNESS['laplacian'](other)[0]
+        for one, other in zip(found, sharp, strict=True)
+      ]
+    )
+  )
   print(f'| {name} | {psnr:.2f} | {ssim:.4f} | {effect:.3f} | {share:.2f} |', flush=True)
   return psnr, share
 
