@@ -171,6 +171,8 @@ def test_what_is_not_in_the_picture_is_one_line():
   for name in ('face', 'text', 'subject'):
     with pytest.raises(ValueError, match=f'no {name} found in the picture: use --mask'):
       regions.mask(name, grey)
+    with pytest.raises(ValueError, match=f'no {name} found'):
+      regions.mask(name, grey[:1, :1])
   with pytest.raises(ValueError, match='the box 80,0,5,5 is outside the picture of 80x60 pixels'):
     regions.mask('80,0,5,5', grey)
 

@@ -81,6 +81,18 @@ def test_noise_is_put_back_exactly_if_only_blur_is_removed(brighter):
   assert both.std() < 0.3 * before.std() and both.mean() == pytest.approx(0.65, abs=0.01)
 
 
+@pytest.mark.parametrize('shape', [(1, 1), (20, 18, 1), (20, 18, 4), (2, 9, 7, 2)])
+@pytest.mark.parametrize('dtype', [np.uint16, np.float32])
+def test_any_kind_of_array_is_denoised(shape, dtype):
+  scale = 65535 if dtype == np.uint16 else 1
+  image = (noisy(np.full(shape, 0.5), 0.05) * scale).astype(dtype)
+  after = guided.load(words.parse('denoise and remove the jpeg artifacts'))(image)
+  assert after.shape == shape and after.dtype == dtype
+  if shape[-1] == 4:
+    np.testing.assert_array_equal(after[..., 3], image[..., 3])
+    assert after[..., :3].std() < 0.5 * image[..., :3].std()
+
+
 def test_amounts_and_strength_multiply(brighter):
   image = plain() / np.float32(255)
   half = guided.load(words.parse('remove the motion blur by half'), weights=brighter, strength=0.5)

@@ -15,6 +15,9 @@ import scipy.ndimage
 SIDE = 512
 """Longer side in pixels of the picture that a region is searched in."""
 
+LEAST_SIDE = 16
+"""Nothing is searched for in a smaller picture."""
+
 FEATHER = 0.02
 """Width of a region's soft border, as a share of the longer side."""
 
@@ -38,7 +41,8 @@ def mask(name: str, image: np.ndarray, shape: tuple[int, int] | None = None) -> 
   if name == 'background':
     return 255 - mask('subject', image, shape)
   if name in FOUND:
-    inside = FOUND[name](reduced(image))
+    small = reduced(image)
+    inside = FOUND[name](small) if min(small.shape[:2]) >= LEAST_SIDE else np.zeros(1, bool)
     if not inside.any():
       raise ValueError(f'no {name} found in the picture: use --mask or --scribble')
     return enlarged(_feathered(inside), shape)
