@@ -17,6 +17,7 @@ import PIL.Image
 import pytest
 
 from deblur_jax import cli, methods
+from deblur_jax import weights as weight_files
 from deblur_jax.photos import restore as photo_restore
 from deblur_jax.serve import app as serve_app
 from deblur_jax.serve import device, run
@@ -24,6 +25,7 @@ from deblur_jax.serve.keys import Keys
 from deblur_jax.serve.restorers import Restorers
 from deblur_jax.serve.service import Service
 from deblur_jax.serve.settings import Limits, Settings
+from deblur_jax.uncertainty import conformal, reliability, stored
 
 
 def picture(height=40, width=60, seed=0):
@@ -125,6 +127,36 @@ def test_answers_are_what_restore_writes(server, brighter, tmp_path, form, suffi
   weights = [] if '--weights' in options else ['--weights', brighter]
   assert answer.content == restored(tmp_path, data, *weights, *options, suffix=suffix)
   assert answer.headers['content-type'] == f'image/{form}'
+
+
+def test_uncertainty_is_that_of_restore(brighter, tmp_path):
+  params, manifest = weight_files.read(brighter)
+  evidence = {'sharpness': 1.0}
+  score = reliability.Reliability(('sharpness',), (0.0,), (1.0,), (0.0, 0.0), (0.0,), (0.7,), 50)
+  known = stored.Stored(conformal.Calibration(2.0, 0.1, 0.1, 50), score)
+  assert score(evidence) == 0.7
+  path = tmp_path / 'known.safetensors'
+  own = {name: manifest[name] for name in ('network', 'arguments')}
+  weight_files.write(path, params, {**own, **known.plain()})
+  data = coded(picture())
+  restored(tmp_path, data, '--weights', str(path), '--uncertainty')
+  with serving(tmp_path / 'server', [str(path), brighter]) as running:
+    answer = running.restore(data, uncertainty='map')
+    assert answer.content == (tmp_path / 'out.png.uncertainty.png').read_bytes()
+    answer = running.restore(data, uncertainty='reliability')
+    assert answer.headers['x-deblur-reliability'] == '0.7'
+    assert answer.content == (tmp_path / 'out.png').read_bytes()
+    for sent, text in (
+      ({'weights': 'brighter'}, 'brighter is not calibrated'),
+      ({'strength': 0.5}, 'plain results'),
+      ({'uncertainty': 'x'}, 'must be reliability or map'),
+    ):
+      answer = running.restore(data, **{'uncertainty': 'map', **sent})
+      assert answer.status_code == 400 and text in answer.json()['error']
+    answer = running.restore(
+      data, {'mask': ('m', coded(picture()[..., 0]), 'x/y')}, uncertainty='map'
+    )
+    assert answer.status_code == 400 and 'remove the mask' in answer.json()['error']
 
 
 def test_masks_and_other_formats_are_those_of_restore(server, brighter, tmp_path):

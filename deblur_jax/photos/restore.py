@@ -199,11 +199,11 @@ def restore_file(
       if restorer.method.needs.borders and _overdone(found, changed):
         notes.update(['the PSF is likely wrong: the result is oversharpened and clipped'])
     record = _record(job.source, asked, restorer.method.name, options.made)
-    beside: dict[str, Callable[[pathlib.Path], None]] = {}
+    more: dict[str, Callable[[pathlib.Path], None]] = {}
     if options.compare:
-      beside['compare'] = lambda path: writing.write_side_by_side(path, picture, result)
+      more['compare'] = lambda path: writing.write_side_by_side(path, picture, result)
     if options.write_psf and psf:
-      beside['psf'] = lambda path: writing.write_plane(path, np.asarray(psf.psf))
+      more['psf'] = lambda path: writing.write_plane(path, np.asarray(psf.psf))
     reliability = None
     if options.uncertainty and restorer.method.name != asked:
       notes.update(['no reliability, as it was calibrated for another method'])
@@ -213,13 +213,13 @@ def restore_file(
       if intervals and spreads is not None:
         plane = intervals.scale * spreads
         notes.update([_about(plane, intervals)])
-        beside['uncertainty'] = lambda path: writing.write_plane(path, plane)
+        more['uncertainty'] = lambda path: writing.write_plane(path, plane)
       if score and found and samples is not None:
         known = _known(picture, psf, spreads)
         reliability = score(trust.evidence(samples, after, found, changed, **known))
     job.target.parent.mkdir(parents=True, exist_ok=True)
     notes.update(_write(job, result, picture, options, record))
-    notes.update(_write_beside(job.target, beside))
+    notes.update(_write_beside(job.target, more))
   counted = [f'{text} ({times} times)' if times > 1 else text for text, times in notes.items()]
   size = picture.shape[:2]
   return jobs.Outcome(
@@ -360,16 +360,21 @@ def _write(
   return lost
 
 
+def beside(target: pathlib.Path, name: str) -> pathlib.Path:
+  """The file that shows something else about a result, such as its 'uncertainty'."""
+  return target.with_name(f'{target.name}.{name}.png')
+
+
 def _write_beside(
-  target: pathlib.Path, beside: Mapping[str, Callable[[pathlib.Path], None]]
+  target: pathlib.Path, files: Mapping[str, Callable[[pathlib.Path], None]]
 ) -> list[str]:
   """Calls each function with the path of its file beside `target`; returns what went wrong.
 
   The result is complete by then, so a file that cannot be written does not make it a failure.
   """
   problems = []
-  for name, write in beside.items():
-    path = target.with_name(f'{target.name}.{name}.png')
+  for name, write in files.items():
+    path = beside(target, name)
     try:
       write(path)
     except (OSError, ValueError) as error:

@@ -69,4 +69,6 @@ def described(report: dict[str, Any]) -> dict[str, str]:
   if diagnosis := report.get('diagnosis'):
     gain = diagnosis['sharpness_after'] / max(diagnosis['sharpness_before'], 1e-6)
     headers |= {'x-deblur-blur': diagnosis['blur'], 'x-deblur-sharpness': f'{gain:.3g}'}
+  if 'reliability' in report:
+    headers['x-deblur-reliability'] = str(report['reliability'])
   return headers

@@ -1,6 +1,7 @@
 """What restores the pictures of a server on the device of its process."""
 
 import logging
+import os
 import pathlib
 import time
 from typing import Any, Protocol
@@ -52,6 +53,7 @@ class Device:
       quality=settings.quality,
       force=settings.force,
       diagnose=settings.diagnose,
+      uncertainty=self._restorers.calibration(settings.weights) if settings.uncertainty else None,
       made=history.made(
         self._restorers.file(settings.weights),
         {**settings.plain(), 'psf': settings.psf or None, 'mask': upload.mask},
@@ -60,6 +62,8 @@ class Device:
     outcome = restore.restore_file(
       jobs.Job(upload.source, target), restorer, options, progress.tick
     )
+    if settings.uncertainty == 'map':
+      os.replace(restore.beside(target, 'uncertainty'), target)
     self._forget_shapes(settings.weights, upload.size)
     report = {'method': settings.weights, 'version': deblur_jax.__version__} | outcome.plain()
     return {name: value for name, value in report.items() if name not in ('source', 'target')}

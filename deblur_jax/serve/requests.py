@@ -33,6 +33,13 @@ def read_settings(
   strip: Annotated[bool, Form(description='remove EXIF, GPS, XMP and IPTC')] = False,
   force: Annotated[bool, Form(description='use a doubtful estimated PSF')] = False,
   diagnose: Annotated[bool, Form(description='false is faster, but reports less')] = True,
+  uncertainty: Annotated[
+    str,
+    Form(
+      description='reliability adds it to the report; map answers how far each pixel may be off, '
+      'instead of the picture; both for calibrated weights'
+    ),
+  ] = '',
 ) -> Settings:
   """The options of a request; raises RefusedError."""
   service: Service = request.app.state.service
@@ -40,12 +47,13 @@ def read_settings(
     weights or service.restorers.names[0],
     strength,
     psf,
-    format,
+    'png' if uncertainty == 'map' else format,
     quality,
     settings.crop(crop),
     strip,
     force,
     diagnose,
+    uncertainty,
   )
   read.check()
   service.restorers.check(read)
@@ -63,6 +71,8 @@ def owner_of(request: Request) -> Owner:
 async def receive(request: Request, image: Any, mask: Any, options: Settings) -> Upload:
   """The checked files of a request; raises RefusedError, and then leaves nothing on disk."""
   service: Service = request.app.state.service
+  if options.uncertainty and mask is not None:
+    raise RefusedError(400, 'uncertainty is for plain results: remove the mask')
   if not service.ready:
     raise RefusedError(503, 'the server is starting; try again later', retry_after=10)
   folder = service.new_upload()

@@ -9,8 +9,9 @@ from typing import Any
 
 from deblur_jax import methods, weights
 from deblur_jax.photos import psfs
-from deblur_jax.photos.restorer import FALLBACK_STRENGTH, Restorer, load
+from deblur_jax.photos.restorer import FALLBACK_STRENGTH, TURNS, Restorer, load
 from deblur_jax.serve.settings import RefusedError, Settings
+from deblur_jax.uncertainty import stored
 
 SLOW = ('deep_image_prior',)
 """Classical methods that take minutes for a small picture, so they are offered only if named."""
@@ -43,7 +44,7 @@ class Restorers:
     """
     self._files: dict[str, pathlib.Path] = {}
     self._digests: dict[str, str] = {}
-    self._loaded: dict[str | pathlib.Path, Restorer] = {}
+    self._loaded: dict[tuple[pathlib.Path, str], Restorer] = {}
     self.names: list[str] = []
     for name in names:
       public = public_name(name)
@@ -73,10 +74,21 @@ class Restorers:
       raise RefusedError(400, f'{name} is a network and takes no psf')
     if name not in self._files and not settings.psf and name not in methods.WITHOUT_PSF:
       raise RefusedError(400, f'{name} requires psf, such as motion:15,30, disk:4 or auto')
+    if settings.uncertainty and not (known := self.calibration(name)):
+      raise RefusedError(400, f'{name} is not calibrated, so its uncertainty is not known')
+    if settings.uncertainty == 'map' and not known.intervals:
+      raise RefusedError(400, f'{name} has a reliability, but no map')
+
+  def calibration(self, name: str) -> stored.Stored | None:
+    """What is known about the uncertainty of a network; None for others."""
+    return stored.find(self._files[name]) if name in self._files else None
 
   def get(self, settings: Settings) -> Restorer:
     """What restores with these settings, as `photos.restorer.load` with the same arguments."""
     name, strength = settings.weights, settings.strength
+    known = self.calibration(name) if settings.uncertainty else None
+    if known and known.intervals:
+      return self._network(self._files[name], known.intervals.spread_of)
     if name in self._files:
       return dataclasses.replace(self._network(self._files[name]), strength=strength)
     psf = psfs.described(settings.psf) if settings.psf else None
@@ -101,10 +113,10 @@ class Restorers:
     """The names of the methods that have weights."""
     return list(self._files)
 
-  def _network(self, path: pathlib.Path) -> Restorer:
-    if path not in self._loaded:
-      self._loaded[path] = load(path)
-    return self._loaded[path]
+  def _network(self, path: pathlib.Path, spread_of: str = TURNS) -> Restorer:
+    if (path, spread_of) not in self._loaded:
+      self._loaded[path, spread_of] = load(path, spread_of=spread_of)
+    return self._loaded[path, spread_of]
 
   def _fallback(self, strength: float) -> Restorer:
     """The default weights, for pictures whose PSF cannot be estimated."""

@@ -9,6 +9,8 @@ from deblur_jax.photos import psfs
 
 FORMATS = tuple(suffix[1:] for suffix in kinds.SUFFIXES)
 
+UNCERTAINTY = ('', 'reliability', 'map')
+
 LARGEST_PSF = 201
 """In pixels; the time that a classical method takes grows with the PSF."""
 
@@ -61,6 +63,9 @@ class Settings:
   strip: bool = False
   force: bool = False
   diagnose: bool = True
+  uncertainty: str = ''
+  """One of `UNCERTAINTY`: adds the reliability to the report, or answers the map of how far each
+  pixel may be off, instead of the picture."""
 
   def plain(self) -> dict[str, Any]:
     """The options as JSON values."""
@@ -80,6 +85,10 @@ class Settings:
       raise RefusedError(400, f'format must be one of {", ".join(FORMATS)}')
     if self.quality is not None and not 1 <= self.quality <= 100:
       raise RefusedError(400, f'quality must be from 1 to 100, not {self.quality}')
+    if self.uncertainty not in UNCERTAINTY:
+      raise RefusedError(400, 'uncertainty must be reliability or map')
+    if self.uncertainty and (self.strength != 1 or not self.diagnose):
+      raise RefusedError(400, 'uncertainty is for plain results: remove strength and diagnose')
     if self.psf:
       try:
         psfs.check(self.psf, LARGEST_PSF)
