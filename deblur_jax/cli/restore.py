@@ -200,7 +200,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
   heap.share()
   from deblur_jax import sharding
   from deblur_jax.photos import restore
-  from deblur_jax.photos.restorer import load
+  from deblur_jax.photos.restorer import TURNS, load
   from deblur_jax.provenance import signature
 
   values.use_device(arguments.device)
@@ -214,7 +214,7 @@ def _compute(arguments: argparse.Namespace, todo, psf, made, watch) -> jobs.Repo
     strength=arguments.strength,
     psf=psf,
     settings=values.settings(arguments.set),
-    **({'spread_of': known.intervals.spread_of} if known and known.intervals else {}),
+    spread_of=known.intervals.spread_of if known and known.intervals else TURNS,
   )
   options = restore.Options(
     overwrite=arguments.overwrite,

@@ -94,7 +94,8 @@ def _noise(
   order = np.argsort(texture)
   quarter = max(len(order) // 4, 1)
   flat, textured = np.mean(noise[order[:quarter]]), np.mean(noise[order[-quarter:]])
-  return max(flat, _LEAST), max(textured, _LEAST), max(np.quantile(edges, 0.98), _LEAST)
+  steep = np.quantile(edges, 0.98)
+  return max(float(flat), _LEAST), max(float(textured), _LEAST), max(float(steep), _LEAST)
 
 
 def _kurtosis(values: np.ndarray) -> float:

@@ -56,7 +56,7 @@ def evidence(
     'reblurred': min(found.reblurred_psnr, 60.0) / 20,
     'sharper': _log(found.sharpness_after) - _log(found.sharpness_before),
     'sharpness': _log(found.sharpness_before),
-    'blur': _log(gaussian.sigma),
+    'blur': _log(float(gaussian.sigma)),
     'round': float(gaussian.ratio),
     'confidence': found.blur.confidence,
     'noise': _log(noise(before)),
@@ -84,11 +84,11 @@ def of_psf(
   colors: np.ndarray, found: estimate_psf.Estimate, transfer: color.Transfer = color.SRGB
 ) -> tuple[float, float]:
   """The evidence about an estimated PSF of a picture `[h w c]` in [0, 1]."""
-  return found.confidence, blind_check.overshoot(colors, found.psf, transfer)
+  return float(found.confidence), blind_check.overshoot(colors, found.psf, transfer)
 
 
-def judge(restorer: Restorer, pictures: Sequence[Any], *, best_shift: int = 0) -> Iterator[Judged]:
-  """Yields what becomes of each of `pictures`, which hold 'name', 'blurred' and 'sharp'.
+def judge(restorer: Restorer, pictures: Any, *, best_shift: int = 0) -> Iterator[Judged]:
+  """Yields what becomes of each of `pictures`, a sequence of dicts of 'name', 'blurred', 'sharp'.
 
   Spreads are computed for networks, not for classical methods. If sharp pictures are not aligned,
   `best_shift` is the largest shift in pixels at which input and result are each compared with them.

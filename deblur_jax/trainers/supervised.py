@@ -54,7 +54,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
     blurred, sharp = pair(batch, blur_key)
     (loss, (terms, psnr)), gradient = gradients(state.params, blurred, sharp, dropout_key)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     metrics = {
       'loss': loss,
       **({f'loss/{name}': term for name, term in terms.items()} if len(terms) > 1 else {}),
@@ -62,7 +62,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
       'gradient_norm': optax.tree.norm(gradient),
       'learning_rate': rate(state.step, state.opt_state),
     }
-    ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
+    ema: Any = optim.moving_average(state.ema, params, config.ema) if config.ema else None
     if frozen:  # neither weight decay nor rounding may change it
       params = {**params, 'base': state.params['base']}
       ema = ema and {**ema, 'base': state.ema['base']}
@@ -182,11 +182,8 @@ def content(
       restored = jax.lax.stop_gradient(output['restored'])
       return interval.beta_nll(output['log_variance'], restored, sharp, beta=head.beta).mean()
     low, high = head.outside / 2, 1 - head.outside / 2
-    losses = [
-      interval.pinball(output['low'], sharp, quantile=low),
-      interval.pinball(output['high'], sharp, quantile=high),
-    ]
-    return sum(loss.mean() for loss in losses)
+    below = interval.pinball(output['low'], sharp, quantile=low)
+    return (below + interval.pinball(output['high'], sharp, quantile=high)).mean()
 
   def judge(output: Mapping[str, Any], sharp: jax.Array):
     if alone:

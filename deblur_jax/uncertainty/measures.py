@@ -62,7 +62,8 @@ def rank_correlation(one: Any, two: Any) -> float:
   """Spearman's; 0 if either is constant."""
   if np.ptp(one) == 0 or np.ptp(two) == 0:
     return 0.0
-  return float(stats.spearmanr(one, two).statistic)
+  found: Any = stats.spearmanr(one, two)
+  return float(found.statistic)
 
 
 class ROC(NamedTuple):

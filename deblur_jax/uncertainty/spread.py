@@ -64,7 +64,8 @@ def of_dropout(model: nn.Module, params: Any, *, share: float = DROPPED, seed: i
       return result * jnp.reshape(kept / (1 - share), (1,) * (result.ndim - 1) + (-1,))
 
     with nn.intercept_methods(drop):
-      return model.apply({'params': params}, images)['restored']
+      output: Any = model.apply({'params': params}, images)
+      return output['restored']
 
   keys = jax.random.split(jax.random.key(seed), DRAWS)
   return lambda images: of_results(run(key, images) for key in keys)
@@ -78,7 +79,8 @@ def of_stages(model: nn.Module, params: Any) -> Spread:
 
   @jax.jit
   def run(images):
-    return model.apply({'params': params}, images).get('stages', ())
+    output: Any = model.apply({'params': params}, images)
+    return output.get('stages', ())
 
   def spread(images: np.ndarray) -> np.ndarray:
     stages = run(images)
@@ -97,7 +99,8 @@ def of_head(model: nn.Module, params: Any) -> Spread:
 
   @jax.jit
   def run(images):
-    return model.apply({'params': params}, images).get('half_width')
+    output: Any = model.apply({'params': params}, images)
+    return output.get('half_width')
 
   def spread(images: np.ndarray) -> np.ndarray:
     found = run(images)
