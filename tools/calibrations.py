@@ -119,6 +119,8 @@ def ship(arguments: argparse.Namespace) -> None:
   if not methods.is_solver(key):
     key = weights.digest(methods.find(key))
   known = json.loads(stored.SHIPPED.read_text()) if stored.SHIPPED.exists() else {}
+  if arguments.intervals:
+    found = found._replace(reliability=None)
   known[key] = {'name': arguments.method, **rounded(found.plain())}
   stored.SHIPPED.write_text(json.dumps(known, indent=1) + '\n')
   print(trust.describe(found, judged))
@@ -184,6 +186,7 @@ def main() -> None:
   one = commands.add_parser('ship')
   one.add_argument('method')
   one.add_argument('lines', type=pathlib.Path, nargs='+')
+  one.add_argument('--intervals', action='store_true', help='leave out the reliability')
   one.add_argument('--data', required=True, help='what the pictures were, a few words')
   one.set_defaults(run=ship)
   one = commands.add_parser('table')

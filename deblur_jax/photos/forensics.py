@@ -94,10 +94,8 @@ def _noise(
   order = np.argsort(texture)
   quarter = max(len(order) // 4, 1)
   flat, textured = np.mean(noise[order[:quarter]]), np.mean(noise[order[-quarter:]])
-  flat, textured, sharp = (
-    max(float(one), _LEAST) for one in (flat, textured, np.quantile(edges, 0.98))
-  )
-  return flat, textured, sharp
+  steep = np.quantile(edges, 0.98)
+  return max(float(flat), _LEAST), max(float(textured), _LEAST), max(float(steep), _LEAST)
 
 
 def _kurtosis(values: np.ndarray) -> float:

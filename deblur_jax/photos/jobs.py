@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
     if self.psf:
       entry['psf_confidence'] = round(self.psf.confidence, 3)
     if self.reliability is not None:
-      entry['reliability'] = round(self.reliability, 3)
+      entry |= {'reliability': round(self.reliability, 3)}
     return entry
 
 

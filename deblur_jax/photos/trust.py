@@ -88,7 +88,7 @@ def of_psf(
 
 
 def judge(restorer: Restorer, pictures: Any, *, best_shift: int = 0) -> Iterator[Judged]:
-  """Yields what becomes of each of `pictures`, which hold 'name', 'blurred' and 'sharp'.
+  """Yields what becomes of each of `pictures`, a sequence of dicts of 'name', 'blurred', 'sharp'.
 
   Spreads are computed for networks, not for classical methods. If sharp pictures are not aligned,
   `best_shift` is the largest shift in pixels at which input and result are each compared with them.

@@ -73,7 +73,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
       'gradient_norm': optax.tree.norm(gradient),
       'learning_rate': rate(state.step, state.opt_state),
     }
-    ema = optim.moving_average(state.ema, params, config.ema) if config.ema else None
+    ema: Any = optim.moving_average(state.ema, params, config.ema) if config.ema else None
     if frozen:  # neither weight decay nor rounding may change it
       params = {**params, 'base': state.params['base']}
       ema = ema and {**ema, 'base': state.ema['base']}
@@ -220,8 +220,7 @@ def content(
       return interval.beta_nll(output['log_variance'], restored, sharp, beta=head.beta).mean()
     low, high = head.outside / 2, 1 - head.outside / 2
     below = interval.pinball(output['low'], sharp, quantile=low)
-    above = interval.pinball(output['high'], sharp, quantile=high)
-    return below.mean() + above.mean()
+    return (below + interval.pinball(output['high'], sharp, quantile=high)).mean()
 
   def judge(output: Mapping[str, Any], sharp: jax.Array):
     if alone:

@@ -64,8 +64,10 @@ def fit(
     held = fold == one
     scores[held] = _scores(rows[held], *_logistic(rows[~held], truth[~held]))
   known, probabilities = isotonic(scores, truth)
-  fitted = [tuple(map(float, one)) for one in (*_logistic(rows, truth), known, probabilities)]
-  return Reliability(names, *fitted, count, data)  # pyright: ignore[reportCallIssue]
+  center, spread, weights, known, probabilities = (
+    tuple(map(float, one)) for one in (*_logistic(rows, truth), known, probabilities)
+  )
+  return Reliability(names, center, spread, weights, known, probabilities, count, data)
 
 
 def least(names: Collection[str]) -> int:
