@@ -24,6 +24,7 @@ pytest.importorskip('jax2onnx', reason='the extra export is not installed')
 FIXED_ONLY = {
   'deblurgan': 'reflection padding',
   'deepdeblur': 'its pyramid is a matrix of the size of the image',
+  'refine': 'the noise that it begins from has the size of the image',
   'srn': 'bilinear resizing of its recurrent state',
   'swinir': 'masks of shifted windows',
 }

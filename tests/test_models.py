@@ -763,7 +763,7 @@ def test_make_takes_lists_as_configs_hold_them():
 @pytest.mark.parametrize(
   'arguments,overrides,said',
   [
-    (('nafnot',), {}, 'hinet, maxim, mprnet, nafnet'),
+    (('nafnot',), {}, 'hinet, indi, maxim, mprnet, nafnet'),
     (('nafnet', 'huge'), {}, 'default, w64, small'),
     (('nafnet', 'smoke'), {'wide': 3}, 'wide; available: width'),
   ],

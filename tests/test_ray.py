@@ -277,13 +277,15 @@ def test_what_is_wrong_for_all_files_ends_the_run_with_its_own_message(folder):
 
 
 def test_workers_with_other_weights_are_refused(folder, brighter):
+  from deblur_jax.cli import guide
   from deblur_jax.cli import restore as command
 
   arguments = types.SimpleNamespace(weights=brighter)
+  run = guide.Run([], {'weights_sha256': 'x'}, None)
   with pytest.raises(ValueError, match=r'has deblur-jax .*, not 0\.0\.1'):
-    command._prepare_elsewhere(arguments, None, {}, '0.0.1')
+    command._prepare_elsewhere(arguments, run, None, '0.0.1')
   with pytest.raises(ValueError, match='differ from those here'):
-    command._prepare_elsewhere(arguments, None, {'weights_sha256': 'x'}, deblur_jax.__version__)
+    command._prepare_elsewhere(arguments, run, None, deblur_jax.__version__)
 
 
 @pytest.mark.parametrize(

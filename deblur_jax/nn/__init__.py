@@ -7,6 +7,7 @@ from deblur_jax import lazy
 if TYPE_CHECKING:
   from deblur_jax.nn import (
     attention,
+    bridge,
     conv,
     int8,
     local,
@@ -34,6 +35,7 @@ __all__ = [
   'LocalInstanceNorm',
   'PatchGAN',
   'attention',
+  'bridge',
   'conv',
   'int8',
   'local',
