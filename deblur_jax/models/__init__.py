@@ -11,7 +11,7 @@ import flax.linen as nn
 from deblur_jax import spec
 from deblur_jax.types import Needs
 
-__all__ = ['WIDTHS', 'make', 'names', 'variants']
+__all__ = ['WIDTHS', 'hashable', 'make', 'names', 'variants']
 
 WIDTHS = {'nafnet': 'width', 'maxim': 'features'}
 """Network -> the argument that all of its channel counts are proportional to, if it has one."""
@@ -48,8 +48,15 @@ def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
     listed = ', '.join(arguments)
     raise ValueError(f'{name} has no argument {", ".join(unknown)}; available: {listed}')
   # Configs and manifests hold lists; a module must be hashable.
-  overrides = {key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items()}
+  overrides = {key: hashable(value) for key, value in overrides.items()}
   return build(variant, **overrides)
+
+
+def hashable(value: Any) -> Any:
+  """`value` with dicts as sorted pairs and lists as tuples, as a module can hold it."""
+  if isinstance(value, dict):
+    return tuple((name, hashable(one)) for name, one in sorted(value.items()))
+  return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _found(name: str) -> tuple[Callable[..., Any], Mapping[str, Any]]:

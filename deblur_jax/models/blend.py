@@ -81,6 +81,5 @@ def Model(variant: str = 'default', **overrides: Any) -> Blend:
   """
   arguments = {**VARIANTS[variant], **overrides}
   for part in ('motion', 'other'):
-    pairs = sorted(dict(arguments[part]).items())
-    arguments[part] = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in pairs)
+    arguments[part] = models.hashable(dict(arguments[part]))
   return Blend(**arguments)

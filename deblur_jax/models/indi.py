@@ -26,16 +26,11 @@ from deblur_jax.types import Needs
 
 VARIANTS = {
   # 1,866,739 parameters: those of NAFNet's `mobile`, and 239,232 that see the time
-  'default': {
-    'width': 16,
-    'enc_blk_nums': (1, 1, 2),
-    'middle_blk_num': 12,
-    'dec_blk_nums': (1, 1, 1),
-  },
+  'default': nafnet.VARIANTS['mobile'],
   # 782,323: trains in minutes on a laptop
-  'tiny': {'width': 16, 'enc_blk_nums': (1, 1, 2), 'middle_blk_num': 4, 'dec_blk_nums': (1, 1, 1)},
+  'tiny': nafnet.VARIANTS['tiny'],
   # for tests
-  'smoke': {'width': 4, 'enc_blk_nums': (1,), 'middle_blk_num': 1, 'dec_blk_nums': (1,)},
+  'smoke': nafnet.VARIANTS['smoke'],
 }
 
 TIME_FEATURES = 32

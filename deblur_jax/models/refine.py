@@ -17,26 +17,22 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax import models
+from deblur_jax.models import nafnet
 from deblur_jax.models.indi import TimeNAFNet
 from deblur_jax.nn import bridge
 from deblur_jax.types import Needs
 
-_SMALL = {'width': 16, 'enc_blk_nums': (1, 1, 2), 'middle_blk_num': 4, 'dec_blk_nums': (1, 1, 1)}
-
 VARIANTS = {
   # the restorer is `general`
   'default': {
-    **_SMALL,
+    **nafnet.VARIANTS['tiny'],
     'restorer': {'name': 'blend', 'motion': {'variant': 's1', 'coarse_outputs': False}},
   },
   # the restorer is `mobile`
-  'tiny': {**_SMALL, 'restorer': {'name': 'nafnet', 'variant': 'mobile'}},
+  'tiny': {**nafnet.VARIANTS['tiny'], 'restorer': {'name': 'nafnet', 'variant': 'mobile'}},
   # for tests
   'smoke': {
-    'width': 4,
-    'enc_blk_nums': (1,),
-    'middle_blk_num': 1,
-    'dec_blk_nums': (1,),
+    **nafnet.VARIANTS['smoke'],
     'restorer': {'name': 'nafnet', 'variant': 'smoke'},
   },
 }
@@ -99,12 +95,5 @@ class Refine(nn.Module):
 def Model(variant: str = 'default', **overrides: Any) -> Refine:
   """A `Refine` as `VARIANTS` has it, with `overrides`; `restorer` is a dict or pairs."""
   arguments = {**VARIANTS[variant], **overrides}
-  arguments['restorer'] = _hashable(dict(arguments['restorer']))
+  arguments['restorer'] = models.hashable(dict(arguments['restorer']))
   return Refine(**arguments)
-
-
-def _hashable(value: Any) -> Any:
-  """`value` with dicts as sorted pairs and lists as tuples."""
-  if isinstance(value, dict):
-    return tuple((name, _hashable(one)) for name, one in sorted(value.items()))
-  return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

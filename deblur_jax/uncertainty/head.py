@@ -88,7 +88,7 @@ def Model(variant: str = 'default', **overrides: Any) -> Headed:
   values = {**VARIANTS[variant], **overrides}
   if values.get('kind', KINDS[0]) not in KINDS:
     raise ValueError(f'no head {values["kind"]!r} (known: {", ".join(KINDS)})')
-  values['arguments'] = _hashable(sorted(dict(values['arguments']).items()))
+  values['arguments'] = models.hashable(dict(values['arguments']))
   return Headed(**values)
 
 
@@ -97,7 +97,3 @@ def around(network: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
   arguments = {name: value for name, value in network.items() if name not in ('name', 'dtype')}
   pairs = [[name, value] for name, value in sorted(arguments.items())]
   return {'name': NAME, 'network': network['name'], 'arguments': pairs, **settings}
-
-
-def _hashable(value: Any) -> Any:
-  return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
