@@ -18,7 +18,7 @@ def base() -> ConfigDict:
   config.trainer = 'supervised'
   config.steps = 1000
   config.start = ''  # initial weights: a run's folder, a file or a name; '' for random ones
-  config.first = ''  # weights of the frozen restorer of `refine`, by the same names
+  config.first = ''  # weights that `refine` or `instructir` is built on, by the same names
   config.batch_size = 16  # over all devices
   config.fsdp = 1  # devices that share one copy of the parameters and the optimizer's state
   config.accumulate = 1  # parts of a batch, one after another: less memory, the same step

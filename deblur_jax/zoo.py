@@ -36,6 +36,8 @@ class Method(NamedTuple):
   needs: Needs
   samples: bool = False
   """Whether `restore(blurred, seed=N)` draws another result for every N."""
+  reads_masks: bool = False
+  """Whether `restore` also takes `[b h w 4]`, where 1 in the last channel is what is to stay."""
 
 
 def load(
@@ -72,22 +74,26 @@ def load(
 
   def apply(params, blurred, seed):
     rngs = {} if seed is None else {'noise': jax.random.key(seed)}
-    return model.apply({'params': params}, blurred, rngs=rngs)['restored']
+    colors, spared = blurred[..., :3], blurred[..., 3:]
+    more = {'spared': spared} if spared.shape[-1] else {}
+    restored = model.apply({'params': params}, colors, rngs=rngs, **more)['restored']
+    return jnp.concatenate([restored, spared], axis=-1) if more else restored
 
   compiled = jax.jit(apply, compiler_options=_compiler_options())
 
   samples = getattr(model, 'samples', False)
+  reads_masks = getattr(model, 'reads_masks', False)
 
   def restore(blurred, *, seed=0, **known):
     del known  # Networks are trained to restore from the picture alone.
-    checks.batch(blurred)
+    checks.batch(blurred[..., :3] if reads_masks else blurred)
     checks.images(blurred, values=isinstance(blurred, np.ndarray))
     # Inside another jit, JAX refuses compiler options.
     run = apply if isinstance(blurred, Tracer) else compiled
     return run(params, blurred, seed if samples else None)
 
   called = path.parent.name if path.name == RUN_WEIGHTS else path.stem
-  return Method(called, restore, model.needs, samples)
+  return Method(called, restore, model.needs, samples, reads_masks)
 
 
 def network(
@@ -115,6 +121,16 @@ def network(
     if path not in shipped().values():  # Those fit, as a test holds, and tracing takes a second.
       weights.check_fit(params, shapes(model), what=f'{path} ({called})')
   return model, params, {**manifest, 'arguments': arguments}
+
+
+def reads_words(name: str | os.PathLike[str]) -> bool:
+  """Whether the weights called `name` are of a network whose setting `prompt` says what to do."""
+  path = find(name)
+  if path.suffix in methods.EXPORTED:
+    return False
+  _, manifest = weights.read(path)
+  known = 'network' in manifest and 'prompt' in manifest['arguments']
+  return known and _model(manifest['network'], manifest['arguments']).reads_words
 
 
 def _model(network: str, arguments: Mapping[str, Any]) -> Any:

@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_one_line():
     trainers.generative.make(config, models.make(**config.model))
   config = settings(refine, first='', trainer='supervised')
   config.first = 'mobile'
-  with pytest.raises(ValueError, match='for the generative trainer'):
+  with pytest.raises(ValueError, match='for the generative and the guided trainer'):
     trainers.supervised.make(config, models.make(**config.model))
   config = settings(refine, first='')
   with pytest.raises(ValueError, match='must name the weights of the restorer'):

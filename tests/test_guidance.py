@@ -69,7 +69,7 @@ def test_what_is_not_understood_is_one_line_that_says_what_is_possible(prompt, m
   line = str(caught.value)
   assert message in line and '\n' not in line
   if 'understand' in line or 'empty' in line:
-    assert 'can remove motion blur, defocus, noise and JPEG artifacts' in line
+    assert 'can remove motion blur, defocus, noise, JPEG artifacts and darkness' in line
 
 
 def test_amounts_belong_to_their_clause():

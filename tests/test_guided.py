@@ -99,6 +99,15 @@ def test_amounts_and_strength_multiply(brighter):
   np.testing.assert_allclose(half(image), image + 0.25 * 0.25, atol=1e-5)
 
 
+def test_a_dark_picture_is_brightened_and_others_are_not():
+  dark = np.full((32, 40, 3), 0.1, np.float32)
+  brighten = guided.load(words.parse('brighten it'))
+  np.testing.assert_allclose(brighten(dark), 0.4, atol=1e-3)
+  half = guided.load(words.parse('brighten it by 50%'))(dark)
+  np.testing.assert_allclose(half, 0.1 ** np.sqrt(np.log(0.4) / np.log(0.1)), atol=1e-3)
+  np.testing.assert_array_equal(brighten(dark + 0.2), dark + 0.2)
+
+
 def test_words_choose_the_network():
   assert words.network(words.parse('remove motion blur').amounts) == methods.DEFAULT == 'general'
   assert words.network(words.parse('sharpen').amounts) == 'general'

@@ -55,6 +55,11 @@ PARAMETERS = {
   ('indi', 'default'): 1_627_507 + 2_112 + 130 * 1_824,
   ('indi', 'tiny'): 676_211 + 2_112 + 130 * 800,
   ('indi', 'smoke'): 1_687 + 2_112 + 130 * 16,
+  # a NAFNet; for c of 16, 32, 64 channels on both sides, a block, 64 words -> c, two scales; a mask
+  ('instructir', 'default'): 1_627_507 + 2 * sum(7 * c * c + 100 * c for c in (16, 32, 64)) + 144,
+  # five pictures, a mix, two convolutions and a block of 2c channels on one side
+  ('instructir', 'bank'): 1_627_507 + sum(39 * c * c + 1353 * c + 5 for c in (16, 32, 64)) + 144,
+  ('instructir', 'smoke'): 1_687 + 2 * 512 + 36,
   ('maxim', 'default'): 22_212_795,
   ('maxim', 's2'): 14_176_178,
   ('maxim', 's1'): 6_139_561,

@@ -125,3 +125,12 @@ def test_saturation_brightens_only_images_that_draw_it(key):
   brightened = np.isclose(middle, 0.5, atol=1e-4)
   assert 15 < brightened.sum() < 49
   np.testing.assert_allclose(middle[~brightened], 1 / 3, atol=1e-4)
+
+
+def test_low_light_is_a_power_of_the_encoded_values(key):
+  sharp = jnp.full((64, 4, 4, 3), 0.5)
+  dark = np.asarray(synthesis.parse('gamma(2) or gamma(3)')(key, sharp))[:, 0, 0, 0]
+  np.testing.assert_allclose(np.unique(dark.round(4)), [0.125, 0.25])
+  black = synthesis.parse('gamma(0.5)')
+  slope = jax.grad(lambda image: black(key, image).sum())(jnp.zeros((1, 2, 2, 3)))
+  assert np.isfinite(slope).all()

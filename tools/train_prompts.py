@@ -1,9 +1,7 @@
-"""Trains the text encoder of `deblur_jax.guidance` on sentences made from prompt_templates.txt.
+"""Trains the text encoder of `deblur_jax.guidance` on the sentences of `guidance.sentences`.
 
-  python tools/train_prompts.py          # writes deblur_jax/guidance/encoder.npz, in seconds
-  python tools/train_prompts.py --check  # and compares the grammar with tools/prompts_dev.csv
-
-`tests/prompts.csv` was written before the templates and is never used here.
+python tools/train_prompts.py          # writes deblur_jax/guidance/encoder.npz, in seconds
+python tools/train_prompts.py --check  # and compares the grammar with tools/prompts_dev.csv
 """
 
 import argparse
@@ -14,57 +12,29 @@ import re
 import numpy as np
 import scipy.sparse
 
-from deblur_jax.guidance import encoder
+from deblur_jax.guidance import encoder, sentences
 
-SHARES = (0.15, 0.13, 0.13, 0.14, 0.12, 0.1, 0.13, 0.1)
+SHARES = (0.14, 0.12, 0.12, 0.13, 0.11, 0.09, 0.09, 0.11, 0.09)
 """Of the sentences, by kind."""
 
 
-def templates() -> dict[str, list[str]]:
-  """Section of tools/prompt_templates.txt -> its phrases."""
-  text = (pathlib.Path(__file__).parent / 'prompt_templates.txt').read_text()
-  found = {}
-  for section in text.split('[')[1:]:
-    name, _, phrases = section.partition(']')
-    found[name] = [' '.join(phrase.split()) for phrase in phrases.split('|')]
-  return found
-
-
-def sentences(rng: np.random.Generator, count: int) -> tuple[list[str], np.ndarray, set[str]]:
-  """(texts, the index of the kind of each `[count]`, the words in the templates)."""
-  parts = templates()
-  texts, labels, known = [], [], set(encoder.words(' '.join(parts['common words'])))
+def labeled(rng: np.random.Generator, count: int) -> tuple[list[str], np.ndarray, set[str]]:
+  """(texts, the index of the kind of each `[count]`, the words that they were made of)."""
+  texts, labels = [], []
+  known = set(encoder.words(' '.join(sentences.phrases()['common words'])))
   for _ in range(count):
     kind = encoder.KINDS[rng.choice(len(encoder.KINDS), p=SHARES)]
-    choices = [parts[f'{kind}: whole']]
-    if f'{kind}: nouns' in parts:
-      nouns = parts[f'{kind}: nouns']
-      choices += [nouns, parts[f'{kind}: states']]
-      choices += [
-        [f'{rng.choice(parts["verbs"])} {the}{rng.choice(nouns)}'] for the in ('the ', '')
-      ]
-    text = str(rng.choice(choices[rng.integers(len(choices))]))
-    if kind != 'none' or rng.random() < 0.5:
-      before, after = (
-        str(rng.choice(parts[name])) if rng.random() < 0.45 else '' for name in ('starts', 'ends')
-      )
-      text = f'{before} {text} {after}'
+    text = sentences.draw(rng, kind)
     known |= set(encoder.words(text))
-    texts.append(_misspelled(rng, text) if rng.random() < 0.25 else text)
+    texts.append(sentences.misspelled(rng, text) if rng.random() < 0.25 else text)
     labels.append(encoder.KINDS.index(kind))
   return texts, np.array(labels), known
-
-
-def _misspelled(rng: np.random.Generator, text: str) -> str:
-  """`text` with two neighboring letters swapped, or one left out."""
-  i = int(rng.integers(max(len(text) - 1, 1)))
-  return text[:i] + (text[i + 1 : i + 2] + text[i : i + 1]) * (rng.random() < 0.5) + text[i + 2 :]
 
 
 def train(seed: int = 0, count: int = 4200, steps: int = 120) -> dict[str, np.ndarray]:
   """The encoder's parameters, by Adam on the cross-entropy of all sentences at once."""
   rng = np.random.default_rng(seed)
-  texts, labels, known = sentences(rng, count)
+  texts, labels, known = labeled(rng, count)
   x = encoder.bags(texts)
   seen = x.any(0)
   used = scipy.sparse.csr_array(x[:, seen])

@@ -276,6 +276,18 @@ class Poisson(PixelStep):
 
 
 @dataclasses.dataclass(frozen=True)
+class Gamma(PixelStep):
+  """The encoded picture to the power `gamma`: above 1, and with noise after it, low light."""
+
+  linear = False
+  gamma: Annotated[Value, Within(0.1, 10)] = (1.5, 3)
+
+  def __call__(self, image, *, gamma):
+    # The slope at black is infinite below 1.
+    return jnp.maximum(image, 1e-6) ** gamma
+
+
+@dataclasses.dataclass(frozen=True)
 class Quantize(PixelStep):
   """The encoded picture rounded to `bits` bits."""
 
@@ -310,6 +322,7 @@ STEPS: dict[str, type[Step]] = {
   'saturate': Saturate,
   'noise': Noise,
   'poisson': Poisson,
+  'gamma': Gamma,
   'quantize': Quantize,
   'jpeg': Jpeg,
 }

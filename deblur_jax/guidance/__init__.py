@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from deblur_jax import lazy
 
 if TYPE_CHECKING:
-  from deblur_jax.guidance import candidates, encoder, example, grammar, regions, scribble, words
+  from deblur_jax.guidance import (
+    candidates,
+    encoder,
+    example,
+    grammar,
+    regions,
+    scribble,
+    sentences,
+    words,
+  )
   from deblur_jax.guidance.scribble import mask_from_strokes
   from deblur_jax.guidance.words import Request, parse
 
@@ -22,6 +31,7 @@ __all__ = [
   'parse',
   'regions',
   'scribble',
+  'sentences',
   'words',
 ]
 

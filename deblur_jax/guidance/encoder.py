@@ -15,7 +15,7 @@ import zlib
 
 import numpy as np
 
-KINDS = ('motion', 'defocus', 'blur', 'noise', 'jpeg', 'all', 'other', 'none')
+KINDS = ('motion', 'defocus', 'blur', 'noise', 'jpeg', 'dark', 'all', 'other', 'none')
 """'blur' is of either type; 'other' is a request for something else, 'none' is no request."""
 
 ROWS, WIDTH = 4096, 64

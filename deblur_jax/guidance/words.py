@@ -13,12 +13,13 @@ import re
 from deblur_jax import methods
 from deblur_jax.guidance import encoder, grammar
 
-FAULTS = ('motion', 'defocus', 'noise', 'jpeg')
+FAULTS = ('motion', 'defocus', 'noise', 'jpeg', 'dark')
 NAMES = {
   'motion': 'motion blur',
   'defocus': 'defocus',
   'noise': 'noise',
   'jpeg': 'JPEG artifacts',
+  'dark': 'darkness',
 }
 MEANING = {
   **{fault: frozenset([fault]) for fault in FAULTS},
@@ -37,8 +38,9 @@ OPPOSITE = {'subject': 'background', 'left half': 'right half', 'top half': 'bot
 OPPOSITE |= {other: one for one, other in OPPOSITE.items()}
 
 HELP = (
-  'can remove motion blur, defocus, noise and JPEG artifacts; a little or strongly; everywhere or '
-  'in the subject, background, face, text, a half or corner, the center or a box X,Y,W,H'
+  'can remove motion blur, defocus, noise, JPEG artifacts and darkness; a little or strongly; '
+  'everywhere or in the subject, background, face, text, a half or corner, the center or a box '
+  'X,Y,W,H'
 )
 
 
@@ -50,6 +52,10 @@ class Request:
   """Fault -> how much of it to remove; 1 is usual."""
   region: str = ''
   """Where: '' is everywhere, 'not face' all but the face."""
+
+  def faults(self) -> str:
+    """What to remove, such as 'motion blur, noise'; how much and where is left out."""
+    return ', '.join(NAMES[fault] for fault in self.amounts)
 
   def __str__(self) -> str:
     """The request as a prompt that `parse` understands, such as 'motion blur in the subject'."""

@@ -119,15 +119,19 @@ class NAFNet(nn.Module):
   def __call__(self, blurred: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
     return {'restored': blurred + self.residual(blurred)}
 
-  def residual(self, x, modulate=lambda x, name: x):
-    """The U-Net's output; `modulate(features, name)` is applied before every block."""
+  def residual(self, x, modulate=lambda x, name: x, after=lambda x, name: x):
+    """The U-Net's output.
+
+    `modulate(features, name)` is applied before every block, `after(features, name)` after every
+    stage, which is a row of blocks of one size.
+    """
     mean = functools.partial(local.mean, image=x.shape, window=self.tlc)
     block = nn.remat(NAFBlock) if self.remat else NAFBlock
 
     def blocks(x, count, name):
       for i in range(count):
         x = block(mean, self.dtype, name=f'{name}_{i}')(modulate(x, f'{name}_{i}'))
-      return x
+      return after(x, name)
 
     def conv(features, size, name, **options):
       return Conv(features, size, dtype=self.dtype, name=name, **options)

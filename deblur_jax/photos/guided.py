@@ -1,9 +1,9 @@
-"""Restores what words or an example ask for: blur, noise, JPEG artifacts, each by its own method.
+"""Removes what words or an example ask for: blur, noise, JPEG artifacts, darkness, each in its way.
 
 Motion blur and blur of an unknown type are removed by `general`, defocus by `mobile`
 (docs/weights.md says why), noise by non-local means at the estimated level, JPEG artifacts by
-shifted recompression at the estimated quality. Noise that nobody asked to remove is put back after
-deblurring.
+shifted recompression at the estimated quality, and dark pictures are brightened by a power of their
+values. Noise that nobody asked to remove is put back after deblurring.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,6 +29,9 @@ REACH = 10
 
 LEAST_NOISE = 1 / 255
 """Less noise is neither removed nor kept apart."""
+
+DARK, BRIGHT = 0.25, 0.4
+"""Pictures whose encoded values have a mean below the first are brightened to the second."""
 
 PROBE = 512
 """Side in pixels of the part from the middle whose noise and sharpness are measured."""
@@ -56,12 +59,13 @@ class Guided(Restorer):
     probe = _probe(images)
     sigma = example.noise_of(probe)
     quality = deblock.estimate_quality(_middle(images)) if 'jpeg' in self.amounts else None
+    gamma = gamma_for(_middle(images)) if 'dark' in self.amounts else 1.0
     amounts = dict(self.amounts)
     if self.like:
       amounts = self._matched(probe, sigma, note)
     else:
-      _tell(amounts, sigma, quality, note)
-    apply = _Steps(amounts, sigma, quality)
+      _tell(amounts, sigma, quality, gamma, note)
+    apply = _Steps(amounts, sigma, quality, gamma)
     precise = self.precise
     yield from Restorer(
       self.method._replace(restore=apply.by(self.deblur)),
@@ -88,10 +92,10 @@ class Guided(Restorer):
 
 
 class _Steps:
-  """What is done to a tile, in order: JPEG artifacts, noise, blur."""
+  """What is done to a tile, in order: JPEG artifacts, noise, blur, darkness."""
 
-  def __init__(self, amounts: Mapping[str, float], sigma: float, quality: int | None):
-    self._amounts, self._sigma, self._quality = amounts, sigma, quality
+  def __init__(self, amounts: Mapping[str, float], sigma: float, quality: int | None, gamma: float):
+    self._amounts, self._sigma, self._quality, self._gamma = amounts, sigma, quality, gamma
 
   def by(self, method: zoo.Method | None):
     """The function that restores `[b h w 3]`, with a network or without."""
@@ -111,7 +115,10 @@ class _Steps:
       if method and sharpen:
         sharper = np.asarray(method.restore(clean))
         clean = clean + min(sharpen, example.MOST) * (sharper - clean)
-      return clean + grain
+      restored = clean + grain
+      if self._gamma != 1:
+        restored = np.maximum(restored, 0) ** (self._gamma ** min(amounts['dark'], 1))
+      return restored
 
     return restore
 
@@ -125,17 +132,25 @@ def load(
   self_ensemble: bool = False,
   strength: float = 1.0,
   settings: Mapping[str, Any] | None = None,
-) -> Guided:
+) -> Restorer:
   """What restores pictures as a `request` or the picture file `like` says.
 
-  `weights` replaces the network that would be chosen; the rest is as in `restorer.load`. `strength`
-  multiplies the amounts of the request. Raises ValueError if the arguments conflict.
+  `weights` replaces the network that would be chosen; one that reads words (models/instructir.py)
+  does all of it, with the largest amount as its strength. The rest is as in `restorer.load`.
+  `strength` multiplies the amounts of the request. Raises ValueError if the arguments conflict.
   """
   amounts = {} if request is None else request.amounts
   name = words.network(amounts) if like is None else methods.DEFAULT
   if weights is not None:
     if methods.is_solver(weights):
       raise ValueError(f'{weights} is a classical method: words and examples require a network')
+    if zoo.reads_words(weights):
+      if request is None:
+        raise ValueError(f'{weights} needs a --prompt, not an example')
+      asked = {**(settings or {}), 'prompt': request.faults()}
+      options: Any = {'tile': tile, 'self_ensemble': self_ensemble, 'settings': asked}
+      amount = min(max(amounts.values()), 1.0)
+      return restorer.load(weights, strength=strength * amount, **options)
     if name is None:
       raise ValueError(f'{weights} would not be used: no blur is to be removed')
     name = weights
@@ -205,6 +220,12 @@ def read_rgb(path: Path, alpha: bool = False) -> np.ndarray:
   return colors
 
 
+def gamma_for(colors: np.ndarray) -> float:
+  """The power of the encoded values that brightens `[h w 3]`; 1 if the picture is not dark."""
+  mean = max(float(colors.mean()), 1 / 255)
+  return float(np.log(BRIGHT) / np.log(mean)) if mean < DARK else 1.0
+
+
 def denoised(images: np.ndarray, sigma: float) -> np.ndarray:
   """`images` `[b h w 3]` after non-local means for noise of `sigma`."""
   return np.asarray(non_local_means(images, np.float32(sigma)))
@@ -228,7 +249,9 @@ def _padded(images: np.ndarray, needs: Needs) -> np.ndarray:
   return tiling.pad(images, height, width)
 
 
-def _tell(amounts: Mapping[str, float], sigma: float, quality: int | None, note: Note) -> None:
+def _tell(
+  amounts: Mapping[str, float], sigma: float, quality: int | None, gamma: float, note: Note
+) -> None:
   """Notes what was measured of the faults that are to be removed."""
   if 'jpeg' in amounts:
     found = f'JPEG quality {quality}' if quality else 'no trace of strong JPEG compression'
@@ -236,3 +259,6 @@ def _tell(amounts: Mapping[str, float], sigma: float, quality: int | None, note:
   if 'noise' in amounts:
     less = sigma < LEAST_NOISE
     note('found: hardly any noise' if less else f'found: noise of {255 * sigma:.1f} of 255 levels')
+  if 'dark' in amounts:
+    found = 'the picture is not dark' if gamma == 1 else f'a dark picture, gamma {gamma:.2f}'
+    note(f'found: {found}')

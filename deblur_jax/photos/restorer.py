@@ -156,8 +156,10 @@ class Restorer:
     restore = tiling.smaller_when_out_of_memory(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
-    tiles = _ticking(_on_colors(restore), tick)
-    for (which, rows), colors in tiling.bands(tiles, images, needs, tile=self.tile):
+    seen, on_seen = images, _on_colors(restore)
+    if mask is not None and self.method.reads_masks:
+      seen, on_seen = _Masked(images, mask), _on_masked(restore, grey=images.shape[-1] < 3)
+    for (which, rows), colors in tiling.bands(_ticking(on_seen, tick), seen, needs, tile=self.tile):
       restored = np.array(images[which, rows])
       kept = restored[..., : _colors(restored)]
       if mask is not None or self.strength != 1:
@@ -340,6 +342,30 @@ def _on_colors(restore: Callable) -> Callable[[np.ndarray], np.ndarray]:
     if colors.shape[-1] == 3:
       return restore(colors)
     return (restore(np.repeat(colors, 3, -1)) @ LUMA)[..., None]
+
+  return run
+
+
+class _Masked:
+  """Images as RGB in [0, 1], and as the fourth channel what is to stay as it is."""
+
+  def __init__(self, images: tiling.Images, mask: tiling.Images):
+    self._images, self._mask = images, mask
+    self.shape = (*images.shape[:3], 4)
+
+  def __getitem__(self, part: Any) -> np.ndarray:
+    images = self._images[part]
+    colors = as_float(images[..., : _colors(images)])
+    colors = np.repeat(colors, 3, -1) if colors.shape[-1] == 1 else colors
+    return np.concatenate([colors, 1 - as_float(self._mask[part])], axis=-1)
+
+
+def _on_masked(restore: Callable, *, grey: bool) -> Callable[[np.ndarray], np.ndarray]:
+  """`restore` for `_Masked` images: `[b h w 4]` -> `[b h w 1 or 3]`."""
+
+  def run(images: np.ndarray) -> np.ndarray:
+    restored = restore(images)[..., :3]
+    return (restored @ LUMA)[..., None] if grey else restored
 
   return run
 

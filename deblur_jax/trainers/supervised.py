@@ -15,22 +15,26 @@ from deblur_jax.losses import LOSSES, interval, perceptual
 from deblur_jax.metrics import METRICS
 from deblur_jax.types import Batch, Trainer, TrainState, as_float
 
+Pair = Callable[[Batch, jax.Array], tuple[jax.Array, ...]]
+"""(batch, key) -> blurred and sharp images, and what else the network is given."""
 
-def make(config: Any, model: nn.Module) -> Trainer:
+
+def make(config: Any, model: nn.Module, pair: Pair | None = None) -> Trainer:
   """The trainer of `config` for `model`.
 
   Reads config.seed, steps, optim, ema (decay, 0 for none), accumulate (parts of a batch, processed
   one after another), and what `pairing`, `content` and `teacher` read. With a teacher, the losses
   against its result are added, config.teacher.weight times, to those against the sharp images
-  (distillation, Hinton et al. 2015, arXiv:1503.02531).
+  (distillation, Hinton et al. 2015, arXiv:1503.02531). `pair` replaces `pairing`.
   """
-  if config.first:
-    raise ValueError('config.first is for the generative trainer')
+  if config.first and pair is None:
+    raise ValueError('config.first is for the generative and the guided trainer')
   for size in [size for _, _, size in config.data.phases] or [config.batch_size]:
     if size % config.accumulate:
       raise ValueError(f'accumulate {config.accumulate} does not divide a batch of {size} pictures')
   optimizer, rate = optim.make(config.optim, config.steps)
-  pair, judge, taught = pairing(config), content(config, model), teacher(config)
+  judge, taught = content(config, model), teacher(config)
+  pair = pair or pairing(config)
   frozen = config.head.kind and config.head.frozen
   if frozen and taught:
     raise ValueError(
@@ -48,8 +52,10 @@ def make(config: Any, model: nn.Module) -> Trainer:
       ema=jax.tree.map(jnp.copy, params) if config.ema else None,
     )
 
-  def objective(params, blurred, sharp, key):
-    output: Any = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
+  def objective(params, images, key):
+    blurred, sharp, *more = images
+    rngs = {'dropout': key}
+    output: Any = model.apply({'params': params}, blurred, *more, train=True, rngs=rngs)
     loss, terms = judge(output, sharp)
     if taught:
       terms['teacher'] = judge(output, taught(blurred))[0]
@@ -62,8 +68,8 @@ def make(config: Any, model: nn.Module) -> Trainer:
   def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     blur_key, dropout_key = jax.random.split(key)
-    blurred, sharp = pair(batch, blur_key)
-    (loss, (terms, psnr)), gradient = gradients(state.params, blurred, sharp, dropout_key)
+    images = pair(batch, blur_key)
+    (loss, (terms, psnr)), gradient = gradients(state.params, images, dropout_key)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
     params: Any = optax.apply_updates(state.params, updates)
     metrics = {
@@ -88,25 +94,22 @@ def make(config: Any, model: nn.Module) -> Trainer:
 
 
 def in_parts(gradients: Callable[..., Any], count: int) -> Callable[..., Any]:
-  """`gradients(params, blurred, sharp, key)` as the mean over `count` equal parts of a batch.
+  """`gradients(params, images, key)` as the mean over `count` equal parts of a batch.
 
   Uses the memory of one part. What `gradients` returns must be a mean over the batch.
   """
   if count == 1:
     return gradients
 
-  def whole(params, blurred, sharp, key):
+  def whole(params, images, key):
     # Strided, so that every device has images in every part.
-    parts = [
-      jnp.moveaxis(images.reshape(-1, count, *images.shape[1:]), 1, 0)
-      for images in (blurred, sharp)
-    ]
+    parts = [jnp.moveaxis(one.reshape(-1, count, *one.shape[1:]), 1, 0) for one in images]
 
     def add(total, part):
       return jax.tree.map(jnp.add, total, gradients(params, *part)), None
 
-    parts = (*parts, jax.random.split(key, count))
-    first = jax.eval_shape(gradients, params, *(part[0] for part in parts))
+    parts = (parts, jax.random.split(key, count))
+    first = jax.eval_shape(gradients, params, *jax.tree.map(lambda part: part[0], parts))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
     total, _ = jax.lax.scan(add, zeros, parts)
     return jax.tree.map(lambda leaf: leaf / count, total)
