@@ -241,9 +241,10 @@ def outputs(out):
 @functools.partial(quickly, static_argnums=0)
 def largest_gradients(model, params, blurred, key):
   """The largest magnitude in the gradient of every parameter, of a loss on all `outputs`."""
+  more = {'spared': blurred[..., :1]} if getattr(model, 'reads_masks', False) else {}
 
   def loss(params):
-    out = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key})
+    out = model.apply({'params': params}, blurred, train=True, rngs={'dropout': key}, **more)
     return sum(jnp.mean(jnp.abs(one)) for one in outputs(out))
 
   return jax.tree.map(lambda leaf: jnp.abs(leaf).max(), jax.grad(loss)(params))
@@ -768,7 +769,7 @@ def test_make_takes_lists_as_configs_hold_them():
 @pytest.mark.parametrize(
   'arguments,overrides,said',
   [
-    (('nafnot',), {}, 'hinet, indi, maxim, mprnet, nafnet'),
+    (('nafnot',), {}, 'hinet, indi, instructir, maxim, mprnet, nafnet'),
     (('nafnet', 'huge'), {}, 'default, w64, small'),
     (('nafnet', 'smoke'), {'wide': 3}, 'wide; available: width'),
   ],

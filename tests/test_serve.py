@@ -159,6 +159,29 @@ def test_uncertainty_is_that_of_restore(brighter, tmp_path):
     assert answer.status_code == 400 and 'remove the mask' in answer.json()['error']
 
 
+def test_a_prompt_does_what_restore_does(brighter, tmp_path):
+  data = coded(picture())
+  with serving(tmp_path / 'server', [brighter, 'wiener']) as running:
+    for sent, options in (
+      ({'prompt': 'remove the motion blur in the left half'}, ['--weights', brighter]),
+      ({'prompt': 'denoise it a little', 'strength': 0.5}, ['--strength', '0.5']),
+    ):
+      answer = running.restore(data, **sent)
+      expected = restored(tmp_path, data, '--prompt', sent['prompt'], *options)
+      assert answer.status_code == 200 and answer.content == expected
+    report = running.restore(data, headers={'accept': 'application/json'}, **sent).json()
+    assert report['understood'] == 'noise 45%' and report['method'] == 'non_local_means'
+    for sent, text in (
+      ({'prompt': 'upscale it'}, "prompt: did not understand 'upscale it'"),
+      ({'prompt': 'denoise', 'weights': 'wiener', 'psf': 'disk:2'}, 'remove psf'),
+      ({'prompt': 'denoise', 'weights': 'wiener'}, 'wiener is a classical method'),
+      ({'prompt': 'denoise', 'uncertainty': 'map'}, 'remove psf and uncertainty'),
+    ):
+      answer = running.restore(data, **sent)
+      assert answer.status_code == 400 and text in answer.json()['error']
+    assert running.restore(data, prompt='denoise ' * 80).status_code in (400, 422)
+
+
 def test_masks_and_other_formats_are_those_of_restore(server, brighter, tmp_path):
   mask = np.zeros((40, 60), np.uint8)
   mask[:20] = 255

@@ -169,7 +169,9 @@ def opened_page(browser, server):
   page.on('pageerror', lambda error: wrong.append(str(error)))
 
   def listen(line):
-    if line.type == 'error' and ' 415 ' not in line.text:  # the browser reports each refusal
+    if line.type == 'error' and not re.search(
+      ' 4(00|15) ', line.text
+    ):  # the browser reports each refusal
       wrong.append(line.text)
 
   page.on('console', listen)
@@ -230,6 +232,25 @@ def test_a_picture_is_previewed_restored_and_downloaded(page, brighter, tmp_path
   after = at(0.5)
   assert all(abs(new - old - 32) <= 2 for old, new in zip(before[:3], after[:3], strict=True))
   page.locator('#full').click()
+
+
+@pytest.mark.slow
+def test_words_say_what_to_do_and_where(page, tmp_path):
+  opened(page, tmp_path, picture(80, 120))
+  says(page, 'This is a preview of the middle')
+  page.locator('#prompt').fill('denoise the top half')
+  page.locator('#prompt').press('Enter')
+  page.locator('#restore').click()
+  says(page, 'Restored.')
+  assert 'Understood: noise in the top half.' in page.locator('#report').inner_text()
+  expected = restored(tmp_path, coded(picture(80, 120)), '--prompt', 'denoise the top half')
+  assert downloaded(page) == expected
+  page.locator('#prompt').fill('make the sky bluer')
+  page.locator('#restore').click()
+  page.locator('#status.bad').wait_for()
+  assert "did not understand 'make the sky bluer'" in page.locator('#status').inner_text()
+  page.locator('#method').select_option('wiener')
+  assert page.locator('#prompt-field').is_hidden()
 
 
 @pytest.mark.slow

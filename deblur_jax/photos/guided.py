@@ -6,7 +6,7 @@ shifted recompression at the estimated quality, and dark pictures are brightened
 values. Noise that nobody asked to remove is put back after deblurring.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 from typing import Any
 
@@ -22,7 +22,7 @@ from deblur_jax.solvers import deblock
 from deblur_jax.solvers.non_local_means import non_local_means
 from deblur_jax.types import Needs
 
-DENOISER, DEBLOCKER = 'non_local_means', 'deblock'
+DENOISER, DEBLOCKER, BRIGHTENER = 'non_local_means', 'deblock', 'gamma'
 
 REACH = 10
 """How far non-local means looks, in pixels."""
@@ -132,12 +132,14 @@ def load(
   self_ensemble: bool = False,
   strength: float = 1.0,
   settings: Mapping[str, Any] | None = None,
+  load_network: Callable[..., Restorer] = restorer.load,
 ) -> Restorer:
   """What restores pictures as a `request` or the picture file `like` says.
 
   `weights` replaces the network that would be chosen; one that reads words (models/instructir.py)
-  does all of it, with the largest amount as its strength. The rest is as in `restorer.load`.
-  `strength` multiplies the amounts of the request. Raises ValueError if the arguments conflict.
+  does all of it, with the largest amount as its strength. The rest is as in `restorer.load`,
+  which `load_network` replaces. `strength` multiplies the amounts of the request. Raises ValueError
+  if the arguments conflict.
   """
   amounts = {} if request is None else request.amounts
   name = words.network(amounts) if like is None else methods.DEFAULT
@@ -150,15 +152,16 @@ def load(
       asked = {**(settings or {}), 'prompt': request.faults()}
       options: Any = {'tile': tile, 'self_ensemble': self_ensemble, 'settings': asked}
       amount = min(max(amounts.values()), 1.0)
-      return restorer.load(weights, strength=strength * amount, **options)
+      return load_network(weights, strength=strength * amount, **options)
     if name is None:
       raise ValueError(f'{weights} would not be used: no blur is to be removed')
     name = weights
   look = None if like is None else example.look(read_rgb(like))
   names = [DEBLOCKER] * ('jpeg' in amounts) + [DENOISER] * ('noise' in amounts or like is not None)
+  names += [BRIGHTENER] * ('dark' in amounts)
   inner, needs = None, Needs(tiling='approximate', halo=16)
   if name is not None:
-    inner = restorer.load(name, tile=tile, self_ensemble=self_ensemble, settings=settings)
+    inner = load_network(name, tile=tile, self_ensemble=self_ensemble, settings=settings)
     needs = dataclasses.replace(inner.method.needs, halo=inner.method.needs.halo + REACH)
     names += [inner.method.name]
   # The sum of steps is done by one function, so that tiles are cut and blended once.

@@ -10,7 +10,7 @@ import numpy as np
 
 import deblur_jax
 from deblur_jax.formats import kinds
-from deblur_jax.photos import history, jobs, pictures, restore
+from deblur_jax.photos import guided, history, jobs, pictures, restore
 from deblur_jax.serve.restorers import Restorers
 from deblur_jax.serve.settings import Settings, Upload
 
@@ -44,10 +44,11 @@ class Device:
     self, upload: Upload, settings: Settings, target: pathlib.Path, progress: Progress
   ) -> dict[str, Any]:
     """Restores an upload and writes `target`; returns the report."""
-    restorer = self._restorers.get(settings)
+    restorer, request = self._restorers.get(settings), settings.request
     progress.tiles = restore.tiling.count(*upload.size, restorer.method.needs, tile=restorer.tile)
     options = restore.Options(
       mask=upload.mask,
+      where=guided.where(request.region) if request else None,
       strip=settings.strip,
       crop=settings.crop,
       quality=settings.quality,
@@ -55,8 +56,13 @@ class Device:
       diagnose=settings.diagnose,
       uncertainty=self._restorers.calibration(settings.weights) if settings.uncertainty else None,
       made=history.made(
-        self._restorers.file(settings.weights),
-        {**settings.plain(), 'psf': settings.psf or None, 'mask': upload.mask},
+        self._restorers.made_with(settings),
+        {
+          **settings.plain(),
+          'psf': settings.psf or None,
+          'mask': upload.mask,
+          'prompt': str(request) if request else None,
+        },
       ),
     )
     outcome = restore.restore_file(
@@ -65,7 +71,9 @@ class Device:
     if settings.uncertainty == 'map':
       os.replace(restore.beside(target, 'uncertainty'), target)
     self._forget_shapes(settings.weights, upload.size)
-    report = {'method': settings.weights, 'version': deblur_jax.__version__} | outcome.plain()
+    method = restorer.method.name if request else settings.weights
+    report = {'method': method, 'version': deblur_jax.__version__} | outcome.plain()
+    report |= {'understood': str(request)} if request else {}
     return {name: value for name, value in report.items() if name not in ('source', 'target')}
 
   def warm_up(self, folder: pathlib.Path) -> str:

@@ -33,6 +33,14 @@ def read_settings(
   strip: Annotated[bool, Form(description='remove EXIF, GPS, XMP and IPTC')] = False,
   force: Annotated[bool, Form(description='use a doubtful estimated PSF')] = False,
   diagnose: Annotated[bool, Form(description='false is faster, but reports less')] = True,
+  prompt: Annotated[
+    str,
+    Form(
+      max_length=500,
+      description='what to do and where, in English: remove motion blur but keep the background '
+      'soft; without weights, it chooses them',
+    ),
+  ] = '',
   uncertainty: Annotated[
     str,
     Form(
@@ -44,7 +52,7 @@ def read_settings(
   """The options of a request; raises RefusedError."""
   service: Service = request.app.state.service
   read = Settings(
-    weights or service.restorers.names[0],
+    weights or service.restorers.default(prompt),
     strength,
     psf,
     'png' if uncertainty == 'map' else format,
@@ -53,6 +61,7 @@ def read_settings(
     strip,
     force,
     diagnose,
+    prompt,
     uncertainty,
   )
   read.check()

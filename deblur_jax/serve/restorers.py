@@ -7,9 +7,10 @@ import os
 import pathlib
 from typing import Any
 
-from deblur_jax import methods, weights
-from deblur_jax.photos import psfs
-from deblur_jax.photos.restorer import FALLBACK_STRENGTH, TURNS, Restorer, load
+from deblur_jax import methods, weights, zoo
+from deblur_jax.guidance import words
+from deblur_jax.photos import guided, psfs
+from deblur_jax.photos.restorer import FALLBACK_STRENGTH, TURNS, Path, Restorer, load
 from deblur_jax.serve.settings import RefusedError, Settings
 from deblur_jax.uncertainty import stored
 
@@ -44,7 +45,7 @@ class Restorers:
     """
     self._files: dict[str, pathlib.Path] = {}
     self._digests: dict[str, str] = {}
-    self._loaded: dict[tuple[pathlib.Path, str], Restorer] = {}
+    self._loaded: dict[tuple[pathlib.Path, str, str], Restorer] = {}
     self.names: list[str] = []
     for name in names:
       public = public_name(name)
@@ -61,15 +62,24 @@ class Restorers:
     """Identifies the method: the digest of its weights."""
     return self._digests[name]
 
-  def file(self, name: str) -> str | pathlib.Path:
-    """The file of the weights; of a classical method, its name."""
-    return self._files.get(name, name)
+  def made_with(self, settings: Settings) -> str | pathlib.Path | None:
+    """The file of the weights; of a classical method, its name; None if a prompt needs neither."""
+    path = self._files.get(settings.weights, settings.weights)
+    return None if settings.request and _without_network(settings.request, path) else path
+
+  def default(self, prompt: str) -> str:
+    """The method if none is named: the one that suits a prompt, or the first."""
+    request = Settings('', prompt=prompt).request
+    name = words.network(request.amounts) if request else None
+    return name if name in self.names else self.names[0]
 
   def check(self, settings: Settings) -> None:
     """Raises RefusedError if the method does not exist or does not fit the other settings."""
     name = settings.weights
     if name not in self.names:
       raise RefusedError(400, f'unknown weights; available: {", ".join(self.names)}')
+    if settings.request and name not in self._files:
+      raise RefusedError(400, f'{name} is a classical method: prompt requires a network')
     if name in self._files and settings.psf:
       raise RefusedError(400, f'{name} is a network and takes no psf')
     if name not in self._files and not settings.psf and name not in methods.WITHOUT_PSF:
@@ -89,6 +99,8 @@ class Restorers:
     known = self.calibration(name) if settings.uncertainty else None
     if known and known.intervals:
       return self._network(self._files[name], known.intervals.spread_of)
+    if settings.request:
+      return self._guided(self._files[name], settings.request, strength)
     if name in self._files:
       return dataclasses.replace(self._network(self._files[name]), strength=strength)
     psf = psfs.described(settings.psf) if settings.psf else None
@@ -113,12 +125,31 @@ class Restorers:
     """The names of the methods that have weights."""
     return list(self._files)
 
-  def _network(self, path: pathlib.Path, spread_of: str = TURNS) -> Restorer:
-    if (path, spread_of) not in self._loaded:
-      self._loaded[path, spread_of] = load(path, spread_of=spread_of)
-    return self._loaded[path, spread_of]
+  def _network(self, path: pathlib.Path, spread_of: str = TURNS, prompt: str = '') -> Restorer:
+    key = path, spread_of, prompt
+    if key not in self._loaded:
+      settings = {'prompt': prompt} if prompt else None
+      self._loaded[key] = load(path, spread_of=spread_of, settings=settings)
+    return self._loaded[key]
+
+  def _guided(self, path: pathlib.Path, request: words.Request, strength: float) -> Restorer:
+    """What a prompt asks for, by the loaded network if it has a part in it."""
+    if _without_network(request, path):
+      return guided.load(request, strength=strength)
+    return guided.load(request, weights=path, strength=strength, load_network=self._loaded_network)
+
+  def _loaded_network(self, path: Path, *, settings: Any = None, strength: float = 1.0, **_: Any):
+    """As `photos.restorer.load`, once for every network and prompt."""
+    prompt = (settings or {}).get('prompt', '')
+    network = self._network(pathlib.Path(path), prompt=prompt)
+    return dataclasses.replace(network, strength=strength)
 
   def _fallback(self, strength: float) -> Restorer:
     """The default weights, for pictures whose PSF cannot be estimated."""
     network = self._network(methods.find(methods.DEFAULT))
     return dataclasses.replace(network, strength=FALLBACK_STRENGTH * strength)
+
+
+def _without_network(request: words.Request, path: Path) -> bool:
+  """Whether what is asked for needs no network."""
+  return words.network(request.amounts) is None and not zoo.reads_words(path)

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from deblur_jax.formats import kinds
+from deblur_jax.guidance import words
 from deblur_jax.photos import psfs
 
 FORMATS = tuple(suffix[1:] for suffix in kinds.SUFFIXES)
@@ -63,6 +64,8 @@ class Settings:
   strip: bool = False
   force: bool = False
   diagnose: bool = True
+  prompt: str = ''
+  """What to do and where, see `guidance.words`."""
   uncertainty: str = ''
   """One of `UNCERTAINTY`: adds the reliability to the report, or answers the map of how far each
   pixel may be off, instead of the picture."""
@@ -77,6 +80,14 @@ class Settings:
     crop = plain['crop']
     return cls(**{**plain, 'crop': crop and tuple(crop)})
 
+  @property
+  def request(self) -> words.Request | None:
+    """What the prompt asks for; None without one. Raises RefusedError if it is not understood."""
+    try:
+      return words.parse(self.prompt) if self.prompt else None
+    except ValueError as error:
+      raise RefusedError(400, f'prompt: {error}') from None
+
   def check(self) -> None:
     """Raises RefusedError for values that no picture can be restored with."""
     if not 0 <= self.strength <= 1:
@@ -89,6 +100,8 @@ class Settings:
       raise RefusedError(400, 'uncertainty must be reliability or map')
     if self.uncertainty and (self.strength != 1 or not self.diagnose):
       raise RefusedError(400, 'uncertainty is for plain results: remove strength and diagnose')
+    if self.prompt and (self.psf or self.uncertainty):
+      raise RefusedError(400, 'prompt says what to do: remove psf and uncertainty')
     if self.psf:
       try:
         psfs.check(self.psf, LARGEST_PSF)

@@ -31,7 +31,12 @@ export class Candidates {
     const { form, psf } = this.controls
     return this.controls.models
       .filter((model) => model.psf !== 'required' || form !== 'auto')
-      .map((model) => ({ weights: model.name, psf: model.psf === 'required' ? psf : '', strength: 1 }))
+      .map((model) => ({
+        weights: model.name,
+        psf: model.psf === 'required' ? psf : '',
+        prompt: this.controls.promptFor(model),
+        strength: 1,
+      }))
   }
 
   // The current method with other strengths and, if it needs one, other PSFs.
@@ -88,20 +93,21 @@ export class Candidates {
   }
 
   // The restored crop at full strength.
-  async restored({ weights, psf }, signal) {
-    const key = `${weights} ${psf}`
+  async restored({ weights, psf, prompt }, signal) {
+    const key = `${weights} ${psf} ${prompt}`
     if (!this.found.has(key)) {
       const image = await this.crop.canvas.convertToBlob({ type: 'image/png' })
-      const blob = await this.restore(image, { weights, psf, diagnose: false }, signal)
+      const blob = await this.restore(image, { weights, psf, prompt, diagnose: false }, signal)
       this.found.set(key, await createImageBitmap(blob))
     }
     return this.found.get(key)
   }
 }
 
-function named({ weights, psf, strength }) {
+function named({ weights, psf, prompt, strength }) {
   const blur = psf ? `, ${psf.replace(':', ' ').replace(',', ' at ')}${psf.includes(',') ? '°' : ''}` : ''
-  return `${weights.replaceAll('_', ' ')}${blur}, ${Math.round(100 * strength)} %`
+  const asked = prompt ? `, ${prompt}` : ''
+  return `${weights.replaceAll('_', ' ') || 'by words'}${blur}${asked}, ${Math.round(100 * strength)} %`
 }
 
 function draw(canvas, crop, image, strength) {

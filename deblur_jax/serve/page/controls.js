@@ -28,6 +28,7 @@ export class Controls {
       this.list()
     })
     $('method').addEventListener('change', () => this.update('method'))
+    $('prompt').addEventListener('change', () => this.update('method'))
     $('psf-kind').addEventListener('change', () => this.setKind())
     $('strength').addEventListener('input', () => this.update('strength'))
     for (const id of ['psf-size', 'psf-angle']) {
@@ -104,6 +105,7 @@ export class Controls {
     const { form } = this
     $('method-help').textContent = WORDS[kind === 'network' ? 'network' : psf]
     $('psf').hidden = psf !== 'required'
+    $('prompt-field').hidden = this.local || kind !== 'network'
     $('psf-size-field').hidden = form === 'auto'
     $('psf-angle-field').hidden = form !== 'motion'
     $('psf-size-value').textContent = `${this.size} pixels`
@@ -137,6 +139,11 @@ export class Controls {
     return { size: Number($('brush').value), erase, color, soft }
   }
 
+  // What to do, in words; a classical method has one thing that it can do.
+  promptFor({ kind }) {
+    return this.local || kind !== 'network' ? '' : $('prompt').value.trim()
+  }
+
   get form() {
     return $('psf-kind').value
   }
@@ -154,12 +161,15 @@ export class Controls {
 
   // The options of the method, for a preview at full strength.
   get method() {
-    return { weights: this.model.name, psf: this.model.psf === 'required' ? this.psf : '' }
+    const { name, psf, default: first } = this.model
+    const prompt = this.promptFor(this.model)
+    // Words choose among the networks, unless another one than the first was chosen.
+    return { weights: prompt && first ? '' : name, psf: psf === 'required' ? this.psf : '', prompt }
   }
 
   // Sets method, PSF and strength.
   set({ weights, psf, strength }) {
-    $('method').value = weights
+    if (weights) $('method').value = weights
     $('strength').value = Math.round(100 * strength)
     if (psf) {
       const [form, size, angle] = psf.split(/[:,]/)

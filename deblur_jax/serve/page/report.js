@@ -31,6 +31,7 @@ export function show(element, report) {
   const lines = [
     `${report.width} × ${report.height} pixels, restored with ${report.method}${parts} ` +
       `in ${round(report.seconds, 1)} s (${report.format.toUpperCase()}, ${size(report.bytes)}).`,
+    ...(report.understood ? [`Understood: ${report.understood}.`] : []),
     ...(report.diagnosis ? [blurIn(report.diagnosis), gainIn(report.diagnosis)] : []),
   ]
   element.replaceChildren(...lines.map((text) => {
