@@ -211,7 +211,7 @@ def restore_file(
       intervals, score = options.uncertainty
       spreads = _spreads(restorer, picture, notes, tick) if intervals else None
       if intervals and spreads is not None:
-        plane = intervals.scale * spreads
+        plane = np.minimum(intervals.scale * spreads, 1)  # no value can be farther off
         notes.update([_about(plane, intervals)])
         more['uncertainty'] = lambda path: writing.write_plane(path, plane)
       if score and found and samples is not None:
