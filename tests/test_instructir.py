@@ -118,6 +118,10 @@ def test_most_of_what_is_said_is_true_and_spared_regions_stay(key):
   rare.fault_probability = 0.0
   given, wanted, _, _ = pairing(rare)({'sharp': sharp}, key)
   np.testing.assert_array_equal(wanted, sharp)
+  given, wanted, _, _ = pairing(faults(), reads_words=False)({'sharp': sharp}, key)
+  np.testing.assert_array_equal(wanted, sharp)
+  assert (np.asarray(given) != sharp).any((1, 2, 3)).all()
+  given = pairing(rare)({'sharp': sharp}, key)[0]
   untouched = np.asarray(given == sharp).all((1, 2, 3)).mean()
   assert 0.05 < untouched < 0.4
   config = faults()

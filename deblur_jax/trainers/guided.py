@@ -2,7 +2,7 @@
 
 Every picture gets some faults, and a sentence asks to remove one of them, or several. The target is
 the same picture without these, and with the other faults exactly as they are. So the network learns
-to leave blur alone if it is asked to remove noise.
+to leave blur alone if it is asked to remove noise. A network without words learns to remove all.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ def make(config: Any, model: nn.Module) -> Trainer:
     raise ValueError('config.faults is empty: name at least one fault')
   if config.mixup or config.bgan or config.teacher.weights:
     raise ValueError('the guided trainer supports neither mixup nor bgan nor config.teacher')
-  plain = supervised.make(config, model, pairing(config))
+  plain = supervised.make(config, model, pairing(config, reads_words=model.reads_words))
   if not config.first:
     return plain
 
@@ -62,11 +62,15 @@ def make(config: Any, model: nn.Module) -> Trainer:
   return plain._replace(init=init)
 
 
-def pairing(config: Any) -> supervised.Pair:
-  """(batch, key) -> pictures with faults, what they should become, words, what is to be spared."""
+def pairing(config: Any, *, reads_words: bool = True) -> supervised.Pair:
+  """(batch, key) -> pictures with faults, what they should become, words, what is to be spared.
+
+  For a network that does not read words, all faults are to be removed.
+  """
   faults = [fault for fault in ORDER if fault in config.faults]
   mixes = [synthesis.parse(config.faults[fault]) for fault in faults]
   kinds = [kind for kind, meant in words.MEANING.items() if meant & set(faults)]
+  kinds = kinds if reads_words else ['all']
   embedded = jnp.stack([sentences.embeddings(kind, SENTENCES, config.seed) for kind in kinds])
   removed = jnp.array([[fault in words.MEANING[kind] for fault in faults] for kind in kinds])
 
