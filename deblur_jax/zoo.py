@@ -125,12 +125,21 @@ def network(
 
 def reads_words(name: str | os.PathLike[str]) -> bool:
   """Whether the weights called `name` are of a network whose setting `prompt` says what to do."""
+  return _is(name, 'reads_words')
+
+
+def samples(name: str | os.PathLike[str]) -> bool:
+  """Whether the weights called `name` are of a network that draws samples."""
+  return _is(name, 'samples')
+
+
+def _is(name: str | os.PathLike[str], what: str) -> bool:
   path = find(name)
   if path.suffix in methods.EXPORTED:
     return False
   _, manifest = weights.read(path)
-  known = 'network' in manifest and 'prompt' in manifest['arguments']
-  return known and _model(manifest['network'], manifest['arguments']).reads_words
+  model = _model(manifest['network'], manifest['arguments']) if 'network' in manifest else None
+  return bool(getattr(model, what, False))
 
 
 def _model(network: str, arguments: Mapping[str, Any]) -> Any:

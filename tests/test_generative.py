@@ -4,13 +4,15 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
 from configs import common, indi, refine
-from deblur_jax import models, trainers, weights, zoo
+from deblur_jax import cli, models, trainers, weights, zoo
 from deblur_jax.methods import SHIPPED
 from deblur_jax.nn import bridge
 from deblur_jax.photos import restorer
+from deblur_jax.uncertainty import spread
 
 
 class Known(nn.Module):
@@ -180,5 +182,43 @@ def test_samples_are_averaged(tmp_path):
   padded = np.pad(image, ((0, 0), (0, 1), (0, 0)), 'reflect')[None]
   expected = np.mean([restore(padded, seed=seed)[0, :, :9] for seed in range(3)], axis=0)
   np.testing.assert_allclose(restorer.load(path, samples=3)(image), expected, atol=1e-5)
-  with pytest.raises(ValueError, match='no samples to average'):
-    restorer.load('mobile', samples=3)
+  expected = np.mean([restore(padded, seed=seed)[0, :, :9] for seed in (4, 5)], axis=0)
+  np.testing.assert_allclose(restorer.load(path, samples=2, seed=4)(image), expected, atol=1e-5)
+  for options in ({'samples': 3}, {'seed': 1}):
+    with pytest.raises(ValueError, match='there are no samples'):
+      restorer.load('mobile', **options)
+
+
+def test_samples_spread(tmp_path):
+  model = models.make('refine', 'smoke')
+  params = params_of(model)
+  image = np.random.default_rng(0).random((1, 8, 8, 3)).astype('f')
+  keys = jax.random.split(jax.random.key(0), spread.DRAWS)
+  results = [model.apply({'params': params}, image, rngs={'noise': key}) for key in keys]
+  expected = np.std([one['restored'] for one in results], axis=0) + spread.FLOOR
+  np.testing.assert_allclose(spread.of_samples(model, params)(image), expected, atol=1e-5)
+  with pytest.raises(ValueError, match='in one way only'):
+    spread.of_samples(models.make('nafnet', 'smoke'), {})
+
+
+def test_candidates_of_a_network_that_samples_are_samples(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  shape = models.make('refine', 'smoke')
+  arguments = {'variant': 'smoke', 'restorer': shape.restorer}
+  weights.write(
+    'refine.safetensors', params_of(shape), {'network': 'refine', 'arguments': arguments}
+  )
+  image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+  PIL.Image.fromarray(image).save('a.png')
+  flags = ['--weights', 'refine.safetensors', '-o']
+  assert cli.main(['restore', 'a.png', '--candidates', '3', *flags, 'out/']) == 0
+  assert 'candidate 2: sample 2' in capsys.readouterr().out
+  assert cli.main(['restore', 'a.png', '--choose', 'out/a.candidate2.png', *flags, 'b.png']) == 0
+  assert cli.main(['restore', 'a.png', '--seed', '2', *flags, 'c.png']) == 0
+  names = ('b.png', 'c.png', 'out/a.candidate2.png', 'out/a.candidate3.png')
+  chosen, seeded, same, other = (np.asarray(PIL.Image.open(name)) for name in names)
+  np.testing.assert_array_equal(chosen, same)
+  np.testing.assert_array_equal(chosen, seeded)
+  assert (chosen != other).any()
+  assert cli.main(['restore', 'a.png', '--choose', 'out/a.candidate2.png', '-o', 'd.png']) == 2
+  assert 'add --weights refine.safetensors' in capsys.readouterr().err

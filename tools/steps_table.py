@@ -7,6 +7,7 @@ picture's. With --samples also for the mean of that many results. --figure FILE.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 
@@ -14,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from deblur_jax import zoo
+from deblur_jax import tiling, zoo
 from deblur_jax.blur.synthesis import MIXED
 from deblur_jax.data import sources
 from deblur_jax.evaluation.blurred_set import Blurred
@@ -41,9 +42,11 @@ def main() -> None:
   curve = []
   for steps in arguments.steps:
     method = zoo.load(arguments.run, settings={'steps': steps})
+    seeds = range(arguments.samples if method.samples else 1)
+    restorers = [functools.partial(method.restore, seed=seed) for seed in seeds]
     drawn = [
-      [np.asarray(method.restore(blurred[None], seed=seed)[0]) for blurred, _ in pairs]
-      for seed in range(arguments.samples if method.samples else 1)
+      [tiling.tiled(restorer, blurred, method.needs) for blurred, _ in pairs]
+      for restorer in restorers
     ]
     curve.append((steps, *row(f'{steps} steps', drawn[0], pairs)))
     if len(drawn) > 1:

@@ -40,7 +40,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     default='turns',
     metavar='OF',
     help='what intervals are made of: turns, the differences between eight orientations (default); '
-    'stages of the network, which cost nothing; dropout; the head of a network trained with one; '
+    'stages of the network, which cost nothing; samples of one that draws them; dropout; the head '
+    'of a network trained with one; '
     'or names of other weights, separated by commas, that form an ensemble with these',
   )
   parser.add_argument(

@@ -53,10 +53,15 @@ class Run(NamedTuple):
   made: dict[str, Any]
   request: words.Request | None
   title: str = 'understood'
+  seed: int | None = None
+  """Of a sample, if candidates are samples."""
 
   def lines(self) -> list[str]:
-    """The line that says what was understood, if there were words."""
-    return [] if self.request is None else [f'{self.title}: {self.request}']
+    """The line that says what was understood, or which sample this is."""
+    return [] if self.request is None and self.seed is None else [f'{self.title}: {self}']
+
+  def __str__(self) -> str:
+    return f'sample {self.seed}' if self.request is None else str(self.request)
 
 
 def is_used(arguments: argparse.Namespace) -> bool:
@@ -82,8 +87,8 @@ def check(arguments: argparse.Namespace, count: int) -> None:
     raise ValueError('--candidates writes several files, so it cannot be used with -o -')
   if is_used(arguments) and arguments.psf:
     raise ValueError('--psf is for classical methods: remove it, or --prompt and the like')
-  if is_used(arguments) and arguments.samples > 1:
-    raise ValueError('--samples is for plain results: remove it, or --prompt and the like')
+  if is_used(arguments) and (arguments.samples > 1 or arguments.seed):
+    raise ValueError('--samples and --seed are for plain results: remove --prompt and the like')
   if is_used(arguments) and methods.is_solver(arguments.weights or methods.DEFAULT):
     raise ValueError(
       f'{arguments.weights} is a classical method: --prompt, --example, --candidates and --choose '
@@ -102,9 +107,20 @@ def runs(arguments: argparse.Namespace, todo: Sequence[jobs.Job]) -> list[Run]:
 
   Raises ValueError if the words are not understood, or a file is none that can be chosen.
   """
-  asked = _request(arguments)
+  asked, seed = _request(arguments)
   if arguments.candidates is None:
-    return [Run(list(todo), made_by(arguments, asked), asked)]
+    return [Run(list(todo), made_by(arguments, asked, seed), asked, seed=seed)]
+  if asked is None and arguments.weights and _samples(arguments.weights):
+    return [
+      Run(
+        [job._replace(target=candidate(job.target, number)) for job in todo],
+        made_by(arguments, None, number),
+        None,
+        f'candidate {number}',
+        number,
+      )
+      for number in range(1, arguments.candidates + 1)
+    ]
   folder = pathlib.Path(arguments.output)
   folder = folder.parent if jobs.names_a_file(folder) else folder
   liked = candidates.taste(candidates.choices(folder))
@@ -151,40 +167,59 @@ def write_sheets(todo: Sequence[jobs.Job], found: Sequence[Run]) -> None:
   from deblur_jax.photos import sheet
 
   for i, job in enumerate(todo):
-    shown = {f'{n}: {run.request}': run.todo[i].target for n, run in enumerate(found, 1)}
+    shown = {f'{n}: {run}': run.todo[i].target for n, run in enumerate(found, 1)}
     if all(path.is_file() for path in shown.values()):
       path = job.target.with_name(f'{job.target.stem}.candidates.png')
       sheet.write(path, {'input': job.source, **shown})
       print(f'{path}: choose one by --choose FILE')
 
 
-def _request(arguments: argparse.Namespace) -> words.Request | None:
+def _samples(name: str) -> bool:
+  """Whether weights draw samples."""
+  from deblur_jax import zoo
+
+  return not methods.is_solver(name) and zoo.samples(name)
+
+
+def _request(arguments: argparse.Namespace) -> tuple[words.Request | None, int | None]:
+  """What words or a chosen candidate ask for, or which sample it is."""
   if arguments.prompt is not None:
     try:
-      return words.parse(arguments.prompt)
+      return words.parse(arguments.prompt), None
     except ValueError as error:
       raise ValueError(f'--prompt: {error}') from None
   if arguments.choose is None:
-    return None
-  return _chosen(pathlib.Path(arguments.choose), remember=not arguments.dry_run)
+    return None, None
+  return _chosen(arguments, pathlib.Path(arguments.choose), remember=not arguments.dry_run)
 
 
-def _chosen(path: pathlib.Path, *, remember: bool) -> words.Request:
-  """The request that a candidate was made with."""
+def _chosen(
+  arguments: argparse.Namespace, path: pathlib.Path, *, remember: bool
+) -> tuple[words.Request | None, int | None]:
+  """The request that a candidate was made with, or the sample that it is."""
   made = history.History().find(path)
+  if made and 'seed' in made.options:
+    if made.options.get('weights') != arguments.weights:
+      name = made.options.get('weights')
+      raise ValueError(f'--choose {path}: a sample of {name}: add --weights {name}')
+    return None, made.options['seed']
   if made is None or 'prompt' not in made.options:
     raise ValueError(f'--choose {path}: not written by --candidates or --prompt in this folder')
   prompt = made.options['prompt']
   request = words.parse(prompt)
   if remember:
     candidates.remember(path.parent, prompt)
-  return request
+  return request, None
 
 
-def made_by(arguments: argparse.Namespace, request: words.Request | None) -> dict[str, Any]:
+def made_by(
+  arguments: argparse.Namespace, request: words.Request | None, seed: int | None = None
+) -> dict[str, Any]:
   """What results depend on, see `history.made`."""
   name, more = arguments.weights or methods.DEFAULT, {}
   if request is not None:
     more = {'prompt': str(request)}
     name = arguments.weights or words.network(request.amounts)
+  if seed is not None:
+    more = {'seed': seed}
   return history.made(name, {**vars(arguments), **more})

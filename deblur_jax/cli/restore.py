@@ -129,6 +129,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='average N results of a network that samples, such as refine: smoother',
   )
   parser.add_argument(
+    '--seed', type=int, default=0, metavar='N', help='draw the Nth sample of such a network'
+  )
+  parser.add_argument(
     '--device',
     choices=values.DEVICES,
     help='device to compute on (an accelerator if there is one)',
@@ -271,7 +274,7 @@ def _prepare_elsewhere(arguments: argparse.Namespace, run: guide.Run, psf, versi
   host = platform.node()
   if version != deblur_jax.__version__:
     raise ValueError(f'--ray: {host} has deblur-jax {deblur_jax.__version__}, not {version}')
-  if run.made != guide.made_by(arguments, run.request):
+  if run.made != guide.made_by(arguments, run.request, run.seed):
     raise ValueError(f'--ray: the weights, PSF or mask on {host} differ from those here')
   return _prepare(arguments, run, psf)
 
@@ -288,7 +291,7 @@ def _prepare(arguments: argparse.Namespace, run: guide.Run, psf):
   sharding.keep_compiled()
   name = arguments.weights or methods.DEFAULT
   known = _stored(arguments, name) if arguments.uncertainty else None
-  if guide.is_used(arguments):
+  if guide.is_used(arguments) and run.seed is None:
     restorer = guide.restorer(arguments, run.request)
   else:
     restorer = load(
@@ -296,6 +299,7 @@ def _prepare(arguments: argparse.Namespace, run: guide.Run, psf):
       tile=arguments.tile,
       self_ensemble=arguments.self_ensemble,
       samples=arguments.samples,
+      seed=arguments.seed if run.seed is None else run.seed,
       strength=arguments.strength,
       psf=psf,
       settings=values.settings(arguments.set),
@@ -324,7 +328,7 @@ def _stored(arguments: argparse.Namespace, name: str):
   from deblur_jax.uncertainty import stored
 
   changed = arguments.mask or arguments.self_ensemble or arguments.strength != 1 or arguments.set
-  changed = changed or arguments.samples > 1
+  changed = changed or arguments.samples > 1 or arguments.seed
   if changed or arguments.scribble or guide.is_used(arguments):
     raise ValueError('--uncertainty is for plain results: remove --mask, --strength and the like')
   found = stored.find(name)
@@ -459,6 +463,7 @@ def _write_report(arguments: argparse.Namespace, outcomes: list, device: str) ->
     'strength': arguments.strength,
     'self_ensemble': arguments.self_ensemble,
     **({'samples': arguments.samples} if arguments.samples > 1 else {}),
+    **({'seed': arguments.seed} if arguments.seed else {}),
     'files': [outcome.plain() for outcome in outcomes],
   }
   if any(outcome.status == 'restored' for outcome in outcomes):

@@ -21,6 +21,7 @@ DEFAULTS = {
   'strength': 1.0,
   'self_ensemble': False,
   'samples': 1,
+  'seed': 0,
   'tile': None,
   'mask': None,
   'strip': False,

@@ -37,7 +37,12 @@ LOOKED_AT = 2048
 """Side in pixels of the central crop from which a PSF is estimated."""
 
 TURNS = 'turns'
-OF_NETWORK = {'stages': spread.of_stages, 'dropout': spread.of_dropout, 'head': spread.of_head}
+OF_NETWORK = {
+  'stages': spread.of_stages,
+  'samples': spread.of_samples,
+  'dropout': spread.of_dropout,
+  'head': spread.of_head,
+}
 """What spreads can be taken over, besides other methods."""
 
 FALLBACK_STRENGTH = 0.5
@@ -57,6 +62,8 @@ class Restorer:
   """Whether to average over rotated and mirrored copies, which takes eight times as long."""
   samples: int = 1
   """How many results to average, of a method that samples."""
+  seed: int = 0
+  """Which sample to draw, of a method that samples; the first one, if several are averaged."""
   strength: float = 1.0
   """Blends the input (0) and the result (1)."""
   precise: Callable[[], zoo.Method] | None = None
@@ -152,7 +159,8 @@ class Restorer:
     known = {} if psf is None else {'psf': psf}
     known |= {'transfer': transfer} if needs.borders else {}  # only classical methods have borders
     restore = functools.partial(self.method.restore, **known)
-    restore = _mean_of_samples(restore, self.samples) if self.samples > 1 else restore
+    if self.method.samples:
+      restore = _mean_of_samples(restore, self.samples, self.seed)
     restore = tiling.smaller_when_out_of_memory(_finite(restore, self.precise, note), needs, note)
     if self.self_ensemble:
       restore = tiling.self_ensemble(restore)
@@ -201,6 +209,7 @@ def load(
   tile: int | None = None,
   self_ensemble: bool = False,
   samples: int = 1,
+  seed: int = 0,
   strength: float = 1.0,
   psf: np.ndarray | int | None = None,
   settings: Mapping[str, Any] | None = None,
@@ -212,11 +221,11 @@ def load(
   `name` is the name of shipped weights (`methods.shipped`), a run's folder, a `.safetensors` file
   or a classical method (`solvers.SOLVERS`). For a classical method, `psf` is the PSF `[kh kw]` that
   blurred the pictures, or the odd side in pixels of a PSF to estimate for each picture by
-  `solvers.estimate_psf`. `tile`, `self_ensemble`, `samples`, `strength` and `force` are those of
-  `Restorer`, `settings` those of `zoo.load`. `spread_of` says what spreads are taken over: 'turns',
-  'stages' of the network, 'dropout', the 'head' of the network, or names of other methods with
-  commas between, that form an ensemble with this one. Raises FileNotFoundError if there is no such
-  method, ValueError if the arguments do not fit the method.
+  `solvers.estimate_psf`. `tile`, `self_ensemble`, `samples`, `seed`, `strength` and `force` are
+  those of `Restorer`, `settings` those of `zoo.load`. `spread_of` says what spreads are taken over:
+  'turns', 'stages' of the network, its 'samples', 'dropout', the 'head' of the network, or names of
+  other methods with commas between, that form an ensemble with this one. Raises FileNotFoundError
+  if there is no such method, ValueError if the arguments do not fit the method.
   """
   if not 0 <= strength <= 1:
     raise ValueError(f'strength must be from 0 to 1, not {strength}')
@@ -232,8 +241,8 @@ def load(
   else:
     find = WITHOUT_PSF[str(name)] if solver and psf is None else None
     method = zoo.load(name, psf=psf, settings=settings)
-  if samples > 1 and not method.samples:
-    raise ValueError(f'{name} restores a picture in one way only: there are no samples to average')
+  if (samples > 1 or seed) and not method.samples:
+    raise ValueError(f'{name} restores a picture in one way only: there are no samples')
   if tile is not None:
     tiling.side(method.needs, tile)  # Raises ValueError now rather than at the first picture.
   # Cached because many tiles of a picture may overflow.
@@ -244,7 +253,7 @@ def load(
     fallback = functools.cache(functools.partial(load, strength=FALLBACK_STRENGTH * strength))
   compute = None if spread_of == TURNS else _spread(name, method, spread_of)
   return Restorer(
-    method, tile, self_ensemble, samples, strength, precise, find, fallback, force, compute
+    method, tile, self_ensemble, samples, seed, strength, precise, find, fallback, force, compute
   )
 
 
@@ -313,11 +322,14 @@ def _finite(restore: Callable, precise: Callable[[], zoo.Method] | None, note: N
   return run
 
 
-def _mean_of_samples(restore: Callable, count: int) -> Callable[[np.ndarray], np.ndarray]:
-  """The mean of `count` results of a method that samples, with the seeds 0, 1, ..."""
+def _mean_of_samples(
+  restore: Callable, count: int, first: int
+) -> Callable[[np.ndarray], np.ndarray]:
+  """The mean of `count` results of a method that samples, with seeds from `first` on."""
 
   def mean(images: np.ndarray) -> np.ndarray:
-    return np.asarray(sum(restore(images, seed=seed) for seed in range(count)) / count)
+    seeds = range(first, first + count)
+    return np.asarray(sum(restore(images, seed=seed) for seed in seeds) / count)
 
   return mean
 

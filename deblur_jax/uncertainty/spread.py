@@ -71,6 +71,23 @@ def of_dropout(model: nn.Module, params: Any, *, share: float = DROPPED, seed: i
   return lambda images: of_results(run(key, images) for key in keys)
 
 
+def of_samples(model: nn.Module, params: Any) -> Spread:
+  """The standard deviation over `DRAWS` samples of a network that samples, plus `FLOOR`.
+
+  Raises ValueError if the network restores a picture in one way only.
+  """
+  if not getattr(model, 'samples', False):
+    raise ValueError('this network restores a picture in one way only: there are no samples')
+
+  @jax.jit
+  def run(key, images):
+    output: Any = model.apply({'params': params}, images, rngs={'noise': key})
+    return output['restored']
+
+  keys = jax.random.split(jax.random.key(0), DRAWS)
+  return lambda images: of_results(run(key, images) for key in keys)
+
+
 def of_stages(model: nn.Module, params: Any) -> Spread:
   """The standard deviation over the results of a network's stages.
 
