@@ -114,6 +114,14 @@ def test_the_tool_trains_the_encoder_that_ships():
   assert np.quantile(apart, 0.999) <= 1
 
 
+def test_faults_are_removed_in_the_order_in_which_they_can_be():
+  steps = words.parse('remove the motion blur and 50% of the noise').steps()
+  assert steps == (('noise', 0.5), ('motion blur', 1.0))
+  assert words.parse('sharpen a little and brighten').steps() == (('blur', 0.45), ('darkness', 1))
+  everything = [what for what, _ in words.parse('fix everything').steps()]
+  assert everything == ['JPEG artifacts', 'noise', 'blur', 'darkness']
+
+
 # JPEG artifacts.
 
 

@@ -195,6 +195,11 @@ def test_the_network_gets_the_prompt(picture):
   np.testing.assert_array_equal(restored('denoise it, please'), expected)
   assert (restored('it is too dark') != expected).any()
   np.testing.assert_allclose(restored('denoise 50%'), (picture + expected) / 2, atol=1e-5)
+  # One fault after the other: noise came last.
+  both = restored('remove the motion blur and 50% of the noise')
+  half = (picture + expected) / 2
+  blurred = restorer.load('asked.safetensors', settings={'prompt': 'motion blur'})(half)
+  np.testing.assert_allclose(both, blurred, atol=1e-4)
   with pytest.raises(ValueError, match='needs a --prompt'):
     guided.load(like='a.png', weights='asked.safetensors')
 

@@ -28,6 +28,9 @@ MEANING = {
 }
 """Kind of the encoder -> the faults that it stands for."""
 
+ORDER = ('jpeg', 'noise', 'blur', 'defocus', 'motion', 'dark')
+"""In which faults are removed: file, sensor, lens, camera, light."""
+
 LIGHT, STRONG = 0.45, 1.5
 """Amounts of 'a little' and 'strongly'; 1 is usual."""
 
@@ -53,9 +56,14 @@ class Request:
   region: str = ''
   """Where: '' is everywhere, 'not face' all but the face."""
 
-  def faults(self) -> str:
-    """What to remove, such as 'motion blur, noise'; how much and where is left out."""
-    return ', '.join(NAMES[fault] for fault in self.amounts)
+  def steps(self) -> tuple[tuple[str, float], ...]:
+    """(what to remove, how much of it), one after the other, the last fault that happened first."""
+    amounts = dict(self.amounts)
+    if amounts.get('motion', 0) == amounts.get('defocus', -1):
+      amounts['blur'] = amounts.pop('motion')
+      del amounts['defocus']
+    found = ((fault, amounts[fault]) for fault in ORDER if fault in amounts)
+    return tuple((NAMES.get(fault, fault), amount) for fault, amount in found)
 
   def __str__(self) -> str:
     """The request as a prompt that `parse` understands, such as 'motion blur in the subject'."""

@@ -6,7 +6,7 @@ shifted recompression at the estimated quality, and dark pictures are brightened
 values. Noise that nobody asked to remove is put back after deblurring.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -137,7 +137,7 @@ def load(
   """What restores pictures as a `request` or the picture file `like` says.
 
   `weights` replaces the network that would be chosen; one that reads words (models/instructir.py)
-  does all of it, with the largest amount as its strength. The rest is as in `restorer.load`,
+  does all of it, fault by fault. The rest is as in `restorer.load`,
   which `load_network` replaces. `strength` multiplies the amounts of the request. Raises ValueError
   if the arguments conflict.
   """
@@ -149,10 +149,11 @@ def load(
     if zoo.reads_words(weights):
       if request is None:
         raise ValueError(f'{weights} needs a --prompt, not an example')
-      asked = {**(settings or {}), 'prompt': request.faults()}
-      options: Any = {'tile': tile, 'self_ensemble': self_ensemble, 'settings': asked}
-      amount = min(max(amounts.values()), 1.0)
-      return load_network(weights, strength=strength * amount, **options)
+      steps = [
+        (load_network(weights, settings={**(settings or {}), 'prompt': prompt}).method, amount)
+        for prompt, amount in request.steps()
+      ]
+      return Restorer(_in_sequence(steps), tile, self_ensemble, strength=strength)
     if name is None:
       raise ValueError(f'{weights} would not be used: no blur is to be removed')
     name = weights
@@ -176,6 +177,19 @@ def load(
     like=look,
     deblur=inner and inner.method,
   )
+
+
+def _in_sequence(steps: Sequence[tuple[zoo.Method, float]]) -> zoo.Method:
+  """A method that applies others one after the other, each by an amount of at most 1."""
+  first = steps[0][0]
+
+  def restore(images: np.ndarray, **known: Any) -> np.ndarray:
+    for method, amount in steps:
+      images = images + min(amount, 1) * (np.asarray(method.restore(images)) - images)
+    return images
+
+  needs = dataclasses.replace(first.needs, halo=first.needs.halo * len(steps))
+  return first._replace(restore=restore, needs=needs)
 
 
 def where(region: str = '', strokes: Path | None = None):
