@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 from deblur_jax import zoo
 
@@ -50,15 +49,13 @@ def measured(name: str, kind: str) -> tuple[float, float, int]:
   from deblur_jax.evaluation import costs
   from deblur_jax.photos import restorer
 
-  def load():
-    if kind == PLAIN:
-      return zoo.load(name)
-    found = restorer.load(name, spread_of=kind)
-    spread = found.find_spread or restorer.spread.of_turns(found.method.restore)
-    return SimpleNamespace(restore=spread, needs=found.method.needs)
-
-  found = costs.measure(load)
-  return found.ms_256x256, found.ms_1280x720, found.memory_mib
+  found = restorer.load(name, spread_of='turns' if kind == PLAIN else kind)
+  method = found.method
+  if kind != PLAIN:
+    spread = found.find_spread or restorer.spread.of_turns(method.restore)
+    method = method._replace(restore=spread)
+  small, large = (costs.milliseconds(method, size)[0] for size in (costs.SMALL, costs.LARGE))
+  return small, large, costs.peak_mib()
 
 
 if __name__ == '__main__':

@@ -57,8 +57,8 @@ def measure(load: Callable[[], Any]) -> Costs:
       compiling.append(duration_secs)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
-  small, large = _milliseconds(method, SMALL), _milliseconds(method, LARGE)
-  memory, seconds = _peak_mib(), sum(compiling)
+  small, large = milliseconds(method, SMALL), milliseconds(method, LARGE)
+  memory, seconds = peak_mib(), sum(compiling)
   # Loaded again, because functions that are already traced keep their fast form.
   try:
     macs = count_macs(load().restore, _image(method.needs, SMALL))
@@ -66,6 +66,33 @@ def measure(load: Callable[[], Any]) -> Costs:
   except jax.errors.TracerArrayConversionError:  # run by another program, such as onnxruntime
     gmacs = None
   return Costs(gmacs, *small, *large, seconds, memory)
+
+
+def milliseconds(method: Any, size: tuple[int, int]) -> tuple[float, float, float]:
+  """Median, first and third quartile of the time of one call."""
+  call, times = _call(method, size), []
+  call()  # compiles
+  begin = time.monotonic()
+  while not times or (len(times) < REPEATS and time.monotonic() - begin < PATIENCE):
+    start = time.perf_counter()
+    call()
+    times.append(time.perf_counter() - start)
+  first, median, third = 1000 * np.quantile(times, (0.25, 0.5, 0.75))
+  return float(median), float(first), float(third)
+
+
+def peak_mib() -> int:
+  """The peak of the memory so far: of the accelerator, or on a CPU of the whole process."""
+  stats = jax.devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in stats:
+    return round(stats['peak_bytes_in_use'] / 2**20)
+  status = pathlib.Path('/proc/self/status')
+  if status.exists():  # getrusage would count what the parent held when it started this process
+    line = next(line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
+    return round(int(line.split()[1]) / 2**10)
+  import resource  # not available on Windows
+
+  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # bytes on macOS
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
@@ -120,19 +147,6 @@ def _conv_macs(equation: Any) -> int:
   return pixels * kernel.size
 
 
-def _milliseconds(method: Any, size: tuple[int, int]) -> tuple[float, float, float]:
-  """Median, first and third quartile of the time of one call."""
-  call, times = _call(method, size), []
-  call()  # compiles
-  begin = time.monotonic()
-  while not times or (len(times) < REPEATS and time.monotonic() - begin < PATIENCE):
-    start = time.perf_counter()
-    call()
-    times.append(time.perf_counter() - start)
-  first, median, third = 1000 * np.quantile(times, (0.25, 0.5, 0.75))
-  return float(median), float(first), float(third)
-
-
 def _call(method: Any, size: tuple[int, int]) -> Callable[[], Any]:
   """A function that restores a picture of `size` like a photograph: whole if it fits, or tiled."""
   if not tiling.fits(*size, method.needs):
@@ -146,16 +160,3 @@ def _image(needs: Needs, size: tuple[int, int]) -> np.ndarray:
   """A picture `[1 h w 3]` of at least `size`, or one tile, with sides that `needs` allows."""
   height, width = (needs.side or tiling.round_up(side, needs.multiple) for side in size)
   return np.random.default_rng(0).random((1, height, width, 3), np.float32)
-
-
-def _peak_mib() -> int:
-  stats = jax.devices()[0].memory_stats() or {}
-  if 'peak_bytes_in_use' in stats:
-    return round(stats['peak_bytes_in_use'] / 2**20)
-  status = pathlib.Path('/proc/self/status')
-  if status.exists():  # getrusage would count what the parent held when it started this process
-    line = next(line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
-    return round(int(line.split()[1]) / 2**10)
-  import resource  # not available on Windows
-
-  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # bytes on macOS
