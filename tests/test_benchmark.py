@@ -52,6 +52,7 @@ def in_process(monkeypatch):
     return subprocess.CompletedProcess(command, benchmark._main(command[-1]))
 
   monkeypatch.setattr(subprocess, 'run', start)
+  monkeypatch.setattr(costs, 'PATIENCE', 0.0)  # one repeat
 
 
 def run(methods, sets, output) -> tuple[int, list[str]]:

@@ -41,9 +41,10 @@ def test_training_starts_as_the_network_that_it_is_built_on(tmp_path, key, overr
   config.first = str(path)
   model = models.make('instructir', 'smoke', **overrides)
   trainer = trainers.guided.make(config, model)
-  state = trainer.init(key, {'sharp': np.zeros((1, 16, 16, 3), np.uint8)})
+  state = jax.jit(trainer.init)(key, {'sharp': np.zeros((1, 16, 16, 3), np.uint8)})
   expected = zoo.load(path).restore(images(2))
-  np.testing.assert_allclose(trainer.predict(state, images(2)), expected, atol=1e-5)
+  found = jax.jit(trainer.predict)(state, images(2))
+  np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_an_instruction_chooses_channels():
@@ -116,17 +117,17 @@ def test_most_of_what_is_said_is_true_and_spared_regions_stay(key):
   sharp = images(64)
   rare = faults()
   rare.fault_probability = 0.0
-  given, wanted, _, _ = pairing(rare)({'sharp': sharp}, key)
+  given, wanted, _, _ = jax.jit(pairing(rare))({'sharp': sharp}, key)
   np.testing.assert_array_equal(wanted, sharp)
-  given, wanted, _, _ = pairing(faults(), reads_words=False)({'sharp': sharp}, key)
+  given, wanted, _, _ = jax.jit(pairing(faults(), reads_words=False))({'sharp': sharp}, key)
   np.testing.assert_array_equal(wanted, sharp)
   assert (np.asarray(given) != sharp).any((1, 2, 3)).all()
-  given = pairing(rare)({'sharp': sharp}, key)[0]
+  given = jax.jit(pairing(rare))({'sharp': sharp}, key)[0]
   untouched = np.asarray(given == sharp).all((1, 2, 3)).mean()
   assert 0.05 < untouched < 0.4
   config = faults()
   config.mask_probability = 0.5
-  given, wanted, _, spared = pairing(config)({'sharp': sharp}, key)
+  given, wanted, _, spared = jax.jit(pairing(config))({'sharp': sharp}, key)
   inside = np.broadcast_to(spared == 1, given.shape)
   np.testing.assert_allclose(wanted[inside], given[inside], atol=1e-6)
   assert np.abs(wanted - given)[~inside].max() > 0.1
