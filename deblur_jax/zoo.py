@@ -138,8 +138,9 @@ def _is(name: str | os.PathLike[str], what: str) -> bool:
   if path.suffix in methods.EXPORTED:
     return False
   _, manifest = weights.read(path)
-  model = _model(manifest['network'], manifest['arguments']) if 'network' in manifest else None
-  return bool(getattr(model, what, False))
+  if not {'network', 'arguments'} <= manifest.keys():
+    return False  # `load` says what is missing
+  return bool(getattr(_model(manifest['network'], manifest['arguments']), what, False))
 
 
 def _model(network: str, arguments: Mapping[str, Any]) -> Any:

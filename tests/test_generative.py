@@ -220,5 +220,9 @@ def test_candidates_of_a_network_that_samples_are_samples(tmp_path, monkeypatch,
   np.testing.assert_array_equal(chosen, same)
   np.testing.assert_array_equal(chosen, seeded)
   assert (chosen != other).any()
+  for wrong in ('-1', str(2**31), 'x'):
+    with pytest.raises(SystemExit):
+      cli.main(['restore', 'a.png', '--seed', wrong, *flags, 'd.png'])
+    assert 'is not a whole number from 0 to 2147483647' in capsys.readouterr().err
   assert cli.main(['restore', 'a.png', '--choose', 'out/a.candidate2.png', '-o', 'd.png']) == 2
   assert 'add --weights refine.safetensors' in capsys.readouterr().err

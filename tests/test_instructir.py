@@ -201,6 +201,9 @@ def test_the_network_gets_the_prompt(picture):
   half = (picture + expected) / 2
   blurred = restorer.load('asked.safetensors', settings={'prompt': 'motion blur'})(half)
   np.testing.assert_allclose(both, blurred, atol=1e-4)
+  weights.write('bare.safetensors', random_params(), {'network': 'instructir'})
+  with pytest.raises(weights.WeightsError, match="the manifest has no 'arguments' entry"):
+    guided.load(words.parse('sharpen'), weights='bare.safetensors')
   with pytest.raises(ValueError, match='needs a --prompt'):
     guided.load(like='a.png', weights='asked.safetensors')
 

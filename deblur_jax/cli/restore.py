@@ -129,7 +129,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     help='average N results of a network that samples, such as refine: smoother',
   )
   parser.add_argument(
-    '--seed', type=int, default=0, metavar='N', help='draw the Nth sample of such a network'
+    '--seed',
+    type=values.seed,
+    default=0,
+    metavar='N',
+    help='which sample to draw, of a network that samples (default: 0)',
   )
   parser.add_argument(
     '--device',

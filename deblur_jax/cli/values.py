@@ -16,6 +16,13 @@ def positive(text: str) -> int:
   return int(text)
 
 
+def seed(text: str) -> int:
+  """A whole number from 0 up, as JAX takes one."""
+  if not text.isdecimal() or int(text) >= 2**31:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to {2**31 - 1}')
+  return int(text)
+
+
 def above_zero(text: str) -> float:
   """A finite number above 0."""
   try:
