@@ -173,6 +173,7 @@ def test_a_prompt_does_what_restore_does(brighter, tmp_path):
     assert report['understood'] == 'noise 45%' and report['method'] == 'non_local_means'
     for sent, text in (
       ({'prompt': 'upscale it'}, "prompt: did not understand 'upscale it'"),
+      ({'prompt': 'denoise', 'weights': 'brighter'}, 'brighter would not be used: no blur is'),
       ({'prompt': 'denoise', 'weights': 'wiener', 'psf': 'disk:2'}, 'remove psf'),
       ({'prompt': 'denoise', 'weights': 'wiener'}, 'wiener is a classical method'),
       ({'prompt': 'denoise', 'uncertainty': 'map'}, 'remove psf and uncertainty'),

@@ -52,7 +52,7 @@ def read_settings(
   """The options of a request; raises RefusedError."""
   service: Service = request.app.state.service
   read = Settings(
-    weights or service.restorers.default(prompt),
+    service.restorers.choose(weights, prompt),
     strength,
     psf,
     'png' if uncertainty == 'map' else format,

@@ -67,11 +67,18 @@ class Restorers:
     path = self._files.get(settings.weights, settings.weights)
     return None if settings.request and _without_network(settings.request, path) else path
 
-  def default(self, prompt: str) -> str:
-    """The method if none is named: the one that suits a prompt, or the first."""
-    request = Settings('', prompt=prompt).request
-    name = words.network(request.amounts) if request else None
-    return name if name in self.names else self.names[0]
+  def choose(self, name: str, prompt: str) -> str:
+    """The method called `name`, or if that is '' the one that suits a prompt, or the first.
+
+    Raises RefusedError if the prompt is not understood, or needs no network but one is named.
+    """
+    request = Settings(name, prompt=prompt).request
+    if name:
+      if request and name in self._files and _without_network(request, self._files[name]):
+        raise RefusedError(400, f'{name} would not be used: no blur is to be removed')
+      return name
+    suited = words.network(request.amounts) if request else None
+    return suited if suited in self.names else self.names[0]
 
   def check(self, settings: Settings) -> None:
     """Raises RefusedError if the method does not exist or does not fit the other settings."""
