@@ -214,7 +214,8 @@ def _trainer(config: Any, model: Any) -> Trainer:
 def _facts(run: Run) -> dict[str, Any]:
   """What provenance.json records about a run: devices, data and teacher, with digests."""
   config = run.config
-  settings = {'train': config.data, VALIDATION: config.data, **config.evaluate}
+  data = config.data.to_dict()
+  settings = {'train': data, VALIDATION: data, **config.evaluate}
   opened = {'train': run.source, **{name: one.source for name, one in run.sets.items()}}
   digests = {name: sources.digest(one) for name, one in opened.items()}
   return {

@@ -328,6 +328,21 @@ def test_a_run_and_its_weights_say_where_they_come_from(tmp_path, capsys):
   assert later['config']['steps'] == 4 and later['data'] == found['data']
 
 
+def test_a_run_on_a_mixture_names_its_parts(tmp_path, capsys):
+  config = srcnn.get_config('smoke')
+  folder = pairs_folder(tmp_path / 'data', 4)
+  config.data.mixture = parts = {
+    'mine': {'source': 'pairs', 'directory': folder, 'share': 0.75},
+    'builtin': {'source': 'builtin', 'directory': '', 'share': 0.25},
+  }
+  config.steps = 1
+  train.train(config, tmp_path / 'run')
+  found = weights.read(tmp_path / 'run/weights.safetensors')[1]['provenance']['data']['train']
+  assert found['source'] == parts and found['pictures'] > 4
+  assert cli.main(['models', '--weights', str(tmp_path / 'run')]) == 0
+  assert folder in capsys.readouterr().out
+
+
 def test_without_validation_the_last_weights_are_kept(finished):
   assert weights.read(finished / 'weights.safetensors')[1]['chosen'] == 'step 4 of 4, the latest'
   config = nafnet.get_config('gopro')
