@@ -76,6 +76,14 @@ def make_mesh(fsdp: int = 1) -> Mesh:
   return Mesh(np.asarray(devices).reshape(shape), **axes)
 
 
+def cpu() -> jax.Device | None:
+  """The CPU of this process, or None if `JAX_PLATFORMS` names accelerators only."""
+  try:
+    return jax.local_devices(backend='cpu')[0]
+  except RuntimeError:
+    return None
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """The whole array on every device: for scalars and parameters in use."""
   return NamedSharding(mesh, PartitionSpec())

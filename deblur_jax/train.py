@@ -236,7 +236,7 @@ def _origin(name: str) -> dict[str, Any]:
 
 
 def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
-  """The newest checkpoint's state, or a new one, created directly with its final sharding."""
+  """The newest checkpoint's state, or a new one."""
   example = {name: value for name, value in run.dataset[0].items() if name != 'name'}
 
   def begin(key):
@@ -246,10 +246,14 @@ def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
   abstract = jax.eval_shape(begin, key)
   layout = sharding.spread(abstract, run.mesh)
   if checkpoints.latest() is None:
-    # Hundreds of small random draws, run once: most of the time is compilation.
+    # Hundreds of small random draws, run once: most of the time is compilation, which for a GPU
+    # takes minutes.
     options = {'xla_backend_optimization_level': 0}
-    state = jax.jit(begin, out_shardings=layout, compiler_options=options)(key)
-    return _begin_with(run.config.start, state) if run.config.start else state
+    with jax.default_device(sharding.cpu()):
+      state = jax.jit(begin, compiler_options=options)(key)
+      if run.config.start:
+        state = _begin_with(run.config, state)
+    return jax.device_put(state, layout)
   return checkpoints.restore(
     jax.tree.map(
       lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
@@ -259,13 +263,17 @@ def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
   )
 
 
-def _begin_with(name, state):
-  """`state` with the parameters of the weights called `name`, see `methods.find`.
+def _begin_with(config, state):
+  """`state` with the parameters of the weights called `config.start`, see `methods.find`.
 
-  All of the weights must fit; parameters without weights, as in a deeper network, stay random.
+  All of the weights must fit, except those of later stages than the network has; parameters without
+  weights, as in a deeper network, stay random.
   """
-  path = methods.find(name)
-  params = weights.read(path)[0]
+  path = methods.find(config.start)
+  params, manifest = weights.read(path)
+  stages = manifest.get('arguments', {}).get('stages', 0)
+  if stages > config.model.get('stages', stages):
+    params = weights.shared(params, state.params)
   if 'base' in state.params and 'base' not in params:  # a network with a head
     params = {'base': params}
   weights.check_fit(params, weights.shared(state.params, params), what=str(path))

@@ -67,7 +67,8 @@ class Writer:
     self._silent, self._hooks = silent, list(hooks)
     self._console = Console(quiet=silent, highlight=False)
     self._progress = None
-    self._steps, self._begin, self._start = steps, time.monotonic(), start
+    self._steps, self._start = steps, start
+    self._begin = time.monotonic()  # of the second step: the first one compiles
     if silent:
       return
     path = workdir / 'metrics.jsonl'
@@ -95,6 +96,8 @@ class Writer:
 
   def step(self, step: int) -> None:
     """Updates the progress bar."""
+    if step == self._start + 1:
+      self._begin = time.monotonic()
     if self._progress:
       self._progress.update(self._task, completed=step)
 
@@ -113,8 +116,9 @@ class Writer:
     if self._progress and figures:
       self._progress.update(self._task, completed=step, figures=figures)
     elif figures:
-      left = (time.monotonic() - self._begin) / (step - self._start) * (self._steps - step)
-      self.say(f'step {step}/{self._steps}  {figures}  {_clock(left)} left')
+      done = step - self._start - 1
+      left = (time.monotonic() - self._begin) / max(done, 1) * (self._steps - step)
+      self.say(f'step {step}/{self._steps}  {figures}' + f'  {_clock(left)} left' * (done > 0))
 
   def pictures(self, step: int, name: str, image: np.ndarray) -> None:
     """Shows a picture, uint8 `[h w 3]`, in TensorBoard."""

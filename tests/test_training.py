@@ -23,9 +23,9 @@ from PIL import Image
 import pytest
 
 from deblur_jax import checkpoints as checkpoints_file
-from deblur_jax import cli, main, models, runs, sharding, train, weights, writers
+from deblur_jax import cli, main, models, runs, sharding, train, weights, writers, zoo
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
-from deblur_jax.configs import dbgan, nafnet, srcnn
+from deblur_jax.configs import dbgan, hinet, nafnet, srcnn
 from deblur_jax.data import sources
 from deblur_jax.evaluation import blurred_set, evaluator, figures, protocols, restoration
 from deblur_jax.trainers import TRAINERS, supervised
@@ -237,6 +237,21 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   config.model.width = 2 * config.model.width
   with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
     train.train(config, tmp_path / 'wider')
+
+
+def test_a_network_of_fewer_stages_begins_with_the_first_ones(tmp_path):
+  config = hinet.get_config('smoke')
+  whole = zoo.shapes(models.make(**config.model, dtype=jnp.float32))
+  given = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), whole)
+  arguments = {key: value for key, value in config.model.items() if key != 'name'}
+  weights.write(tmp_path / 'two', given, {'network': 'hinet', 'arguments': arguments})
+  config.start, config.model.stages, config.steps = str(tmp_path / 'two'), 1, 1
+  config.optim.learning_rate = 1e-12
+  config.evaluate = {}
+  train.train(config, tmp_path / 'run')
+  found = weights.read(tmp_path / 'run/weights.safetensors')[0]
+  assert found.keys() < given.keys()
+  jax.tree.map(lambda leaf: np.testing.assert_allclose(leaf, 0.01, atol=1e-6), found)
 
 
 def test_the_best_is_chosen_on_validation_never_on_a_test_set():
