@@ -295,9 +295,8 @@ def test_candidates_are_different_prompts_around_what_was_chosen(tmp_path):
   liked = candidates.taste(candidates.choices(tmp_path))
   assert liked[:2] == pytest.approx((0.5, 0.3)) and liked.spread == pytest.approx(0.5 / 3)
   after = [words.parse(prompt).amounts for prompt in candidates.prompts(6, liked)]
-  blurs = [one.get('motion', one.get('defocus')) for one in after]
+  blurs = [one['motion'] for one in after]
   assert min(blurs) >= 0.5 - 0.5 / 3 - 0.01 and max(blurs) <= 0.5 + 0.5 / 3 + 0.01
-  assert sum('motion' in one for one in after) > 3
 
 
 def test_candidates_of_a_prompt_keep_its_faults_and_region():
@@ -306,5 +305,5 @@ def test_candidates_of_a_prompt_keep_its_faults_and_region():
   assert {one.region for one in found} == {'left half'}
   assert {tuple(one.amounts) for one in found} == {('noise',)}
   assert len({one.amounts['noise'] for one in found}) == 4
-  narrow = candidates.Taste(1.0, 1.0, 0.1, 0.05)
+  narrow = candidates.Taste(1.0, 1.0, 0.05)
   assert len(set(candidates.prompts(12, narrow, words.parse('remove JPEG artifacts')))) == 12

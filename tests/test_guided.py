@@ -111,7 +111,7 @@ def test_a_dark_picture_is_brightened_and_others_are_not():
 def test_words_choose_the_network():
   assert words.network(words.parse('remove motion blur').amounts) == methods.DEFAULT == 'general'
   assert words.network(words.parse('sharpen').amounts) == 'general'
-  assert words.network(words.parse('it is out of focus').amounts) == 'mobile'
+  assert words.network(words.parse('it is out of focus').amounts) == 'general'
   assert words.network(words.parse('denoise').amounts) is None
   assert {'general', 'mobile'} <= methods.shipped().keys()
 

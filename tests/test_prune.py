@@ -312,10 +312,10 @@ def test_the_command_writes_weights_that_restore(trained, pictures, tmp_path, ca
     assert opened.size == (48, 40)
 
 
-def test_wrong_use_is_one_line(trained, tmp_path, capsys):
+def test_wrong_use_is_one_line(trained, brighter, tmp_path, capsys):
   out = str(tmp_path / 'small.safetensors')
   wrong = [
-    (['general', '-o', out, '--keep', '0.5'], 'blend cannot be pruned, only nafnet and maxim'),
+    ([brighter, '-o', out, '--keep', '0.5'], 'srcnn cannot be pruned, only nafnet and maxim'),
     (['wiener', '-o', out, '--keep', '0.5'], 'no weights to prune'),
     ([str(trained), '-o', 'small.onnx', '--keep', '0.5'], 'name it .safetensors'),
     ([str(trained), '-o', out, '--keep', '1'], 'must be between 0 and 1'),

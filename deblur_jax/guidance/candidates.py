@@ -25,8 +25,6 @@ class Taste(NamedTuple):
 
   deblur: float = 0.75
   denoise: float = 0.5
-  defocus: float = 0.5
-  """How many of the candidates treat blur as defocus, by `mobile`, and not by `general`."""
   spread: float = 0.5
   """How far amounts differ from the mean."""
 
@@ -38,11 +36,9 @@ def taste(choices: Sequence[str]) -> Taste:
     return Taste()
   count = len(amounts)
   blurs = [max(one.get('motion', 0), one.get('defocus', 0)) for one in amounts]
-  by_mobile = sum('defocus' in one and 'motion' not in one for one in amounts)
   return Taste(
     min(sum(blurs) / count, 1.0),
     min(sum(one.get('noise', 0) for one in amounts) / count, 1.0),
-    (by_mobile + 0.5) / (count + 1),
     Taste().spread / (1 + count),
   )
 
@@ -55,16 +51,15 @@ def prompts(count: int, liked: Taste, request: Request | None = None) -> list[st
   found: list[str] = []
   index = 0
   while len(found) < count:
-    at = [_halton(index + 1, base) for base in (2, 3, 5)] if index else [0.5] * 3
+    at = [_halton(index + 1, base) for base in (2, 3)] if index else [0.5] * 2
     spread = liked.spread * max(1, index / count)  # wider if all nearer ones are taken
     amounts = [
       min(max(round(middle + (2 * share - 1) * spread, 2), 0.05), 1.0)
-      for middle, share in zip((liked.deblur, liked.denoise), at, strict=False)
+      for middle, share in zip((liked.deblur, liked.denoise), at, strict=True)
     ]
     deblur, denoise = amounts
     if request is None:
-      blur = 'defocus' if at[2] < liked.defocus else 'motion'
-      one = Request({blur: deblur, 'noise': denoise})
+      one = Request({'motion': deblur, 'noise': denoise})
     else:
       own = {'noise': denoise, 'jpeg': denoise}
       one = Request({fault: own.get(fault, deblur) for fault in request.amounts}, request.region)

@@ -91,9 +91,7 @@ class Request:
 
 def network(amounts: Mapping[str, float]) -> str | None:
   """The shipped weights for what is to be removed; None if that is not blur."""
-  if 'motion' in amounts:
-    return methods.DEFAULT
-  return 'mobile' if 'defocus' in amounts else None
+  return methods.DEFAULT if {'motion', 'defocus'} & amounts.keys() else None
 
 
 @dataclasses.dataclass

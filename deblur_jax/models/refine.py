@@ -26,7 +26,7 @@ VARIANTS = {
   # the restorer is `general`
   'default': {
     **nafnet.VARIANTS['tiny'],
-    'restorer': {'name': 'blend', 'motion': {'variant': 's1', 'coarse_outputs': False}},
+    'restorer': {'name': 'maxim', 'variant': 's1', 'coarse_outputs': False},
   },
   # the restorer is `mobile`
   'tiny': {**nafnet.VARIANTS['tiny'], 'restorer': {'name': 'nafnet', 'variant': 'mobile'}},

@@ -1,7 +1,6 @@
 """Removes what words or an example ask for: blur, noise, JPEG artifacts, darkness, each in its way.
 
-Motion blur and blur of an unknown type are removed by `general`, defocus by `mobile`
-(docs/weights.md says why), noise by non-local means at the estimated level, JPEG artifacts by
+Blur is removed by `general`, noise by non-local means at the estimated level, JPEG artifacts by
 shifted recompression at the estimated quality, and dark pictures are brightened by a power of their
 values. Noise that nobody asked to remove is put back after deblurring.
 """

@@ -64,7 +64,7 @@ MODELS: dict[int | str, dict[str, Any]] = {
     'The methods and limits',
     {
       'models': [
-        {'name': 'general', 'kind': 'network', 'default': True, 'psf': 'none', 'megabytes': 8.3}
+        {'name': 'general', 'kind': 'network', 'default': True, 'psf': 'none', 'megabytes': 6.5}
       ],
       'formats': ['jpg', 'png'],
       'limits': {'megabytes': 64, 'megapixels': 50, 'keep_hours': 24},
