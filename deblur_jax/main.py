@@ -84,8 +84,8 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError, train.Diverged) as error:
     if logging.get_verbosity() >= logging.DEBUG:
       raise
-    if isinstance(error.__cause__, jax.errors.JaxRuntimeError):  # Orbax waited for the others.
-      _leave(f'{_LOST} ({_line(error)[:200]})')
+    if isinstance(error, TimeoutError) and jax.distributed.is_initialized():
+      _leave(f'{_LOST} ({_line(error)[:200]})')  # as while a checkpoint was written
     _leave(f'error: {_line(error)} (--verbosity=1 shows the traceback)')
   except jax.errors.JaxRuntimeError as error:
     if not jax.distributed.is_initialized():
