@@ -16,14 +16,12 @@ import numpy as np
 
 from deblur_jax import checks, color, exported, methods, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver, shipped
+from deblur_jax.models import shapes as shapes
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
 
 LARGEST_PSF = 64
 """Context of a solver's tiles if the PSF is passed with the pictures."""
-
-TRIAL_SIDE = 64
-"""Side of the image that a network's parameter shapes are traced with; nothing is computed."""
 
 
 class Method(NamedTuple):
@@ -204,10 +202,3 @@ def _to_linear(image: jax.Array, transfer: color.Transfer) -> jax.Array:
 @functools.partial(jax.jit, static_argnames='transfer')
 def _from_linear(light: jax.Array, transfer: color.Transfer) -> jax.Array:
   return transfer.from_linear(light)
-
-
-def shapes(model) -> dict:
-  """The parameters of a network as `jax.ShapeDtypeStruct`s, nested."""
-  side = model.needs.square(TRIAL_SIDE)
-  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), image)['params']

@@ -1,6 +1,5 @@
 """Published weights: the authors' own outputs, names read and misread, the errors."""
 
-import functools
 import hashlib
 import json
 import re
@@ -25,14 +24,6 @@ OVERRIDES = {'deepdeblur': {'downscale': 'mean'}}  # as the golden was made
 # Arguments of the authors that have one value here; DBGAN's pass gc on nowhere.
 FIXED = {'rgb_range', 'gc', 'bias', 'LayerNorm_type'}
 FIXED |= {'img_size', 'upscale', 'upsampler', 'resi_connection'}
-
-
-@pytest.fixture(autouse=True, scope='module')
-def traced_once():
-  """The shapes of a network, which take a second to trace, are asked for a hundred times here."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(convert, '_expected', functools.cache(convert._expected))
-    yield
 
 
 def golden(shared, name):
@@ -96,9 +87,8 @@ def test_srn_from_the_variables_of_a_training_run(shared):
 
 def srn_state(made):
   """Variables of zeros, named and laid out as the authors have them."""
-  shape = (1, 16, 16, made.channels)
-  shapes = jax.eval_shape(made.init, jax.random.key(0), jnp.zeros(shape))['params']
   state = {}
+  shapes = models.shapes(made, made.channels)
   for path, leaf in traverse_util.flatten_dict(shapes, sep='/').items():
     *lead, i, o = leaf.shape if len(leaf.shape) == 4 else (0, *leaf.shape)
     transposed = re.fullmatch(r'g_net/dec\d_[1-9]/kernel', path)
@@ -346,10 +336,9 @@ AUTHORS_NAMES = {
 
 def authors_state(name, model):
   """A state dict of zeros, named and laid out as the authors have it."""
-  side = 2 * model.needs.multiple
-  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, model.channels)))
   state = {}
-  for path, leaf in traverse_util.flatten_dict(shapes['params'], sep='/').items():
+  shapes = models.shapes(model, model.channels)
+  for path, leaf in traverse_util.flatten_dict(shapes, sep='/').items():
     for pattern, replacement in AUTHORS_NAMES[name]:
       path = re.sub(pattern, replacement, path)
     path = re.sub(r'(up|down)([^/]*)/UP', r'\1\2/\1', path)

@@ -105,10 +105,6 @@ SMALLEST = {'srcnn': 'default'}
 MAXIM_GMACS = {'default': 152.1, 's2': 96.7, 's1': 41.2, 'm3': 519.3, 'm2': 331.7, 'm1': 144.1}
 
 
-# Tracing takes up to seconds, and many tests ask.
-shapes = functools.cache(zoo.shapes)
-
-
 def smallest(name, **overrides):
   return models.make(name, SMALLEST.get(name, 'smoke'), **overrides)
 
@@ -123,7 +119,7 @@ def prepared(name, seed=0, **overrides):
     fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) == 4 else 4
     return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
 
-  return model, jax.tree.map(draw, shapes(model))
+  return model, jax.tree.map(draw, zoo.shapes(model))
 
 
 def image(model, rows=3, columns=5, batch=2):
@@ -138,8 +134,13 @@ quickly = functools.partial(jax.jit, compiler_options={'xla_backend_optimization
 
 
 @functools.partial(quickly, static_argnums=0)
-def apply(model, params, blurred):
+def applied(model, params, blurred):
   return model.apply({'params': params}, blurred)
+
+
+def apply(model, params, blurred):
+  # As NumPy's arrays, since JAX compiles each comparison of its own.
+  return jax.device_get(applied(model, params, blurred))
 
 
 def restored(model, params, blurred):
@@ -153,7 +154,7 @@ def initial(model, key):
 
 @pytest.mark.parametrize('name,variant', PARAMETERS)
 def test_parameter_counts(name, variant):
-  leaves = jax.tree.leaves(shapes(models.make(name, variant)))
+  leaves = jax.tree.leaves(zoo.shapes(models.make(name, variant)))
   assert sum(leaf.size for leaf in leaves) == PARAMETERS[name, variant]
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
 
@@ -163,7 +164,7 @@ def test_multiply_adds_of_maxim_are_the_published(variant):
   model = models.make('maxim', variant)
   image = jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32)
   macs = costs.count_macs(
-    lambda p, x: model.apply({'params': p}, x)['restored'], shapes(model), image
+    lambda p, x: model.apply({'params': p}, x)['restored'], zoo.shapes(model), image
   )
   # The authors enlarge before the 1x1 convolution; here they have fewer pixels to multiply.
   saved = sum(
@@ -178,14 +179,13 @@ def test_multiply_adds_of_maxim_are_the_published(variant):
   assert (macs + saved) / 1e9 == pytest.approx(MAXIM_GMACS[variant], rel=0.01)
 
 
-def test_the_list_of_models_is_up_to_date(monkeypatch):
+def test_the_list_of_models_is_up_to_date():
   """All but the multiply-adds, which take half a minute to count and are so for the smallest."""
   spec = importlib.util.spec_from_file_location(
     'list_models', pathlib.Path(__file__).parents[1] / 'tools/list_models.py'
   )
   tool = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(tool)
-  monkeypatch.setattr(zoo, 'shapes', shapes)
   tool.gmacs = lambda *_: 0.0
 
   def without_gmacs(lines):
@@ -195,6 +195,16 @@ def test_the_list_of_models_is_up_to_date(monkeypatch):
   assert without_gmacs(listed) == without_gmacs(tool.lines())
   counted = {tuple(line.split()[:2]): line.split()[3] for line in listed if '  exact' in line}
   assert counted['srcnn', 'default'] == '1.31'  # 20,099 weights without biases, 256 x 256
+
+
+def test_shapes_are_the_callers_own_and_may_be_of_lists():
+  model = models.make('nafnet', 'smoke')
+  found = models.shapes(model)
+  found['intro'].clear()
+  listed = model.clone(enc_blk_nums=list(model.enc_blk_nums))  # cannot be hashed
+  assert models.shapes(model)['intro'] and models.shapes(listed) == models.shapes(model)
+  gray = models.shapes(models.make('srcnn', channels=1), 1)
+  assert gray['conv1']['kernel'].shape[2] == 1
 
 
 def test_every_variant_is_counted():
@@ -272,6 +282,7 @@ def test_gradients_reach_every_parameter(name, key):
   blurred = image(model, 1, 2)
   # A ReLU that has only a channel or two may be dead for some weights, but not for all.
   reached = [largest_gradients(model, prepared(name, seed)[1], blurred, key) for seed in range(6)]
+  reached = jax.device_get(reached)
   for path, *largest in jax.tree.leaves_with_path(jax.tree.map(lambda *a: np.stack(a), *reached)):
     assert np.isfinite(largest).all(), path
     assert np.max(largest) > 0, path
@@ -324,7 +335,9 @@ def test_exact_networks_see_their_halo_and_no_more(name, overrides):
   lit = np.zeros((multiple, side, side, 3), np.float32)
   for i in range(multiple):
     lit[i, start + i, start + i] = 1
-  params = jax.tree.map(lambda leaf: np.full(leaf.shape, float(leaf.ndim == 4), 'f'), shapes(model))
+  params = jax.tree.map(
+    lambda leaf: np.full(leaf.shape, float(leaf.ndim == 4), 'f'), zoo.shapes(model)
+  )
   changed = restored(model, params, lit) != restored(model, params, np.zeros_like(lit))
   for axis in (1, 2):
     pixel, place = np.nonzero(changed.any((axis, 3)))

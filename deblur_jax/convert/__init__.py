@@ -86,7 +86,7 @@ def from_torch(
   found, what = _convert(state, rules), f'torch weights for {name}'
   try:
     model = models.make(name, **{**rules.arguments(shapes), **overrides})
-    expected = _expected(model)
+    expected = models.shapes(model, model.channels)
   except Exception as error:  # missing names and unexpected shapes can raise anything
     _check_variants(name, state, found, what=what)
     raise ValueError(f'{name} cannot be built with {overrides}: {error}') from error
@@ -111,12 +111,6 @@ def variant_of(name: str, model: nn.Module) -> str:
     one for one in models.variants(name) if models.make(name, one) == model.clone(dtype=jnp.float32)
   )
   return next(variants, '')
-
-
-def _expected(model: nn.Module) -> dict[str, Any]:
-  side = model.needs.square(64)
-  image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
 
 
 def _check(state, found, expected, rules, *, what: str) -> None:
@@ -179,7 +173,8 @@ def _check_variants(name: str, state, found: Mapping[str, Any], *, what: str) ->
   """As `_check`, for the variant with the fewest differences."""
   misfits = {}
   for variant in models.variants(name):
-    expected = _expected(models.make(name, variant))
+    model = models.make(name, variant)
+    expected = models.shapes(model, model.channels)
     try:
       weights.check_fit(found, expected, what=what)
     except weights.DoesNotFit as error:

@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from deblur_jax import spec
 from deblur_jax.types import Needs
 
-__all__ = ['WIDTHS', 'hashable', 'make', 'names', 'variants']
+__all__ = ['WIDTHS', 'hashable', 'make', 'names', 'shapes', 'variants']
 
 WIDTHS = {'nafnet': 'width', 'maxim': 'features'}
 """Network -> the argument that all of its channel counts are proportional to, if it has one."""
+
+TRIAL_SIDE = 64
+"""Side of the image that a network's parameter shapes are traced with; nothing is computed."""
 
 
 def names() -> list[str]:
@@ -50,6 +56,25 @@ def make(name: str, variant: str = 'default', **overrides: Any) -> nn.Module:
   # Configs and manifests hold lists; a module must be hashable.
   overrides = {key: hashable(value) for key, value in overrides.items()}
   return build(variant, **overrides)
+
+
+def shapes(model: Any, channels: int = 3) -> dict[str, Any]:
+  """The parameters of a network as `jax.ShapeDtypeStruct`s, nested; nothing is computed."""
+  try:
+    hash(model)
+  except TypeError:  # one from another package, with a list among its arguments
+    return _traced(model, channels)
+  return jax.tree.map(lambda leaf: leaf, _cached(model, channels))  # dicts of the caller's own
+
+
+def _traced(model, channels):
+  side = model.needs.square(TRIAL_SIDE)
+  image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
+
+
+# Takes up to seconds, and a command that loads a network may ask more than once.
+_cached = functools.lru_cache(maxsize=256)(_traced)
 
 
 def hashable(value: Any) -> Any:

@@ -111,8 +111,5 @@ def _first(config: Any, model: Any) -> Any:
     raise ValueError('config.first must name the weights of the restorer, for example mobile')
   params, _ = weights.read(methods.find(config.first))
   restorer: Any = models.make(**dict(model.restorer))
-  side = restorer.needs.square(64)
-  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  shapes = jax.eval_shape(restorer.init, jax.random.key(0), image)['params']
-  weights.check_fit(params, shapes, what=f'first {config.first}')
+  weights.check_fit(params, models.shapes(restorer), what=f'first {config.first}')
   return params
