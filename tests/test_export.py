@@ -110,12 +110,14 @@ def test_the_file_says_what_it_is(nafnet, nafnet_onnx):
 
 
 def test_quick_lookups_change_nothing_but_the_time(nafnet, monkeypatch):
-  from jax2onnx.converter import ir_optimizations, output_binding
+  from jax2onnx.converter import conv_transpose_bias_folding, ir_optimizations, output_binding
 
   searches = []
   for module, name in (
     (ir_optimizations, '_producer_node'),
     (ir_optimizations, '_consumer_nodes'),
+    (ir_optimizations, '_has_named_consumer'),
+    (conv_transpose_bias_folding, '_producer_node'),
     (output_binding, '_value_is_graph_connected'),
   ):
     search = getattr(module, name)

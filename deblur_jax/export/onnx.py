@@ -184,10 +184,15 @@ def _quick_lookups():
   It makes them for every equation and every step of its optimizer, so that large networks take
   minutes. The values know both.
   """
-  from jax2onnx.converter import ir_optimizations, output_binding  # pyright: ignore
+  from jax2onnx.converter import (  # pyright: ignore[reportMissingImports]
+    conv_transpose_bias_folding,
+    ir_optimizations,
+    output_binding,
+  )
 
   search_producer = ir_optimizations._producer_node
   search_consumers = ir_optimizations._consumer_nodes
+  search_named = ir_optimizations._has_named_consumer
   search_graph = output_binding._value_is_graph_connected
 
   def producer(nodes, value):
@@ -201,11 +206,19 @@ def _quick_lookups():
       return search_consumers(nodes, value)
     return [node for node in value.consumers() if node.graph is not None]
 
+  def named(nodes, *, producer, output_name):
+    outputs = (output for output in producer.outputs if output.name == output_name)
+    if any(consumers(nodes, output) for output in outputs):
+      return True
+    return search_named(nodes, producer=producer, output_name=output_name)
+
   def connected(context, value):
     return value.producer() is not None or search_graph(context, value)
 
   with (
     mock.patch.object(ir_optimizations, '_producer_node', producer),
+    mock.patch.object(conv_transpose_bias_folding, '_producer_node', producer),
+    mock.patch.object(ir_optimizations, '_has_named_consumer', named),
     mock.patch.object(ir_optimizations, '_consumer_nodes', consumers),
     mock.patch.object(output_binding, '_value_is_graph_connected', connected),
   ):
