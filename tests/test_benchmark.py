@@ -17,7 +17,7 @@ from deblur_jax.data import builtin
 from deblur_jax.evaluation import blurred_set, code, costs, protocols, tables
 
 # One 1x1 convolution after another: quick to compile and to run at any size.
-SMALL = {'kernel_sizes': [1, 1, 1], 'channels': 3}
+SMALL = {'kernel_sizes': [1, 1, 1], 'features': [8, 4], 'channels': 3}
 
 
 def write_weights(path: pathlib.Path, seed: int, **arguments) -> None:
@@ -89,9 +89,9 @@ def test_it_measures_resumes_and_goes_on_after_a_failure(pairs, tmp_path, capfd,
   assert results['blurred']['protocol'] == 'gopro' and results['blurred']['pictures'] == 2
 
   found = json.loads((out / 'costs.json').read_text())['network']
-  parameters = 3 * 64 + 64 + 64 * 32 + 32 + 32 * 3 + 3
+  parameters = 3 * 8 + 8 + 8 * 4 + 4 + 4 * 3 + 3
   assert found['parameters'] == parameters
-  assert found['gmacs'] == pytest.approx(256 * 256 * (3 * 64 + 64 * 32 + 32 * 3) / 1e9)
+  assert found['gmacs'] == pytest.approx(256 * 256 * (3 * 8 + 8 * 4 + 4 * 3) / 1e9)
   assert 0 < found['ms_256x256'] < found['ms_1280x720']
   assert found['compile_s'] > 0 and 100 < found['memory_mib'] < 20_000 and found['device']
 

@@ -9,7 +9,6 @@ import pytest
 
 from configs import common, indi, refine
 from deblur_jax import cli, models, trainers, weights, zoo
-from deblur_jax.methods import SHIPPED
 from deblur_jax.nn import bridge
 from deblur_jax.photos import restorer
 from deblur_jax.uncertainty import spread
@@ -112,17 +111,19 @@ def batch():
   return {'sharp': sharp, 'blurred': sharp[:, ::-1]}
 
 
-def test_the_restorer_of_refine_is_not_trained():
-  config = settings(refine)
+def test_the_restorer_of_refine_is_not_trained(tmp_path):
+  first = params_of(models.make('nafnet', 'smoke'))
+  weights.write(tmp_path / 'first.safetensors', first, {'network': 'nafnet', 'arguments': {}})
+  config = settings(refine, first=str(tmp_path / 'first.safetensors'))
+  config.model.restorer = (('name', 'nafnet'), ('variant', 'smoke'))
   config.optim.update(name='adamw', weight_decay=0.1, warmup=0)
   trainer = trainers.generative.make(config, models.make(**config.model))
   state = jax.jit(trainer.init)(jax.random.key(0), batch())
   before = jax.tree.map(np.array, state.params)
   state, metrics = jax.jit(trainer.step)(state, batch())
   assert np.isfinite(metrics['loss'])
-  shipped, _ = weights.read(SHIPPED / 'mobile.safetensors')
   for params in (state.params, state.ema):
-    jax.tree.map(np.testing.assert_array_equal, params['first'], shipped)
+    jax.tree.map(np.testing.assert_array_equal, params['first'], first)
   changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before['net'], state.params['net'])
   assert all(jax.tree.leaves(changed['ending']))
   held = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state))
