@@ -161,6 +161,7 @@ def crops(*paths):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_real_blur_is_never_made_worse(shared, tmp_path):
   """Shaken and out-of-focus shots, against the sharp shot of the scene: at most 0.5 dB lost."""
   restorer, gains = load('total_variation', psf=15), {}

@@ -244,7 +244,7 @@ def test_useless_channels_are_removed_and_only_taylor_sees_through_large_weights
 
 
 def test_taylor_is_better_than_chance_on_trained_weights(shared, monkeypatch):
-  monkeypatch.setattr(prune, 'BATCHES', 6)
+  monkeypatch.setattr(prune, 'BATCHES', 3)
   photos = shared('data/photos')
   model, params, _ = zoo.network('mobile')
   source = sources.open('sharp', 'all', directory=photos / 'train')
@@ -252,7 +252,7 @@ def test_taylor_is_better_than_chance_on_trained_weights(shared, monkeypatch):
   best = list(prune.taylor(model, params, source, blur))
   kodak = sources.open('sharp', 'all', directory=photos / 'val')
   sharp = as_float(jnp.stack([kodak[i]['sharp'][100:228, 100:228] for i in range(8)]))
-  blurred = synthesis.parse(blur)(jax.random.key(1), sharp)
+  blurred = jax.jit(synthesis.parse(blur))(jax.random.key(1), sharp)
   smaller = model.clone(width=13)
 
   @jax.jit
