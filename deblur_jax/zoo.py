@@ -16,7 +16,6 @@ import numpy as np
 
 from deblur_jax import checks, color, exported, methods, models, weights
 from deblur_jax.methods import DEFAULT, RUN_WEIGHTS, find, is_solver, shipped
-from deblur_jax.models import shapes as shapes
 from deblur_jax.solvers import SOLVERS, WITHOUT_PSF
 from deblur_jax.types import Needs, Restore
 
@@ -117,7 +116,7 @@ def network(
   else:
     model = _model(called, arguments)
     if path not in shipped().values():  # Those fit, as a test holds, and tracing takes a second.
-      weights.check_fit(params, shapes(model), what=f'{path} ({called})')
+      weights.check_fit(params, models.shapes(model), what=f'{path} ({called})')
   return model, params, {**manifest, 'arguments': arguments}
 
 
@@ -159,7 +158,7 @@ def _set(network: str, arguments: Mapping, settings: Mapping, params: Any, path:
   text = ', '.join(f'{name}={value}' for name, value in settings.items())
   try:
     model = _model(network, arguments)
-    expected = shapes(model)
+    expected = models.shapes(model)
     if 'stages' in settings:
       params = weights.shared(params, expected)
     weights.check_fit(params, expected, what=f'{path} ({network})')

@@ -28,7 +28,7 @@ import jax
 import numpy as np
 import pytest
 
-from deblur_jax import models, weights, zoo
+from deblur_jax import models, weights
 
 LONGEST = 'test_models', 'test_export', 'test_training', 'test_maxim', 'test_distributed'
 CACHE = pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'compiled'
@@ -81,7 +81,7 @@ def shared():
 def brighter(tmp_path_factory):
   """A weights file of an SRCNN that adds a quarter: one pixel of each kernel is 1."""
   params = jax.tree.map(
-    lambda leaf: np.zeros(leaf.shape, leaf.dtype), zoo.shapes(models.make('srcnn'))
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype), models.shapes(models.make('srcnn'))
   )
   for layer in params.values():
     kernel = layer['kernel'] if 'kernel' in layer else layer['conv']['kernel']

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 import deblur_jax
-from deblur_jax import cli, color, methods, models, weights, zoo
+from deblur_jax import cli, color, methods, models, weights
 from deblur_jax.blur.operators import Convolution
 from deblur_jax.cli import doctor
 from deblur_jax.models import maxim
@@ -459,7 +459,7 @@ def two_stages(tmp_path_factory):
   """A weights file of a small MAXIM of two stages."""
   model, rng = models.make('maxim', 'smoke'), np.random.default_rng(0)
   params = jax.tree.map(
-    lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), zoo.shapes(model)
+    lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), models.shapes(model)
   )
   path = tmp_path_factory.mktemp('weights') / 'maxim.safetensors'
   arguments = {**maxim.VARIANTS['smoke']}

@@ -43,7 +43,7 @@ def test_the_losses_against_a_teacher_are_added(brighter, key, parts):
 def test_a_teacher_sees_images_padded_to_its_multiple(tmp_path, key):
   model = models.make('nafnet', 'smoke')
   drawn = np.random.default_rng(0)
-  params = jax.tree.map(lambda one: drawn.normal(size=one.shape) / 9, zoo.shapes(model))
+  params = jax.tree.map(lambda one: drawn.normal(size=one.shape) / 9, models.shapes(model))
   params = jax.tree.map(np.float32, params)
   path = tmp_path / 'teacher.safetensors'
   weights.write(path, params, {'network': 'nafnet', 'arguments': nafnet.VARIANTS['smoke']})

@@ -52,7 +52,7 @@ def shipped_like(path: pathlib.Path, name: str, **overrides) -> pathlib.Path:
     scale = 0.3 / max(leaf.shape[-2:-1] or (1,))
     return (scale * rng.standard_normal(leaf.shape)).astype(np.float32)
 
-  return written(path, name, model, jax.tree.map(draw, zoo.shapes(model)))
+  return written(path, name, model, jax.tree.map(draw, models.shapes(model)))
 
 
 def written(path: pathlib.Path, name: str, model, params) -> pathlib.Path:
@@ -73,7 +73,7 @@ def golden(name: str):
   model, params = convert.from_torch(name, state)
   if name == 'maxim':
     model = model.clone(stages=1)
-    params = weights.shared(params, zoo.shapes(model))
+    params = weights.shared(params, models.shapes(model))
   return model, params
 
 

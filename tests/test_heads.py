@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from configs import nafnet
-from deblur_jax import models, train, trainers, weights, zoo
+from deblur_jax import models, train, trainers, weights
 from deblur_jax.losses import interval
 from deblur_jax.photos import restorer
 from deblur_jax.uncertainty import head
@@ -82,7 +82,9 @@ def test_a_head_learns_the_errors_that_were_made(kind, key):
 def test_a_run_trains_the_head_of_given_weights(tmp_path):
   base = models.make('nafnet', 'smoke')
   random = np.random.default_rng(0)
-  params = jax.tree.map(lambda one: random.normal(0, 0.1, one.shape).astype('f'), zoo.shapes(base))
+  params = jax.tree.map(
+    lambda one: random.normal(0, 0.1, one.shape).astype('f'), models.shapes(base)
+  )
   manifest = {'network': 'nafnet', 'arguments': nafnet.get_config('smoke').model.to_dict()}
   manifest['arguments'].pop('name')
   weights.write(tmp_path / 'base.safetensors', params, manifest)

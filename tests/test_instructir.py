@@ -21,7 +21,7 @@ NOISE, BLUR = (encoder.embed(text)[None] for text in ('remove the noise', 'it is
 
 @functools.cache
 def random_params(**overrides):
-  shapes = zoo.shapes(models.make('instructir', 'smoke', **overrides))
+  shapes = models.shapes(models.make('instructir', 'smoke', **overrides))
   rng = np.random.default_rng(0)
   return jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape).astype('f'), shapes)
 
@@ -32,7 +32,7 @@ def images(count=1, side=16):
 
 @pytest.mark.parametrize('overrides', [{}, {'bank': 3}])
 def test_training_starts_as_the_network_that_it_is_built_on(tmp_path, key, overrides):
-  shapes = zoo.shapes(models.make('nafnet', 'smoke'))
+  shapes = models.shapes(models.make('nafnet', 'smoke'))
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape).astype('f'), shapes)
   path = tmp_path / 'nafnet.safetensors'

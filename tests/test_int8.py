@@ -82,7 +82,7 @@ def test_a_run_leaves_a_plain_network(tmp_path):
   train.train(config, tmp_path / 'run')
   model, params, manifest = zoo.network(tmp_path / 'run')
   assert manifest['network'] == 'srcnn'
-  weights.check_fit(params, zoo.shapes(models.make('srcnn')), what='int8')
+  weights.check_fit(params, models.shapes(models.make('srcnn')), what='int8')
   assert type(model) is type(models.make('srcnn'))
 
 

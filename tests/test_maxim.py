@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from deblur_jax import convert, methods, models, weights, zoo
+from deblur_jax import convert, methods, models, weights
 from deblur_jax.datasets import files
 from deblur_jax.models import maxim
 from deblur_jax.nn import resample, strips
@@ -60,7 +60,7 @@ def test_published_weights_give_the_authors_output(published, shared):
   np.testing.assert_allclose(out['restored'], expected, atol=2e-3)
   assert len(out['scales']) == 7
   first = model.clone(stages=1)
-  params = weights.shared(params, zoo.shapes(first))
+  params = weights.shared(params, models.shapes(first))
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) < 6_139_561
   alone = run(first, params, blurred)['restored']
   np.testing.assert_allclose(alone, out['stages'][0], atol=2e-5)
@@ -263,7 +263,7 @@ def test_shipped_int8_restores_as_well_as_the_published_weights(published, share
   shipped, _ = weights.read(methods.SHIPPED / 'maxim.safetensors')
   weights.check_fit(shipped, params, what='shipped')
   model = model.clone(stages=1)
-  shapes, restore = zoo.shapes(model), program(model)
+  shapes, restore = models.shapes(model), program(model)
   full, small = (weights.shared(one, shapes) for one in (params, shipped))
   # The sharp frame lies a pixel to the side (see the data's README).
   sharp = sharp[8:-8, 9:-7]
@@ -280,7 +280,7 @@ def test_strips_change_nothing_but_memory(size, monkeypatch):
   model = maxim.Model('smoke', stages=1)
   rng = np.random.default_rng(0)
   x = rng.random((*size, 3)).astype(np.float32)
-  shapes = zoo.shapes(model)
+  shapes = models.shapes(model)
   params = jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype('f'), shapes)
   whole = run(model, params, x)['restored']
   seen = []
@@ -312,7 +312,7 @@ def test_strips_are_equal_and_as_few_as_their_size_allows(length, size, expected
 def test_strips_keep_large_pictures_from_taking_all_memory(monkeypatch):
   model = maxim.Model('tiny', stages=1, depth=1, scales=1)
   x = jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32)
-  params = zoo.shapes(model)
+  params = models.shapes(model)
 
   def bytes_for(strip):
     monkeypatch.setattr(strips, 'STRIP', strip)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import skimage
 
-from deblur_jax import models, zoo
+from deblur_jax import models
 from deblur_jax.evaluation import costs
 from deblur_jax.models import bgan
 from deblur_jax.nn import conv
@@ -119,7 +119,7 @@ def prepared(name, seed=0, **overrides):
     fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) == 4 else 4
     return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
 
-  return model, jax.tree.map(draw, zoo.shapes(model))
+  return model, jax.tree.map(draw, models.shapes(model))
 
 
 def image(model, rows=3, columns=5, batch=2):
@@ -154,7 +154,7 @@ def initial(model, key):
 
 @pytest.mark.parametrize('name,variant', PARAMETERS)
 def test_parameter_counts(name, variant):
-  leaves = jax.tree.leaves(zoo.shapes(models.make(name, variant)))
+  leaves = jax.tree.leaves(models.shapes(models.make(name, variant)))
   assert sum(leaf.size for leaf in leaves) == PARAMETERS[name, variant]
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
 
@@ -164,7 +164,7 @@ def test_multiply_adds_of_maxim_are_the_published(variant):
   model = models.make('maxim', variant)
   image = jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32)
   macs = costs.count_macs(
-    lambda p, x: model.apply({'params': p}, x)['restored'], zoo.shapes(model), image
+    lambda p, x: model.apply({'params': p}, x)['restored'], models.shapes(model), image
   )
   # The authors enlarge before the 1x1 convolution; here they have fewer pixels to multiply.
   saved = sum(
@@ -336,7 +336,7 @@ def test_exact_networks_see_their_halo_and_no_more(name, overrides):
   for i in range(multiple):
     lit[i, start + i, start + i] = 1
   params = jax.tree.map(
-    lambda leaf: np.full(leaf.shape, float(leaf.ndim == 4), 'f'), zoo.shapes(model)
+    lambda leaf: np.full(leaf.shape, float(leaf.ndim == 4), 'f'), models.shapes(model)
   )
   changed = restored(model, params, lit) != restored(model, params, np.zeros_like(lit))
   for axis in (1, 2):

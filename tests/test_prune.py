@@ -29,7 +29,7 @@ def random_params(model, seed=0):
     spread = 0.3 if leaf.ndim == 1 else 1 / np.sqrt(np.prod(leaf.shape[:-1]))
     return (spread * generator.normal(size=leaf.shape)).astype(np.float32)
 
-  return jax.tree.map(draw, zoo.shapes(model))
+  return jax.tree.map(draw, models.shapes(model))
 
 
 def arguments(model):

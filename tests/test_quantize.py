@@ -119,7 +119,9 @@ def smoke(tmp_path_factory):
   """Random weights, none of them zero."""
   model = models.make('nafnet', 'smoke')
   keys = iter(jax.random.split(jax.random.key(0), 100))
-  params = jax.tree.map(lambda one: jax.random.normal(next(keys), one.shape) / 9, zoo.shapes(model))
+  params = jax.tree.map(
+    lambda one: jax.random.normal(next(keys), one.shape) / 9, models.shapes(model)
+  )
   path = tmp_path_factory.mktemp('nafnet') / 'smoke.safetensors'
   manifest = {'network': 'nafnet', 'arguments': nafnet.VARIANTS['smoke'], 'license': 'CC0'}
   weights.write(path, params, manifest)

@@ -56,7 +56,7 @@ def random_network(name, variant='default'):
     fan_in = np.prod(leaf.shape[:-1]) or 1
     return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
 
-  return model, jax.tree.map(draw, zoo.shapes(model))
+  return model, jax.tree.map(draw, models.shapes(model))
 
 
 def picture(height=40, width=60, channels=3, dtype=np.uint8, seed=0):
@@ -726,7 +726,8 @@ def test_weights_that_ship_say_where_they_come_from():
   for name, path in methods.shipped().items():
     params, manifest = weights.read(path)
     network = models.make(manifest['network'], **manifest['arguments'])
-    weights.check_fit(params, zoo.shapes(network), what=name)  # `zoo.load` takes this for granted
+    # `zoo.load` takes this for granted.
+    weights.check_fit(params, models.shapes(network), what=name)
     assert path.stat().st_size < sizes[name]
     assert manifest['license'] == 'Apache-2.0'
     made_of = manifest.get('made of', {'whole': manifest})

@@ -23,7 +23,7 @@ from PIL import Image
 import pytest
 
 from deblur_jax import checkpoints as checkpoints_file
-from deblur_jax import cli, main, models, runs, sharding, train, weights, writers, zoo
+from deblur_jax import cli, main, models, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.configs import dbgan, hinet, nafnet, srcnn
 from deblur_jax.data import sources
@@ -241,7 +241,7 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
 
 def test_a_network_of_fewer_stages_begins_with_the_first_ones(tmp_path):
   config = hinet.get_config('smoke')
-  whole = zoo.shapes(models.make(**config.model, dtype=jnp.float32))
+  whole = models.shapes(models.make(**config.model, dtype=jnp.float32))
   given = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), whole)
   arguments = {key: value for key, value in config.model.items() if key != 'name'}
   weights.write(tmp_path / 'two', given, {'network': 'hinet', 'arguments': arguments})

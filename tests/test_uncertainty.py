@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from scipy import stats
 
-from deblur_jax import cli, tiling, weights, zoo
+from deblur_jax import cli, models, tiling, weights, zoo
 from deblur_jax.models import nafnet
 from deblur_jax.nn.conv import Conv
 from deblur_jax.photos import assessment, restorer
@@ -117,7 +117,7 @@ def test_spread_of_dropout_is_that_of_dropped_channels(monkeypatch):
 
 
 def zoo_params(variant):
-  return jax.tree.map(lambda one: np.zeros(one.shape, 'f'), zoo.shapes(nafnet.Model(variant)))
+  return jax.tree.map(lambda one: np.zeros(one.shape, 'f'), models.shapes(nafnet.Model(variant)))
 
 
 @pytest.fixture(scope='module')
@@ -125,7 +125,9 @@ def network(tmp_path_factory):
   """A NAFNet of random weights, stored as int8."""
   model = nafnet.Model('smoke')
   keys = iter(jax.random.split(jax.random.key(0), 100))
-  params = jax.tree.map(lambda one: jax.random.normal(next(keys), one.shape) / 9, zoo.shapes(model))
+  params = jax.tree.map(
+    lambda one: jax.random.normal(next(keys), one.shape) / 9, models.shapes(model)
+  )
   path = tmp_path_factory.mktemp('network') / 'smoke.safetensors'
   manifest = {'network': 'nafnet', 'arguments': nafnet.VARIANTS['smoke']}
   weights.write(path, params, manifest, dtype='int8')

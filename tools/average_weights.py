@@ -15,7 +15,7 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from deblur_jax import methods, models, weights, zoo
+from deblur_jax import methods, models, weights
 
 ORIGIN = ('attribution', 'origin', 'source', 'license')
 SETTINGS = ('blur', 'data', 'loss', 'optim', 'batch_size', 'steps', 'ema', 'seed')
@@ -40,7 +40,7 @@ def main() -> None:
     for name, part in config['data']['mixture'].items()
   }
   network = {**manifest['arguments'], 'coarse_outputs': False}
-  shapes = zoo.shapes(models.make(manifest['network'], **network))
+  shapes = models.shapes(models.make(manifest['network'], **network))
   parts = [weights.shared(params, shapes) for params in (before, after)]
   for params in parts:
     weights.check_fit(params, shapes, what='both')

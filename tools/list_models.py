@@ -48,7 +48,7 @@ def network(name: str, variant: str, gmacs: float) -> str:
   model = models.make(name, variant)
   needs = model.needs
   sides = f'= {needs.side}' if needs.side else needs.multiple
-  count = sum(leaf.size for leaf in jax.tree.leaves(zoo.shapes(model)))
+  count = sum(leaf.size for leaf in jax.tree.leaves(models.shapes(model)))
   return (
     f'  {name:<13}{variant:<15}{count:>11,}{gmacs:>9.2f}{sides:>7}{needs.field or "global":>8}'
     f'  {needs.tiling}'
@@ -58,7 +58,7 @@ def network(name: str, variant: str, gmacs: float) -> str:
 def gmacs(name: str, variant: str) -> float:
   """Billions of multiply-adds at 256x256."""
   model = models.make(name, variant)
-  params, needs = zoo.shapes(model), model.needs
+  params, needs = models.shapes(model), model.needs
   image = jax.ShapeDtypeStruct((1, *[needs.square(costs.SMALL[0])] * 2, 3), 'float32')
 
   def apply(params: Any, image: jax.Array) -> Any:

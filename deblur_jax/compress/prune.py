@@ -125,7 +125,7 @@ def prune(
     for group, score in scores(tied, importance).items()
   }
   cut = traverse_util.unflatten_dict(_cut(tied, flat, kept), sep='/')
-  weights.check_fit(cut, zoo.shapes(smaller), what=f'{network} of {width} {new}')
+  weights.check_fit(cut, models.shapes(smaller), what=f'{network} of {width} {new}')
   before, after = tied.count(tied.sizes()), tied.count(sizes)
   return Pruned(smaller, cut, kept, before, after, f'{width} {old} to {new}')
 
