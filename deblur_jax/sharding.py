@@ -76,7 +76,7 @@ def make_mesh(fsdp: int = 1) -> Mesh:
   return Mesh(np.asarray(devices).reshape(shape), **axes)
 
 
-def cpu() -> jax.Device | None:
+def cpu() -> Any:
   """The CPU of this process, or None if `JAX_PLATFORMS` names accelerators only."""
   try:
     return jax.local_devices(backend='cpu')[0]

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 import pathlib
+from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -62,7 +60,7 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
     for what in ('psnr', 'accuracy')
   }
   count = 3 if held_out['accuracy'] else 2
-  figure = Figure(figsize=(5 * count, 4), layout='constrained')
+  figure = _figure(5 * count, 4)
   loss_axes, psnr_axes, *more = figure.subplots(1, count)
   _plot(loss_axes, metrics, 'loss', 'training')
   terms = [name for name in names if name.startswith(('loss/', 'critic/'))]
@@ -88,8 +86,10 @@ def quality_and_time(lines: Sequence[Line], sets: Mapping[str, ScoredSet]) -> np
 
   At least one set must have PSNR. Methods without times, such as 'blurred', are horizontal lines.
   """
+  from matplotlib.ticker import LogLocator, NullFormatter
+
   shown = [name for name in sets if any('psnr' in line.scores.get(name, {}) for line in lines)]
-  figure = Figure(figsize=(6 * len(shown) + 2, 4.5), layout='constrained')
+  figure = _figure(6 * len(shown) + 2, 4.5)
   panels = figure.subplots(1, len(shown), squeeze=False)[0]
   marks = {}
   for name, axes in zip(shown, panels, strict=True):
@@ -120,7 +120,7 @@ def reliability(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str 
 
   `scores` are, by method, the scores of pictures and whether each was improved.
   """
-  figure = Figure(figsize=(5, 4.5), layout='constrained')
+  figure = _figure(5, 4.5)
   axes = figure.subplots()
   axes.plot([0, 1], [0, 1], color='grey', ls='--', label='as promised')
   for method, (score, better) in scores.items():
@@ -134,7 +134,7 @@ def reliability(scores: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str 
 
 def sparsification(curves: Mapping[str, measures.Sparsification], title: str = '') -> np.ndarray:
   """Error of what is left when the most uncertain values are removed, uint8 `[h w 3]`."""
-  figure = Figure(figsize=(5, 4.5), layout='constrained')
+  figure = _figure(5, 4.5)
   axes = figure.subplots()
   for index, (method, one) in enumerate(curves.items()):
     label = f'{method}, AUSE {one.ause:.3f}'
@@ -151,7 +151,7 @@ def sparsification(curves: Mapping[str, measures.Sparsification], title: str = '
 
 def roc(curves: Mapping[str, measures.ROC]) -> np.ndarray:
   """True cases found against false alarms, uint8 `[h w 3]`."""
-  figure = Figure(figsize=(5, 4.5), layout='constrained')
+  figure = _figure(5, 4.5)
   axes = figure.subplots()
   axes.plot([0, 1], [0, 1], color='grey', ls='--', label='by chance')
   for name, one in curves.items():
@@ -160,14 +160,23 @@ def roc(curves: Mapping[str, measures.ROC]) -> np.ndarray:
   return _drawn(figure)
 
 
-def _drawn(figure: Figure) -> np.ndarray:
+def _figure(width: float, height: float) -> Any:
+  """Of a size in inches. Matplotlib is only imported here: it takes half a second."""
+  from matplotlib.figure import Figure
+
+  return Figure(figsize=(width, height), layout='constrained')
+
+
+def _drawn(figure: Any) -> np.ndarray:
   for axes in figure.axes:
     axes.grid(alpha=0.3)
     axes.legend()
   return _pixels(figure)
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def _pixels(figure: Any) -> np.ndarray:
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 RISK, DELTA = 0.1, 0.1
 
@@ -78,7 +78,7 @@ def p_value(loss: float, count: int, risk: float) -> float:
   kept = (1 - loss) * math.log((1 - loss) / (1 - risk))
   lost = loss * math.log(loss / risk) if loss else 0.0
   hoeffding = math.exp(-count * (kept + lost))
-  bentkus = math.e * float(stats.binom.cdf(math.ceil(count * loss), count, risk))
+  bentkus = math.e * float(special.bdtr(math.ceil(count * loss), count, risk))
   return min(hoeffding, bentkus)
 
 

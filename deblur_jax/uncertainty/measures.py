@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 REMOVED = np.arange(20) / 20
 """Shares of values that sparsification removes."""
@@ -60,6 +59,8 @@ def calibration_error(scores: np.ndarray, truth: np.ndarray) -> float:
 
 def rank_correlation(one: Any, two: Any) -> float:
   """Spearman's; 0 if either is constant."""
+  from scipy import stats  # takes half a second, which training need not wait for
+
   if np.ptp(one) == 0 or np.ptp(two) == 0:
     return 0.0
   found: Any = stats.spearmanr(one, two)
