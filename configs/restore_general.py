@@ -21,9 +21,9 @@ as target, so that it does not forget motion blur. The result is averaged with w
   python -m deblur_jax.main --config=configs/restore_general.py:maxim --config.start=maxim \
     --config.data.mixture.photos.directory=PHOTOS --config.data.mixture.gopro.directory=GOPRO \
     --config.data.mixture.teacher.directory=TEACHER
-  python tools/average_weights.py maxim RUN OUT
+  python tools/average_weights.py maxim RUN OUT --command ... --hardware ... --data FILE
 
-It requires an accelerator: a step takes 0.15 s on an NVIDIA H200, and minutes on two cores.
+It requires an accelerator: a step takes 0.15 s on an NVIDIA H200.
 """
 
 from deblur_jax.configs import common

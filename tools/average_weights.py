@@ -3,7 +3,7 @@
 After M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv:2109.01903: a
 network in between keeps more of what it could do before than fine-tuning alone leaves it. Both are
 a MAXIM's first stage; the result is stored as int8, without the heads that only training uses, and
-with the manifests of both.
+with the manifests of both. `--command`, `--hardware` and `--data` are as in ship_weights.py.
 """
 
 import argparse
@@ -15,10 +15,11 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from ship_weights import settings
+
 from deblur_jax import methods, models, weights
 
 ORIGIN = ('attribution', 'origin', 'source', 'license')
-SETTINGS = ('blur', 'data', 'loss', 'optim', 'batch_size', 'steps', 'ema', 'seed')
 
 
 def main() -> None:
@@ -34,11 +35,6 @@ def main() -> None:
   arguments = parser.parse_args()
   before, origin = weights.read(methods.find(arguments.before))
   after, manifest = weights.read(methods.find(str(arguments.run)))
-  config = manifest['provenance']['config']
-  config['data']['mixture'] = {
-    name: {'source': part['source'], 'share': part['share']}
-    for name, part in config['data']['mixture'].items()
-  }
   network = {**manifest['arguments'], 'coarse_outputs': False}
   shapes = models.shapes(models.make(manifest['network'], **network))
   parts = [weights.shared(params, shapes) for params in (before, after)]
@@ -48,7 +44,7 @@ def main() -> None:
   params = jax.tree.map(lambda old, new: (1 - share) * old + share * new, *parts)
   trained = {
     'command': arguments.command,
-    'settings': {name: config[name] for name in SETTINGS},
+    'settings': settings(manifest['provenance']['config']),
     'data': json.loads(arguments.data.read_text()),
     'hours': manifest['provenance']['hours'],
     'hardware': arguments.hardware,

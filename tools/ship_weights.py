@@ -30,10 +30,6 @@ def main() -> None:
   arguments = parser.parse_args()
   params, manifest = weights.read(arguments.run / methods.RUN_WEIGHTS)
   config = json.loads((arguments.run / 'config.json').read_text())
-  config['data']['mixture'] = {
-    name: {'source': part['source'], 'share': part['share']}
-    for name, part in config['data']['mixture'].items()
-  }
   manifest['step'] += _steps_before(config)
   # "blurred" beside them: a score says little without that of doing nothing.
   scores = {
@@ -43,7 +39,7 @@ def main() -> None:
   manifest |= {
     'license': 'Apache-2.0',
     'command': arguments.command,
-    'settings': {name: config[name] for name in SETTINGS},
+    'settings': settings(config),
     'data': json.loads(arguments.data.read_text()),
     'hours': arguments.hours,
     'hardware': arguments.hardware,
@@ -53,6 +49,15 @@ def main() -> None:
   path.parent.mkdir(exist_ok=True)
   weights.write(path, params, manifest, dtype='int8')
   print(f'{path}: {path.stat().st_size / 1e6:.2f} MB')
+
+
+def settings(config: dict) -> dict:
+  """What a manifest says about how weights were trained: no folders of this machine."""
+  mixture = {
+    name: {'source': part['source'], 'share': part['share']}
+    for name, part in config['data']['mixture'].items()
+  }
+  return {name: config[name] for name in SETTINGS} | {'data': config['data'] | {'mixture': mixture}}
 
 
 def _steps_before(config: dict) -> int:
