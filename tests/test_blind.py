@@ -22,6 +22,8 @@ from deblur_jax.solvers import estimate_gaussian, estimate_psf
 from deblur_jax.solvers.polyblur import estimate, polyblur
 from deblur_jax.solvers.total_variation import total_variation
 
+pytestmark = pytest.mark.optimized
+
 SIZE, SIDE = 13, 128
 
 
@@ -145,7 +147,6 @@ def test_polyblur_undoes_mild_blur(sigma, gain):
   assert psnr(found, sharp) > before + gain
 
 
-@pytest.mark.optimized  # else XLA rounds a maximum and the values that it is of differently
 def test_polyblur_can_be_differentiated():
   blurred = scipy.ndimage.gaussian_filter(crop(40), 1.5).astype(np.float32)
   slope = jax.grad(lambda image: jnp.square(polyblur(image)).sum())(blurred)

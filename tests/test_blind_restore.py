@@ -18,6 +18,8 @@ from deblur_jax.photos.restorer import Restorer, load
 from deblur_jax.solvers import estimate_psf
 from deblur_jax.types import Needs
 
+pytestmark = pytest.mark.optimized
+
 
 def psnr(image, sharp, margin=8):
   inside = slice(margin, -margin), slice(margin, -margin)
@@ -161,7 +163,6 @@ def crops(*paths):
 
 
 @pytest.mark.slow
-@pytest.mark.optimized
 def test_real_blur_is_never_made_worse(shared, tmp_path):
   """Shaken and out-of-focus shots, against the sharp shot of the scene: at most 0.5 dB lost."""
   restorer, gains = load('total_variation', psf=15), {}

@@ -11,6 +11,8 @@ from deblur_jax.guidance import candidates, example, words
 from deblur_jax.photos import guided, history
 from deblur_jax.types import Needs
 
+pytestmark = pytest.mark.optimized
+
 SHARP = data.astronaut()[20:148, 160:288] / np.float32(255)
 
 
@@ -65,7 +67,6 @@ def test_denoising_removes_noise_and_keeps_blur():
   assert sharpness(after) == pytest.approx(sharpness(before), rel=0.1)
 
 
-@pytest.mark.optimized
 def test_deblurring_removes_blur_and_keeps_noise():
   before = noisy(cv2.GaussianBlur(SHARP, (0, 0), 1.5), 0.02)
   after = guided.load(words.parse('remove the defocus'))(before)

@@ -12,6 +12,8 @@ from deblur_jax.losses import interval
 from deblur_jax.photos import restorer
 from deblur_jax.uncertainty import head
 
+pytestmark = pytest.mark.optimized
+
 
 def test_pinball_by_hand_and_least_at_the_quantile():
   sharp = jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
@@ -43,7 +45,6 @@ def settings(kind, steps):
   return config
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize('kind', head.KINDS)
 def test_a_head_learns_the_errors_that_were_made(kind, key):
   config = settings(kind, 300)

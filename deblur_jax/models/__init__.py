@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from deblur_jax import spec
+from deblur_jax.nn import conv, parameters
 from deblur_jax.types import Needs
 
 __all__ = ['WIDTHS', 'hashable', 'make', 'names', 'shapes', 'variants']
@@ -70,7 +71,8 @@ def shapes(model: Any, channels: int = 3) -> dict[str, Any]:
 def _traced(model, channels):
   side = model.needs.square(TRIAL_SIDE)
   image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), image)['params']
+  with conv.plain(), parameters.only_shapes():  # the fewest operations to trace
+    return jax.eval_shape(model.init, jax.random.key(0), image)['params']
 
 
 # Takes up to seconds, and a command that loads a network may ask more than once.

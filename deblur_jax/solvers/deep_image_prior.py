@@ -95,6 +95,7 @@ def deep_image_prior(
     features=features,
     levels=levels,
     boundary=boundary,
+    reports=progress.heard(),
   )
 
   def solve(image, psf):
@@ -131,7 +132,14 @@ def self_deblur(
   colors = image if image.ndim == 3 else image[..., None]
   key = jax.random.key(0) if key is None else key
   restored, psf, errors = _fit(
-    colors, None, size=size, key=key, num_iter=num_iter, features=features, levels=levels
+    colors,
+    None,
+    size=size,
+    key=key,
+    num_iter=num_iter,
+    features=features,
+    levels=levels,
+    reports=progress.heard(),
   )
   spread = 0.5 * jnp.sum(jnp.square(colors - colors.mean((0, 1), keepdims=True)))
   explained = jnp.clip(1 - errors[-1] / jnp.maximum(spread, _TINY), 0, 1)
@@ -140,8 +148,10 @@ def self_deblur(
   return restored.reshape(image.shape), Estimate(psf, confidence)
 
 
-@functools.partial(jax.jit, static_argnames=('num_iter', 'features', 'levels', 'boundary', 'size'))
-def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', size=0):
+@functools.partial(
+  jax.jit, static_argnames=('num_iter', 'features', 'levels', 'boundary', 'size', 'reports')
+)
+def _fit(image, psf, *, key, num_iter, features, levels, reports, boundary='unknown', size=0):
   """The picture `[h w c]`, the given PSF or, if None, the estimated one, and the errors."""
   height, width, channels = image.shape
   known = psf is not None
@@ -190,7 +200,8 @@ def _fit(image, psf, *, key, num_iter, features, levels, boundary='unknown', siz
     updates, state = optimizer.update(slope, state, params)
     # The running mean of the latest outputs is less noisy.
     share = jnp.maximum(1 - _LATEST, 1 / (i + 1))
-    progress.report(i, num_iter)
+    if reports:
+      progress.report(i, num_iter)
     return (optax.apply_updates(params, updates), state, mean + share * (drawn - mean)), misfit
 
   start: Any = (params, optimizer.init(params), jnp.zeros_like(placed))

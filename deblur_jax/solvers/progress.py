@@ -16,7 +16,7 @@ def listening(listener: Callable[[float], None]) -> Iterator[None]:
   """Calls `listener` with the fraction done, above 0 and up to 1, of solves inside the block.
 
   Every image and thread reports. Only solvers that take minutes do: `deep_image_prior` and
-  `self_deblur`.
+  `self_deblur`. A function that `jax.jit` has traced outside the block does not.
   """
   _listeners.append(listener)
   try:
@@ -24,6 +24,11 @@ def listening(listener: Callable[[float], None]) -> Iterator[None]:
     jax.effects_barrier()
   finally:
     _listeners.remove(listener)
+
+
+def heard() -> bool:
+  """Whether anybody listens. If not, better compile without reports, which no cache can keep."""
+  return bool(_listeners)
 
 
 def report(step: jax.Array, steps: int) -> None:
