@@ -20,7 +20,7 @@ from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluation import blurred_set, costs
 from deblur_jax.evaluation.evaluator import VALIDATION, Evaluator, ranking
-from deblur_jax.nn import int8
+from deblur_jax.nn import int8, parameters
 from deblur_jax.preemption import Preemption
 from deblur_jax.trainers import TRAINERS
 from deblur_jax.types import Trainer, TrainState
@@ -243,8 +243,6 @@ def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
     return run.trainer.init(key, example)
 
   key = jax.random.key(run.config.seed)
-  abstract = jax.eval_shape(begin, key)
-  layout = sharding.spread(abstract, run.mesh)
   if checkpoints.latest() is None:
     # Hundreds of small random draws, run once: most of the time is compilation, which for a GPU
     # takes minutes.
@@ -253,12 +251,14 @@ def _first_state(run: Run, checkpoints: Checkpoints) -> TrainState:
       state = jax.jit(begin, compiler_options=options)(key)
       if run.config.start:
         state = _begin_with(run.config, state)
-    return jax.device_put(state, layout)
+    return jax.device_put(state, sharding.spread(state, run.mesh))
+  with parameters.only_shapes():
+    abstract = jax.eval_shape(begin, key)
   return checkpoints.restore(
     jax.tree.map(
       lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
       abstract,
-      layout,
+      sharding.spread(abstract, run.mesh),
     )
   )
 

@@ -202,7 +202,9 @@ def test_shapes_are_the_callers_own_and_may_be_of_lists():
   found = models.shapes(model)
   found['intro'].clear()
   listed = model.clone(enc_blk_nums=list(model.enc_blk_nums))  # cannot be hashed
-  assert models.shapes(model)['intro'] and models.shapes(listed) == models.shapes(model)
+  assert models.shapes(listed) == models.shapes(model)
+  drawn = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))['params']
+  assert models.shapes(model) == drawn
   gray = models.shapes(models.make('srcnn', channels=1), 1)
   assert gray['conv1']['kernel'].shape[2] == 1
 

@@ -14,7 +14,7 @@ _values_asked = contextvars.ContextVar('values_asked', default=True)
 
 @contextlib.contextmanager
 def only_shapes() -> Iterator[None]:
-  """New parameters traced inside the block are zeros: random ones take as long as the network."""
+  """Makes new parameters zeros inside the block: drawing them takes as long to trace as the rest."""
   token = _values_asked.set(False)
   try:
     yield
