@@ -19,6 +19,7 @@ RANKS = (
   {'data', 'models', 'losses', 'metrics'},
   {'exported', 'runs', 'solvers', 'trainers', 'convert', 'provenance', 'uncertainty'},
   {'evaluation', 'zoo', 'pair_making'},
+  {'opening'},
   {'train', 'benchmark', 'photos', 'export', 'compress'},
   {'serve'},
   {'cli', 'main'},

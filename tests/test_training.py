@@ -23,7 +23,7 @@ from PIL import Image
 import pytest
 
 from deblur_jax import checkpoints as checkpoints_file
-from deblur_jax import cli, main, models, runs, sharding, train, weights, writers
+from deblur_jax import cli, main, models, opening, runs, sharding, train, weights, writers
 from deblur_jax.checkpoints import Checkpoints, Damaged, DiskFull
 from deblur_jax.configs import dbgan, hinet, nafnet, srcnn
 from deblur_jax.data import sources
@@ -282,7 +282,7 @@ def test_of_ones_own_pictures_a_share_is_held_out_to_choose_by(tmp_path, monkeyp
   config.data.directory = pairs_folder(tmp_path / 'data', 8)
   config.data.validation, config.data.ops, config.batch_size = 0.25, 'crop(32)', 4
   config.steps, config.evaluate_every = 2, 1
-  source, held_out = train.open_source(config)
+  source, held_out = opening.open_source(config)
   assert [source[i]['name'] for i in range(6)] == [f'{i:02}' for i in range(6)]
   assert [held_out[i]['name'] for i in range(2)] == ['06', '07'] and len(source) == 6
   # The test set grows better all the time, validation worse: the first step is the best.

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_flags
 
-from deblur_jax import models, sharding, train
+from deblur_jax import models, opening, sharding
 from deblur_jax.trainers import TRAINERS
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'As in deblur_jax.main.')
@@ -30,7 +30,7 @@ def main(_):
   mesh = sharding.make_mesh(config.fsdp)
   model = models.make(**config.model, dtype=jnp.dtype(config.dtype))
   trainer = TRAINERS[config.trainer](config, model)
-  dataset = train.open_dataset(config, mesh, train.open_source(config)[0])
+  dataset = opening.open_dataset(config, mesh, opening.open_source(config)[0])
   batch = {name: value for name, value in dataset[0].items() if name != 'name'}
   key = jax.random.key(config.seed)
   layout = sharding.spread(jax.eval_shape(trainer.init, key, batch), mesh)

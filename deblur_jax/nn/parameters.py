@@ -14,7 +14,7 @@ _values_asked = contextvars.ContextVar('values_asked', default=True)
 
 @contextlib.contextmanager
 def only_shapes() -> Iterator[None]:
-  """Makes new parameters zeros inside the block: drawing them takes as long to trace as the rest."""
+  """New parameters are zeros inside the block; drawing them takes as long to trace as the rest."""
   token = _values_asked.set(False)
   try:
     yield
