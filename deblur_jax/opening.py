@@ -12,9 +12,9 @@ from deblur_jax import methods, models, runs, sharding, spec, weights
 from deblur_jax.data import mixture, ops, pipeline, sources
 from deblur_jax.evaluation import blurred_set, costs
 from deblur_jax.evaluation.evaluator import VALIDATION
-from deblur_jax.nn import int8
+from deblur_jax.nn import int8, parameters
 from deblur_jax.trainers import TRAINERS
-from deblur_jax.types import Trainer
+from deblur_jax.types import Trainer, TrainState
 from deblur_jax.uncertainty import head
 
 MOST_VALIDATION = 32
@@ -54,7 +54,10 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
     sets[VALIDATION] = blurred_set.Blurred(held_out, config.blur, limit=MOST_VALIDATION)
   if config.before:
     config.bgan = str(workdir / 'bgan' / methods.RUN_WEIGHTS)
-  return Run(config, workdir, mesh, model, trainer, source, dataset, sets)
+  run = Run(config, workdir, mesh, model, trainer, source, dataset, sets)
+  if config.start and not _starts(workdir):
+    start_params(config, first_shapes(run).params)  # as above
+  return run
 
 
 def _follow_width(config: Any, workdir: pathlib.Path) -> None:
@@ -64,7 +67,7 @@ def _follow_width(config: Any, workdir: pathlib.Path) -> None:
   it, and resumes without them.
   """
   width = models.WIDTHS.get(config.model.name)
-  starts = [one['start'] for one in runs.read(workdir)['sessions'] if 'start' in one]
+  starts = _starts(workdir)
   if starts:
     pruned, network = 'pruned' in starts[-1], runs.settings(workdir)['model']
   else:
@@ -96,6 +99,46 @@ def _add_head(config: Any, workdir: pathlib.Path) -> None:
     network = head.around(network, kind=settings.kind, features=settings.features)
   with config.unlocked():
     config.model = network
+
+
+def _starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """What is recorded about the weights that the run in `workdir` started from, if it has begun."""
+  return [one['start'] for one in runs.read(workdir)['sessions'] if 'start' in one]
+
+
+def first_shapes(run: Run) -> TrainState:
+  """The state before the first step, of `jax.ShapeDtypeStruct`s."""
+  with parameters.only_shapes():
+    return jax.eval_shape(run.trainer.init, jax.random.key(run.config.seed), example(run))
+
+
+def example(run: Run) -> dict[str, Any]:
+  """A batch as the trainer takes it."""
+  return {name: value for name, value in run.dataset[0].items() if name != 'name'}
+
+
+def start_params(config: Any, expected: Mapping[str, Any]) -> dict[str, Any]:
+  """The parameters of the weights called `config.start`, see `methods.find`.
+
+  They may be some of the `expected` ones, those of a network's base or, if there are more, those of
+  later stages than the network has are left out. Raises DoesNotFit for any others.
+  """
+  path = methods.find(config.start)
+  params, manifest = weights.read(path)
+  stages = manifest.get('arguments', {}).get('stages', 0)
+  if stages > config.model.get('stages', stages):
+    params = weights.shared(params, expected)
+  if 'base' in expected and 'base' not in params:  # a network with a head
+    params = {'base': params}
+  same = weights.shared(expected, params)
+  if not same:
+    network, own = manifest.get('network', 'another network'), config.model.name
+    raise weights.DoesNotFit(
+      f'config.start={config.start} has weights of {network}, but this config trains {own}: use a '
+      f'recipe for {network}, or weights of {own}'
+    )
+  weights.check_fit(params, same, what=str(path))
+  return params
 
 
 def _pruned(manifest: Mapping[str, Any]) -> dict[str, Any]:

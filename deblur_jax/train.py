@@ -14,11 +14,10 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 
-from deblur_jax import methods, opening, runs, sharding, weights, writers
+from deblur_jax import opening, runs, sharding, writers
 from deblur_jax.checkpoints import Checkpoints
 from deblur_jax.data import pipeline
 from deblur_jax.evaluation.evaluator import Evaluator, ranking
-from deblur_jax.nn import parameters
 from deblur_jax.preemption import Preemption
 from deblur_jax.types import TrainState
 
@@ -71,10 +70,10 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 
 def _first_state(run: opening.Run, checkpoints: Checkpoints) -> TrainState:
   """The newest checkpoint's state, or a new one."""
-  example = {name: value for name, value in run.dataset[0].items() if name != 'name'}
+  batch = opening.example(run)
 
   def begin(key):
-    return run.trainer.init(key, example)
+    return run.trainer.init(key, batch)
 
   key = jax.random.key(run.config.seed)
   if checkpoints.latest() is None:
@@ -86,8 +85,7 @@ def _first_state(run: opening.Run, checkpoints: Checkpoints) -> TrainState:
       if run.config.start:
         state = _begin_with(run.config, state)
     return jax.device_put(state, sharding.spread(state, run.mesh))
-  with parameters.only_shapes():
-    abstract = jax.eval_shape(begin, key)
+  abstract = opening.first_shapes(run)
   return checkpoints.restore(
     jax.tree.map(
       lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
@@ -98,19 +96,11 @@ def _first_state(run: opening.Run, checkpoints: Checkpoints) -> TrainState:
 
 
 def _begin_with(config, state):
-  """`state` with the parameters of the weights called `config.start`, see `methods.find`.
+  """`state` with the parameters of the weights that the run starts from.
 
-  All of the weights must fit, except those of later stages than the network has; parameters without
-  weights, as in a deeper network, stay random.
+  Parameters without weights, as in a deeper network, stay random.
   """
-  path = methods.find(config.start)
-  params, manifest = weights.read(path)
-  stages = manifest.get('arguments', {}).get('stages', 0)
-  if stages > config.model.get('stages', stages):
-    params = weights.shared(params, state.params)
-  if 'base' in state.params and 'base' not in params:  # a network with a head
-    params = {'base': params}
-  weights.check_fit(params, weights.shared(state.params, params), what=str(path))
+  params = opening.start_params(config, state.params)
   given = traverse_util.flatten_dict(params)
   leaves: dict[Any, Any] = traverse_util.flatten_dict(state.params)
   merged = {

@@ -241,6 +241,10 @@ def test_a_run_goes_on_from_given_weights(finished, tmp_path):
   config.model.width = 2 * config.model.width
   with pytest.raises(DoesNotFit, match=r'weights\.safetensors: .*another shape'):
     train.train(config, tmp_path / 'wider')
+  config.start = 'general'
+  with pytest.raises(DoesNotFit, match=r'general has weights of maxim, .* trains nafnet: '):
+    train.train(config, tmp_path / 'wider')
+  assert not (tmp_path / 'wider').exists()  # so that the right command is not another run
 
 
 def test_a_network_of_fewer_stages_begins_with_the_first_ones(tmp_path):
