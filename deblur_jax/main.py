@@ -57,6 +57,8 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer('processes', None, 'Number of processes.', lower_bound=1)
 _PROCESS = flags.DEFINE_integer('process', None, 'Index of this process, from 0.', lower_bound=0)
+_MOST_LINES = 4
+"""Of an error, in its one line."""
 _LOST = (
   'error: another process of this run has ended or never started: run the same command in every '
   'process to resume from the last checkpoint'
@@ -201,7 +203,10 @@ def _line(error: Exception) -> str:
     text = text.splitlines()[-1].partition('Error: ')[2]
   if isinstance(error, KeyError | AttributeError):
     text = 'no setting ' + text.strip('\'"').replace("\\'", "'").replace('\\n', ': ')
-  return ' '.join(text.split())
+  # One for each parameter that does not fit, of which there are hundreds.
+  lines = [' '.join(line.split()) for line in text.splitlines() if line.strip()]
+  more = f'; and {len(lines) - _MOST_LINES} more' if len(lines) > _MOST_LINES else ''
+  return '; '.join(lines[:_MOST_LINES]) + more
 
 
 def _workdir() -> pathlib.Path:

@@ -60,7 +60,8 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
   """The weights file called `name`.
 
   `name` is that of `shipped` weights, a run's folder or a `.safetensors` file; './general' means a
-  folder or file even if 'general' is shipped. Raises FileNotFoundError, listing what is available.
+  folder or file even if 'general' is shipped. Raises FileNotFoundError for a
+  classical method, which has no weights, and, listing what is available, for what is not there.
   """
   known = shipped()
   if os.fspath(name) in known:
@@ -74,6 +75,8 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
     return path / RUN_WEIGHTS
   if path.is_file():
     return path
+  if is_solver(name):
+    raise FileNotFoundError(f'{name} is a classical method, which has no weights')
   near = difflib.get_close_matches(os.fspath(name), (*known, *SOLVERS), 1, 0.7)
   hint = f'did you mean {near[0]}? ' if near else ''
   names = f'{", ".join(known)}, ' if known else ''

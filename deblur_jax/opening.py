@@ -1,6 +1,6 @@
 """Opens the run that a config describes: network, trainer, data and evaluation sets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 from typing import Any
@@ -56,7 +56,7 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
     config.bgan = str(workdir / 'bgan' / methods.RUN_WEIGHTS)
   run = Run(config, workdir, mesh, model, trainer, source, dataset, sets)
   if config.start and not _starts(workdir):
-    start_params(config, first_shapes(run).params)  # as above
+    start_params(config, first_shapes(run).params)  # fails before the folder is claimed, too
   return run
 
 
@@ -106,15 +106,16 @@ def _starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
   return [one['start'] for one in runs.read(workdir)['sessions'] if 'start' in one]
 
 
+def begin(run: Run) -> Callable[[jax.Array], TrainState]:
+  """The function of a key that returns the state before the first step."""
+  batch = {name: value for name, value in run.dataset[0].items() if name != 'name'}
+  return lambda key: run.trainer.init(key, batch)
+
+
 def first_shapes(run: Run) -> TrainState:
   """The state before the first step, of `jax.ShapeDtypeStruct`s."""
   with parameters.only_shapes():
-    return jax.eval_shape(run.trainer.init, jax.random.key(run.config.seed), example(run))
-
-
-def example(run: Run) -> dict[str, Any]:
-  """A batch as the trainer takes it."""
-  return {name: value for name, value in run.dataset[0].items() if name != 'name'}
+    return jax.eval_shape(begin(run), jax.random.key(run.config.seed))
 
 
 def start_params(config: Any, expected: Mapping[str, Any]) -> dict[str, Any]:

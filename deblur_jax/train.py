@@ -70,18 +70,13 @@ def train(config: Any, workdir: pathlib.Path, *, allow_changes: bool = False) ->
 
 def _first_state(run: opening.Run, checkpoints: Checkpoints) -> TrainState:
   """The newest checkpoint's state, or a new one."""
-  batch = opening.example(run)
-
-  def begin(key):
-    return run.trainer.init(key, batch)
-
-  key = jax.random.key(run.config.seed)
   if checkpoints.latest() is None:
     # Hundreds of small random draws, run once: most of the time is compilation, which for a GPU
     # takes minutes.
     options = {'xla_backend_optimization_level': 0}
     with jax.default_device(sharding.cpu()):
-      state = jax.jit(begin, compiler_options=options)(key)
+      key = jax.random.key(run.config.seed)
+      state = jax.jit(opening.begin(run), compiler_options=options)(key)
       if run.config.start:
         state = _begin_with(run.config, state)
     return jax.device_put(state, sharding.spread(state, run.mesh))
